@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0
+# make                  kvmpp.ko for the running kernel
+# make KDIR=...         for the kernel whose build directory that is
+# make install          into /lib/modules/.../updates, as kernel people expect (needs root)
+# make demo             the main job, seen on an emulated Intel host
+# make check            everything that proves the project; check-host is its part of seconds
+KDIR ?= /lib/modules/$(shell uname -r)/build
+# BTF describes C types only; pahole fails on those of C++.
+KBUILD := $(MAKE) -C $(KDIR) M=$(CURDIR) CONFIG_DEBUG_INFO_BTF_MODULES=
+
+all: modules
+
+modules:
+	$(KBUILD) modules
+
+install: modules_install
+modules_install: modules
+	$(KBUILD) modules_install
+
+clean:
+	$(KBUILD) clean
+
+demo:
+	scripts/demo
+
+check:
+	scripts/check
+
+check-host:
+	scripts/check host
+
+.PHONY: all modules install modules_install clean demo check check-host

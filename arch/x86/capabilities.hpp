@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What this CPU's VMX can do, and the controls that the module runs guests with. The decision is a
+ * function of the registers' values, so that every refusal is a host test.
+ */
+#pragma once
+
+#include "include/kvmpp/result.hpp"
+#include "include/kvmpp/types.hpp"
+
+namespace kvmpp
+{
+
+/* The registers that say what VMX can do. A register that does not exist reads 0. */
+struct VmxRegisters {
+	bool cpuid_vmx = false;
+	u64 feature_control = 0;
+	u64 basic = 0;
+	u64 pin = 0;
+	u64 primary = 0;
+	u64 secondary = 0;
+	u64 exit = 0;
+	u64 entry = 0;
+	u64 ept_vpid = 0;
+	u64 cr0_fixed0 = 0, cr0_fixed1 = 0;
+	u64 cr4_fixed0 = 0, cr4_fixed1 = 0;
+
+	/* Of the CPU it runs on. Preemption off. */
+	static VmxRegisters read();
+};
+
+struct VmxConfig {
+	u32 revision = 0;
+	u32 pin = 0;
+	u32 primary = 0;
+	u32 secondary = 0;
+	u32 exit = 0;
+	u32 entry = 0;
+	/* Bits that a guest's CR0 and CR4 must have set in VMX operation, less PE and PG. */
+	u64 cr0_must_be_set = 0;
+	u64 cr4_must_be_set = 0;
+	u64 cr4_may_be_set = 0;
+
+	bool operator==(const VmxConfig &) const = default;
+	bool has_rdtscp() const;
+	bool has_invpcid() const;
+};
+
+/* Why a CPU is refused: one line for the log. */
+struct Refusal {
+	Errno error;
+	const char *reason;
+};
+
+/* The controls for @registers, or why there are none: @refusal is then set. */
+bool vmx_configure(const VmxRegisters &registers, VmxConfig &config, Refusal &refusal);
+
+} // namespace kvmpp

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "exit.hpp"
+
+namespace kvmpp
+{
+
+ExitFields exit_fields(ExitReason reason)
+{
+	switch (reason) {
+	case ExitReason::external_interrupt:
+	case ExitReason::triple_fault:
+		return {};
+	case ExitReason::exception_or_nmi:
+		return {.qualification = true, .interruption = true, .vectoring = true};
+	case ExitReason::cpuid:
+	case ExitReason::hlt:
+	case ExitReason::invd:
+	case ExitReason::wbinvd:
+	case ExitReason::rdmsr:
+	case ExitReason::wrmsr:
+	case ExitReason::xsetbv:
+		return {.instruction_length = true};
+	case ExitReason::control_register_access:
+	case ExitReason::mov_dr:
+		return {.instruction_length = true, .qualification = true};
+	case ExitReason::io_instruction:
+		return {.instruction_length = true, .qualification = true, .addresses = true, .instruction_info = true};
+	case ExitReason::ept_violation:
+	case ExitReason::task_switch:
+		return {.qualification = true, .addresses = true, .vectoring = true};
+	case ExitReason::ept_misconfiguration:
+		return {.addresses = true, .vectoring = true};
+	default:
+		return {.qualification = true};
+	}
+}
+
+Groups exit_state(const Exit &exit)
+{
+	/* For VcpuState::skip_instruction(). */
+	constexpr Groups skip = Group::rip | Group::rflags | Groups(Group::interruptibility);
+
+	switch (exit.reason()) {
+	case ExitReason::cpuid:
+	case ExitReason::hlt:
+	case ExitReason::invd:
+	case ExitReason::wbinvd:
+	case ExitReason::rdmsr:
+	case ExitReason::wrmsr:
+	case ExitReason::xsetbv:
+		return skip;
+	case ExitReason::io_instruction:
+		return IoAccess(exit.qualification).string ? emulation_state : skip;
+	case ExitReason::control_register_access:
+	case ExitReason::mov_dr:
+		return emulation_state;
+	default:
+		return {};
+	}
+}
+
+} // namespace kvmpp

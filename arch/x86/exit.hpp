@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A VM exit as a record, and which parts of the VMCS each kind of exit has to be read for. */
+#pragma once
+
+#include "controls.hpp"
+#include "include/kvmpp/types.hpp"
+#include "vcpu_state.hpp"
+
+namespace kvmpp
+{
+
+struct Exit {
+	u32 raw_reason = 0;
+	u32 instruction_length = 0;
+	u64 qualification = 0;
+	u64 guest_linear = 0;
+	GuestPhys guest_phys;
+	InterruptionInfo interruption;
+	u32 interruption_error_code = 0;
+	InterruptionInfo vectoring;
+	u32 vectoring_error_code = 0;
+	u32 instruction_info = 0;
+	CpuId cpu; /* the exit happened on */
+
+	ExitReason reason() const { return static_cast<ExitReason>(raw_reason & 0xffff); }
+	/* "VM-entry failure": the guest did not run. */
+	bool entry_failed() const { return raw_reason & (u32{1} << 31); }
+};
+
+/* What of the exit's own fields a handler reads. */
+struct ExitFields {
+	bool instruction_length : 1 = false;
+	bool qualification : 1 = false;
+	bool addresses : 1 = false;    /* guest linear, guest physical */
+	bool interruption : 1 = false; /* information and error code */
+	bool vectoring : 1 = false;    /* the exit may interrupt the delivery of an event */
+	bool instruction_info : 1 = false;
+};
+ExitFields exit_fields(ExitReason reason);
+
+/* What of the guest's state its handler reads; @exit has the fields of exit_fields(). */
+Groups exit_state(const Exit &exit);
+
+/* What the emulation of an instruction reads besides. */
+inline constexpr Groups emulation_state = Group::rip | Group::rsp | Groups(Group::rflags) |
+					  Groups(Group::cr0) | Groups(Group::cr3) | Groups(Group::cr4) |
+					  Groups(Group::segments) | Groups(Group::interruptibility) |
+					  Groups(Group::pdpte);
+
+/* "Exit Qualification for Control-Register Accesses" */
+struct CrAccess {
+	enum class Type : u8 { mov_to, mov_from, clts, lmsw };
+	u8 cr;
+	Type type;
+	Gpr reg;
+	u16 lmsw_source;
+
+	explicit CrAccess(u64 qualification)
+		: cr(qualification & 0xf), type(static_cast<Type>((qualification >> 4) & 3)),
+		  reg(static_cast<Gpr>((qualification >> 8) & 0xf)),
+		  lmsw_source(static_cast<u16>(qualification >> 16))
+	{
+	}
+};
+
+/* "Exit Qualification for MOV DR" */
+struct DrAccess {
+	u8 dr;
+	bool from;
+	Gpr reg;
+
+	explicit DrAccess(u64 qualification)
+		: dr(qualification & 7), from(qualification & (1 << 4)),
+		  reg(static_cast<Gpr>((qualification >> 8) & 0xf))
+	{
+	}
+};
+
+/* "Exit Qualification for I/O Instructions" */
+struct IoAccess {
+	u8 size;
+	bool in;
+	bool string;
+	bool rep;
+	u16 port;
+
+	explicit IoAccess(u64 qualification)
+		: size(static_cast<u8>((qualification & 7) + 1)), in(qualification & (1 << 3)),
+		  string(qualification & (1 << 4)), rep(qualification & (1 << 5)),
+		  port(static_cast<u16>(qualification >> 16))
+	{
+	}
+};
+
+/* "Exit Qualification for EPT Violations" */
+struct EptViolation {
+	bool write;
+	bool fetch;
+	bool linear_valid;
+
+	explicit EptViolation(u64 qualification)
+		: write(qualification & (1 << 1)), fetch(qualification & (1 << 2)),
+		  linear_valid(qualification & (1 << 7))
+	{
+	}
+};
+
+} // namespace kvmpp

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A VMCS and the CPU that may hold part of it. Processors keep a VMCS's contents in internal state
+ * from VMPTRLD until VMCLEAR on that same CPU; before anybody else uses the memory, that CPU must have
+ * cleared it. Only the CPU that a VMCS is on changes this record, with interrupts off; others ask it
+ * by IPI, and find nothing to do if they come late.
+ */
+#pragma once
+
+#include "include/kvmpp/guards.hpp"
+#include "include/kvmpp/list.hpp"
+#include "include/kvmpp/owned.hpp"
+#include "include/kvmpp/types.hpp"
+#include "vmcs_field.hpp"
+#include "vmx_insn.hpp"
+
+#include <atomic>
+
+namespace kvmpp
+{
+
+class LoadedVmcs;
+class VmxCpu;
+
+/* Why a VMCS is cleared; each is counted. */
+enum class ClearCause {
+	move, /* its vCPU goes on on another CPU */
+	free, /* its vCPU is gone */
+	off,  /* VMX goes off on its CPU: hotplug, the last VM, suspend */
+};
+inline constexpr unsigned clear_causes = 3;
+
+/*
+ * The scope in which a VMCS is current on this CPU and may be read and written. A failed access is
+ * remembered; ok() is looked at once, after the last one.
+ */
+class ActiveVmcs
+{
+      public:
+	template <u32 Encoding> typename Field<Encoding>::Value read(Field<Encoding>)
+	{
+		return static_cast<typename Field<Encoding>::Value>(read_encoding(Encoding));
+	}
+	template <u32 Encoding>
+	void write(Field<Encoding>, std::type_identity_t<typename Field<Encoding>::Value> value)
+	{
+		static_assert(!Field<Encoding>::read_only);
+		write_encoding(Encoding, value);
+	}
+	/* For the rows of segment_field(). */
+	u64 read_encoding(u32 encoding)
+	{
+		u64 value;
+
+		if (!insn::vmread(encoding, value)) [[unlikely]]
+			failed_ = encoding | failed_bit;
+		return value;
+	}
+	void write_encoding(u32 encoding, u64 value)
+	{
+		if (!insn::vmwrite(encoding, value)) [[unlikely]]
+			failed_ = encoding | failed_bit;
+	}
+
+	/* Errno::io, and one line in the log, if an access failed since the scope began. */
+	Result<> ok() const;
+	bool launched() const;
+	/* To be called when VMLAUNCH has succeeded. */
+	void set_launched();
+
+      private:
+	friend class LoadedVmcs;
+	static constexpr u32 failed_bit = 1;
+
+	explicit ActiveVmcs(LoadedVmcs &vmcs) : vmcs_(&vmcs) {}
+
+	LoadedVmcs *vmcs_;
+	u32 failed_ = 0;
+};
+
+class LoadedVmcs : public ListLink<LoadedVmcs>
+{
+      public:
+	LoadedVmcs() = default;
+	LoadedVmcs(const LoadedVmcs &) = delete;
+	LoadedVmcs &operator=(const LoadedVmcs &) = delete;
+	/* Clears it where it is and frees it. Interrupts on; may sleep. */
+	~LoadedVmcs();
+
+	/* Gives it memory. May sleep. Errno::nomem. */
+	Result<> create(u32 revision);
+
+	/*
+	 * Makes it current on this CPU. It must be on no other CPU: see clear(). Errno::again when it
+	 * is, or when VMX is off here because the CPU is about to go offline; the caller switches
+	 * interrupts on and tries again, there or elsewhere.
+	 */
+	Result<ActiveVmcs> load(const IrqOff &irq);
+
+	/*
+	 * Has the CPU that it is on, if any, clear it. Afterwards it is on none, unless somebody
+	 * loaded it meanwhile. Interrupts on; preemption may be off.
+	 */
+	void clear(ClearCause cause);
+
+	/* The CPU it is on or none; may have changed when it is looked at. */
+	CpuId cpu() const { return {cpu_.load(std::memory_order_acquire)}; }
+	/* It was loaded on this CPU for the first time since it was on none: see load(). */
+	bool take_moved() { return std::exchange(moved_, false); }
+
+      private:
+	friend class ActiveVmcs;
+	friend class VmxCpu;
+
+	/* On the CPU it is on, and nowhere else; a no-op elsewhere. */
+	void clear_here(const IrqOff &irq, ClearCause cause);
+
+	Page page_;
+	/* Written by the CPU it is on only, or by load() where it is on none. */
+	std::atomic<int> cpu_{-1};
+	bool launched_ = false;
+	bool cleared_once_ = false;
+	bool moved_ = false;
+};
+
+} // namespace kvmpp

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "paging.hpp"
+
+namespace kvmpp
+{
+
+namespace
+{
+
+constexpr u64 entry_present = 1 << 0, entry_writable = 1 << 1, entry_user = 1 << 2, entry_large = 1 << 7,
+	      entry_nx = u64{1} << 63;
+constexpr u64 address_field = 0x000ffffffffff000;
+
+/* "Page-Fault Exception": bits of the error code. */
+constexpr u32 error_present = 1 << 0, error_write = 1 << 1, error_user = 1 << 2, error_fetch = 1 << 4;
+constexpr u64 rflags_ac = 1 << 18;
+
+/* Rights along the walk: all entries must grant W and U, one denies X. */
+struct Rights {
+	bool writable = true;
+	bool user = true;
+	bool nx = false;
+
+	void restrict_by(u64 entry, bool nx_enabled)
+	{
+		writable = writable && (entry & entry_writable);
+		user = user && (entry & entry_user);
+		nx = nx || (nx_enabled && (entry & entry_nx));
+	}
+};
+
+/* "Determination of Access Rights" */
+bool allowed(const VcpuState &s, const Rights &rights, PageAccess access, bool user_mode)
+{
+	if (access.fetch && rights.nx)
+		return false;
+	if (user_mode)
+		return rights.user && (!access.write || rights.writable);
+	if (rights.user) {
+		if (access.fetch)
+			return !(s.cr4 & cr4::smep);
+		if ((s.cr4 & cr4::smap) && !(s.rflags & rflags_ac))
+			return false;
+	}
+	return !access.write || rights.writable || !(s.cr0 & cr0::wp);
+}
+
+} // namespace
+
+Translation translate(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, PageAccess access)
+{
+	using Outcome = Translation::Outcome;
+
+	if (!s.paging())
+		return {Outcome::ok, {static_cast<u32>(linear.value)}};
+
+	bool user_mode = s.cpl() == 3;
+	bool nx_enabled = s.efer & efer::nx;
+	bool wide = s.cr4 & cr4::pae;
+	unsigned entry_bytes = wide ? 8 : 4;
+	unsigned index_bits = wide ? 9 : 10;
+	int level = s.long_mode() ? 4 : 2;
+	u64 table = s.cr3 & (s.long_mode() ? address_field : 0xfffff000);
+	Rights rights;
+	u32 error = (access.write ? error_write : 0) | (user_mode ? error_user : 0) |
+		    (access.fetch && (nx_enabled || (s.cr4 & cr4::smep)) ? error_fetch : 0);
+
+	if (!s.long_mode())
+		linear.value = static_cast<u32>(linear.value);
+	if (s.pae_paging()) {
+		u64 pdpte = s.pdpte[linear.value >> 30];
+
+		if (!(pdpte & entry_present))
+			return {Outcome::page_fault, {}, error};
+		table = pdpte & address_field;
+	}
+	for (;; level--) {
+		unsigned shift = page_shift + (level - 1) * index_bits;
+		u64 index = (linear.value >> shift) & low_bits(index_bits);
+		u64 entry = 0;
+
+		if (!memory.read({table + index * entry_bytes}, &entry, entry_bytes))
+			return {Outcome::no_tables, {}};
+		if (!(entry & entry_present))
+			return {Outcome::page_fault, {}, error};
+		rights.restrict_by(entry, wide && nx_enabled);
+		bool large = level > 1 && level < 4 && (entry & entry_large) && (wide || (s.cr4 & cr4::pse));
+		if (level > 1 && !large) {
+			table = entry & address_field;
+			continue;
+		}
+		if (!allowed(s, rights, access, user_mode))
+			return {Outcome::page_fault, {}, error | error_present};
+		u64 base = entry & address_field;
+		/* 4 MiB pages: bits 39:32 of the address are in bits 20:13 ("PSE-36"). */
+		if (large && !wide)
+			base = (entry & 0xffc00000) | ((entry >> 13) & 0xff) << 32;
+		return {Outcome::ok, {(base & ~low_bits(shift)) | (linear.value & low_bits(shift))}};
+	}
+}
+
+bool load_pdptes(VcpuState &s, const GuestMemory &memory, unsigned physical_address_bits)
+{
+	/* "PDPTE Registers": bits 2:1, 8:5 and those above the physical address are reserved. */
+	u64 reserved = 0x1e6 | ~low_bits(physical_address_bits);
+	u64 pdpte[4];
+
+	if (!memory.read({s.cr3 & 0xffffffe0}, pdpte, sizeof(pdpte)))
+		return false;
+	for (u64 entry : pdpte)
+		if ((entry & entry_present) && (entry & reserved))
+			return false;
+	for (int i = 0; i < 4; i++)
+		s.pdpte[i] = pdpte[i];
+	s.mark_dirty(Group::pdpte);
+	return true;
+}
+
+} // namespace kvmpp

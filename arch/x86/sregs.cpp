@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "sregs.hpp"
+
+#include "cpuid.hpp"
+#include "paging.hpp"
+
+#include <linux/kvm.h>
+
+namespace kvmpp
+{
+
+namespace
+{
+
+constexpr u32 bit_if(u32 condition, u32 bit)
+{
+	return condition ? bit : 0;
+}
+
+kvm_segment to_kvm(const Segment &s)
+{
+	kvm_segment k{};
+	u32 ar = s.access_rights;
+
+	k.base = s.base;
+	k.limit = s.limit;
+	k.selector = s.selector;
+	k.type = ar & Segment::type_mask;
+	k.s = !!(ar & Segment::s_bit);
+	k.dpl = static_cast<u8>(s.dpl());
+	k.unusable = !!(ar & Segment::unusable);
+	/* VMX knows no "present" of an unusable segment; user space does not either. */
+	k.present = !k.unusable;
+	k.avl = !!(ar & Segment::avl);
+	k.l = !!(ar & Segment::l_bit);
+	k.db = !!(ar & Segment::db_bit);
+	k.g = !!(ar & Segment::g_bit);
+	return k;
+}
+
+Segment from_kvm(const kvm_segment &k, Seg which)
+{
+	Segment s{.base = k.base, .limit = k.limit, .access_rights = 0, .selector = k.selector};
+
+	s.access_rights = (k.type & Segment::type_mask) | bit_if(k.s, Segment::s_bit) | (k.dpl & 3u) << 5 |
+			  bit_if(k.present, Segment::present) | bit_if(k.avl, Segment::avl) |
+			  bit_if(k.l, Segment::l_bit) | bit_if(k.db, Segment::db_bit) |
+			  bit_if(k.g, Segment::g_bit) | bit_if(k.unusable || !k.present, Segment::unusable);
+	/* VM entry wants every usable segment accessed; user space need not know. */
+	if (which != Seg::ldtr)
+		s.access_rights |= 1;
+	return s;
+}
+
+bool valid_cr0(u64 value)
+{
+	return !(value & ~cr0::all) && !((value & cr0::nw) && !(value & cr0::cd)) &&
+	       !((value & cr0::pg) && !(value & cr0::pe));
+}
+
+bool valid_sregs(const kvm_sregs &k)
+{
+	u64 beyond = ~low_bits(guest_features().physical_address_bits);
+
+	if ((k.efer & efer::lme) && (k.cr0 & cr0::pg)) {
+		if (!(k.cr4 & cr4::pae) || !(k.efer & efer::lma) || (k.cr3 & beyond))
+			return false;
+	} else if ((k.efer & efer::lma) || k.cs.l) {
+		return false;
+	}
+	return valid_cr0(k.cr0) && !(k.cr4 & ~guest_features().cr4) && !(k.apic_base & (0x6ff | beyond)) &&
+	       k.cr8 <= 15;
+}
+
+} // namespace
+
+void get_regs(const VcpuState &s, kvm_regs &k)
+{
+	k = {.rax = s.gpr[rax], .rbx = s.gpr[rbx], .rcx = s.gpr[rcx], .rdx = s.gpr[rdx],
+	     .rsi = s.gpr[rsi], .rdi = s.gpr[rdi], .rsp = s.gpr[rsp], .rbp = s.gpr[rbp],
+	     .r8 = s.gpr[r8],	.r9 = s.gpr[r9],   .r10 = s.gpr[r10], .r11 = s.gpr[r11],
+	     .r12 = s.gpr[r12], .r13 = s.gpr[r13], .r14 = s.gpr[r14], .r15 = s.gpr[r15],
+	     .rip = s.rip,	.rflags = s.rflags};
+}
+
+void set_regs(VcpuState &s, const kvm_regs &k)
+{
+	const u64 gpr[16] = {k.rax, k.rcx, k.rdx, k.rbx, k.rsp, k.rbp, k.rsi, k.rdi,
+			     k.r8,  k.r9,  k.r10, k.r11, k.r12, k.r13, k.r14, k.r15};
+
+	for (int i = 0; i < 16; i++)
+		s.gpr[i] = gpr[i];
+	s.rip = k.rip;
+	s.rip_passed_4g = false;
+	s.rflags = k.rflags | rflags::fixed;
+	/* An exception that was on its way belongs to the state before. */
+	if (s.has_event && s.event.info.type() == InterruptionInfo::Type::hardware_exception)
+		s.has_event = false;
+	s.mark_dirty(regs_groups);
+}
+
+void get_sregs(const VcpuState &s, kvm_sregs &k)
+{
+	k = {};
+	k.cs = to_kvm(s.seg(Seg::cs));
+	k.ds = to_kvm(s.seg(Seg::ds));
+	k.es = to_kvm(s.seg(Seg::es));
+	k.fs = to_kvm(s.seg(Seg::fs));
+	k.gs = to_kvm(s.seg(Seg::gs));
+	k.ss = to_kvm(s.seg(Seg::ss));
+	k.tr = to_kvm(s.seg(Seg::tr));
+	k.ldt = to_kvm(s.seg(Seg::ldtr));
+	k.gdt.base = s.gdtr.base;
+	k.gdt.limit = s.gdtr.limit;
+	k.idt.base = s.idtr.base;
+	k.idt.limit = s.idtr.limit;
+	k.cr0 = s.cr0;
+	k.cr2 = s.cr2;
+	k.cr3 = s.cr3;
+	k.cr4 = s.cr4;
+	k.cr8 = s.cr8;
+	k.efer = s.efer;
+	k.apic_base = s.apic_base;
+	/* No interrupt is ever pending in the kernel: there is no KVM_INTERRUPT yet. */
+}
+
+Result<> set_sregs(VcpuState &s, const kvm_sregs &k, const GuestMemory &memory)
+{
+	if (!valid_sregs(k))
+		return Errno::inval;
+	for (u64 word : k.interrupt_bitmap)
+		if (word)
+			return Errno::inval;
+
+	s.seg(Seg::cs) = from_kvm(k.cs, Seg::cs);
+	s.seg(Seg::ds) = from_kvm(k.ds, Seg::ds);
+	s.seg(Seg::es) = from_kvm(k.es, Seg::es);
+	s.seg(Seg::fs) = from_kvm(k.fs, Seg::fs);
+	s.seg(Seg::gs) = from_kvm(k.gs, Seg::gs);
+	s.seg(Seg::ss) = from_kvm(k.ss, Seg::ss);
+	s.seg(Seg::tr) = from_kvm(k.tr, Seg::tr);
+	s.seg(Seg::ldtr) = from_kvm(k.ldt, Seg::ldtr);
+	s.gdtr = {k.gdt.base, k.gdt.limit};
+	s.idtr = {k.idt.base, k.idt.limit};
+	s.cr0 = k.cr0 | cr0::et;
+	s.cr2 = k.cr2;
+	s.cr3 = k.cr3;
+	s.cr4 = k.cr4;
+	s.cr8 = k.cr8;
+	s.efer = k.efer;
+	s.apic_base = k.apic_base;
+	s.mark_dirty(sregs_groups);
+	s.syscall_msrs_dirty = true;
+	s.flush_tlb = true;
+	/* Where CR3 points to nothing the PDPTEs stay as they were, and VM entry has the last word. */
+	if (s.pae_paging())
+		(void)load_pdptes(s, memory, guest_features().physical_address_bits);
+	return {};
+}
+
+} // namespace kvmpp

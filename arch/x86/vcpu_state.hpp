@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A vCPU as plain memory: its registers, what it waits for, what user space is to be told. Exit
+ * handlers work on this and on nothing else, so that each runs anywhere, a host test included.
+ *
+ * Registers that live in the VMCS while the guest runs belong to a Group. A group is `valid` when this
+ * copy is up to date and `dirty` when it is newer than the VMCS: vmcs_state.hpp reads what a handler
+ * needs before it is called, and writes what it changed before the next entry. What the guest cannot
+ * change without an exit is always valid: EFER, DR7, PAT, the TSC offset, and of CR0 and CR4 the bits
+ * that are not in cr0_guest_owned and cr4_guest_owned.
+ */
+#pragma once
+
+#include "controls.hpp"
+#include "include/kvmpp/types.hpp"
+#include "x86.hpp"
+
+namespace kvmpp
+{
+
+/* In the order of the encoding in instructions. */
+enum Gpr : u8 { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 };
+
+/* In the order of the VMCS's fields. */
+enum class Seg : u8 { es, cs, ss, ds, fs, gs, ldtr, tr };
+inline constexpr unsigned segment_count = 8;
+
+struct Segment {
+	u64 base = 0;
+	u32 limit = 0;
+	/* "Guest Register State": type, S, DPL, P, AVL, L, D/B, G, and 16: unusable. */
+	u32 access_rights = 0;
+	u16 selector = 0;
+
+	static constexpr u32 type_mask = 0xf, s_bit = 1 << 4, present = 1 << 7, avl = 1 << 12, l_bit = 1 << 13,
+			     db_bit = 1 << 14, g_bit = 1 << 15, unusable = 1 << 16;
+	constexpr unsigned dpl() const { return (access_rights >> 5) & 3; }
+	constexpr bool is_long() const { return access_rights & l_bit; }
+	constexpr bool is_big() const { return access_rights & db_bit; }
+};
+
+struct DescriptorTable {
+	u64 base = 0;
+	u16 limit = 0;
+};
+
+enum class Group : u32 {
+	rip = 1 << 0,
+	rsp = 1 << 1,
+	rflags = 1 << 2,
+	cr0 = 1 << 3,
+	cr3 = 1 << 4,
+	cr4 = 1 << 5,
+	efer = 1 << 6,
+	segments = 1 << 7,
+	tables = 1 << 8,	   /* GDTR, IDTR */
+	interruptibility = 1 << 9, /* blocking by STI, MOV SS, NMI; pending debug exceptions */
+	dr7 = 1 << 10,
+	sysenter = 1 << 11,
+	pdpte = 1 << 12,
+	pat = 1 << 13,
+	tsc_offset = 1 << 14,
+};
+
+/* Bits that the guest changes without an exit. */
+inline constexpr u64 cr0_guest_owned = cr0::mp | cr0::em | cr0::ts | cr0::wp | cr0::am;
+inline constexpr u64 cr4_guest_owned = cr4::pvi | cr4::tsd | cr4::de | cr4::pce | cr4::osfxsr |
+				       cr4::osxmmexcpt | cr4::pge;
+
+class Groups
+{
+      public:
+	constexpr Groups() = default;
+	constexpr Groups(Group group) : bits_(static_cast<u32>(group)) {}
+	static constexpr Groups all() { return Groups((1 << 15) - 1); }
+
+	constexpr Groups operator|(Groups other) const { return Groups(bits_ | other.bits_); }
+	constexpr Groups operator-(Groups other) const { return Groups(bits_ & ~other.bits_); }
+	constexpr Groups operator&(Groups other) const { return Groups(bits_ & other.bits_); }
+	constexpr bool has(Group group) const { return bits_ & static_cast<u32>(group); }
+	constexpr bool empty() const { return bits_ == 0; }
+
+      private:
+	constexpr explicit Groups(u32 bits) : bits_(bits) {}
+	u32 bits_ = 0;
+};
+
+constexpr Groups operator|(Group a, Group b)
+{
+	return Groups(a) | Groups(b);
+}
+
+/* An exception or interrupt to be delivered at the next entry. */
+struct Event {
+	InterruptionInfo info;
+	u32 error_code = 0;
+	u32 instruction_length = 0;
+};
+
+/* What user space is told when KVM_RUN returns; virt/ copies it into struct kvm_run. */
+struct UserExit {
+	u32 reason = 0; /* KVM_EXIT_* */
+	union {
+		struct {
+			u8 direction;
+			u8 size;
+			u16 port;
+			u8 data[8];
+		} io;
+		struct {
+			u64 phys_addr;
+			u8 data[8];
+			u32 len;
+			bool is_write;
+		} mmio;
+		struct {
+			u64 hardware_entry_failure_reason;
+			u32 cpu;
+		} fail_entry;
+		struct {
+			u32 suberror;
+			u32 ndata;
+			u64 data[16];
+		} internal;
+	};
+};
+
+/* A port or MMIO access that user space is working on; KVM_RUN finishes it when it comes back. */
+struct PendingAccess {
+	enum class Kind : u8 { none, port_out, port_in, string_in, mmio_read, mmio_write };
+
+	/* The part of an MMIO access that lies in one page. */
+	struct Fragment {
+		GuestPhys address;
+		u8 offset; /* in the data */
+		u8 length;
+	};
+
+	Kind kind = Kind::none;
+	u8 size = 0; /* bytes of the whole access */
+	u8 data[8] = {};
+	u64 rip = 0; /* of the instruction: user space may have moved the vCPU elsewhere meanwhile */
+	/* MMIO */
+	Fragment fragments[2] = {};
+	u8 fragment_count = 0;
+	u8 fragment_next = 0;
+	/* Where a read goes: a register, and how (see finish_mmio_read()). */
+	u8 reg = 0;
+	u8 reg_size = 0;
+	bool high_byte = false;
+	bool sign_extend = false;
+	u8 instruction_length = 0;
+	/* String input: where the datum goes in guest memory, and how the loop goes on. */
+	GuestLinear string_address;
+	u8 address_size = 0;
+	bool rep = false;
+};
+
+struct VcpuState {
+	u64 gpr[16] = {}; /* gpr[rsp] belongs to Group::rsp */
+	u64 rip = 0;
+	u64 rflags = 0;
+	u64 cr0 = 0;
+	u64 cr2 = 0;
+	u64 cr3 = 0;
+	u64 cr4 = 0;
+	u64 cr8 = 0;
+	u64 efer = 0;
+	u64 xcr0 = 1;
+	Segment segment[segment_count];
+	DescriptorTable gdtr, idtr;
+	u32 interruptibility = 0;
+	u64 pending_debug = 0;
+	u64 dr[4] = {};
+	u64 dr6 = 0;
+	u64 dr7 = 0;
+	u64 pdpte[4] = {};
+	u64 sysenter_cs = 0, sysenter_esp = 0, sysenter_eip = 0;
+	u64 pat = 0;
+	u64 tsc_offset = 0;
+	/* MSRs that are in the CPU, not in the VMCS, while the guest runs. */
+	u64 star = 0, lstar = 0, cstar = 0, syscall_mask = 0;
+	u64 kernel_gs_base = 0;
+	u64 tsc_aux = 0;
+	/* MSRs that exist only here. */
+	u64 apic_base = 0;
+	u64 misc_enable = 0;
+
+	Groups valid;
+	Groups dirty;
+	/* The guest changed an MSR of the first kind: to be loaded before the next entry. */
+	bool syscall_msrs_dirty = false;
+	/* RIP went past 4 GiB in skip_instruction(): right in 64-bit code, to be cut elsewhere. */
+	bool rip_passed_4g = false;
+	/* The guest's TLB entries are to be dropped before the next entry. */
+	bool flush_tlb = false;
+
+	bool has_event = false;
+	Event event; /* to be delivered at the next entry, when has_event */
+
+	PendingAccess pending;
+	UserExit user;
+
+	Segment &seg(Seg s) { return segment[static_cast<unsigned>(s)]; }
+	const Segment &seg(Seg s) const { return segment[static_cast<unsigned>(s)]; }
+
+	bool long_mode() const { return efer & efer::lma; }
+	bool code64() const { return long_mode() && seg(Seg::cs).is_long(); }
+	bool paging() const { return cr0 & cr0::pg; }
+	bool pae_paging() const { return paging() && (cr4 & cr4::pae) && !long_mode(); }
+	unsigned cpl() const { return seg(Seg::ss).dpl(); }
+
+	void mark_dirty(Groups groups)
+	{
+		dirty = dirty | groups;
+		valid = valid | groups;
+	}
+
+	/* The state after RESET ("Processor State After Reset"). */
+	void reset(u32 vcpu_id, u64 tsc_offset_at_reset);
+
+	/*
+	 * The instruction at RIP is done. Needs rip, rflags, interruptibility. A single-step trap that
+	 * was due after it becomes pending.
+	 */
+	void skip_instruction(u32 length);
+
+	/*
+	 * A fault or trap for the guest; two that meet become a double fault, or a triple fault, for
+	 * which this returns false ("Conditions for Generating a Double Fault").
+	 */
+	[[nodiscard]] bool inject(Vector vector);
+	[[nodiscard]] bool inject(Vector vector, u32 error_code);
+	[[nodiscard]] bool inject_page_fault(u64 address, u32 error_code);
+
+      private:
+	[[nodiscard]] bool inject(InterruptionInfo info, u32 error_code);
+};
+
+} // namespace kvmpp

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "vmcs_state.hpp"
+
+namespace kvmpp
+{
+
+namespace
+{
+
+constexpr Groups changed_by_guest = Group::rip | Group::rsp | Groups(Group::rflags) | Groups(Group::cr0) |
+				    Groups(Group::cr3) | Groups(Group::cr4) | Groups(Group::segments) |
+				    Groups(Group::tables) | Groups(Group::interruptibility) |
+				    Groups(Group::sysenter) | Groups(Group::pdpte);
+
+/* Caching belongs to the host: with EPT these bits would only slow the guest down. */
+constexpr u64 cr0_never_real = cr0::cd | cr0::nw;
+
+/* The guest's value of a register of which it owns some bits: the others are in the shadow. */
+constexpr u64 merge(u64 real, u64 shadow, u64 owned)
+{
+	return (real & owned) | (shadow & ~owned);
+}
+
+void read_segments(ActiveVmcs &vmcs, VcpuState &s)
+{
+	for (unsigned i = 0; i < segment_count; i++) {
+		Segment &seg = s.segment[i];
+
+		seg.selector = static_cast<u16>(vmcs.read_encoding(segment_field(field::guest_es_selector, i)));
+		seg.base = vmcs.read_encoding(segment_field(field::guest_es_base, i));
+		seg.limit = static_cast<u32>(vmcs.read_encoding(segment_field(field::guest_es_limit, i)));
+		seg.access_rights = static_cast<u32>(vmcs.read_encoding(segment_field(field::guest_es_access_rights, i)));
+	}
+}
+
+void write_segments(ActiveVmcs &vmcs, const VcpuState &s)
+{
+	for (unsigned i = 0; i < segment_count; i++) {
+		const Segment &seg = s.segment[i];
+
+		vmcs.write_encoding(segment_field(field::guest_es_selector, i), seg.selector);
+		vmcs.write_encoding(segment_field(field::guest_es_base, i), seg.base);
+		vmcs.write_encoding(segment_field(field::guest_es_limit, i), seg.limit);
+		vmcs.write_encoding(segment_field(field::guest_es_access_rights, i), seg.access_rights);
+	}
+}
+
+/* See VcpuState::rip_passed_4g. */
+u64 rip_to_write(ActiveVmcs &vmcs, VcpuState &s)
+{
+	if (s.rip_passed_4g) {
+		constexpr unsigned cs = static_cast<unsigned>(Seg::cs);
+		u64 rights = s.valid.has(Group::segments)
+				     ? s.segment[cs].access_rights
+				     : vmcs.read_encoding(segment_field(field::guest_es_access_rights, cs));
+
+		if (!s.long_mode() || !(rights & Segment::l_bit))
+			s.rip = static_cast<u32>(s.rip);
+		s.rip_passed_4g = false;
+	}
+	return s.rip;
+}
+
+} // namespace
+
+void read_state(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
+{
+	groups = groups - s.valid;
+	if (groups.empty())
+		return;
+	if (groups.has(Group::rip))
+		s.rip = vmcs.read(field::guest_rip);
+	if (groups.has(Group::rsp))
+		s.gpr[rsp] = vmcs.read(field::guest_rsp);
+	if (groups.has(Group::rflags))
+		s.rflags = vmcs.read(field::guest_rflags);
+	if (groups.has(Group::cr0))
+		s.cr0 = merge(vmcs.read(field::guest_cr0), s.cr0, cr0_guest_owned);
+	if (groups.has(Group::cr3))
+		s.cr3 = vmcs.read(field::guest_cr3);
+	if (groups.has(Group::cr4))
+		s.cr4 = merge(vmcs.read(field::guest_cr4), s.cr4, cr4_guest_owned);
+	if (groups.has(Group::segments))
+		read_segments(vmcs, s);
+	if (groups.has(Group::tables)) {
+		s.gdtr = {vmcs.read(field::guest_gdtr_base), static_cast<u16>(vmcs.read(field::guest_gdtr_limit))};
+		s.idtr = {vmcs.read(field::guest_idtr_base), static_cast<u16>(vmcs.read(field::guest_idtr_limit))};
+	}
+	if (groups.has(Group::interruptibility)) {
+		s.interruptibility = vmcs.read(field::guest_interruptibility);
+		s.pending_debug = vmcs.read(field::guest_pending_debug_exceptions);
+	}
+	if (groups.has(Group::sysenter)) {
+		s.sysenter_cs = vmcs.read(field::guest_sysenter_cs);
+		s.sysenter_esp = vmcs.read(field::guest_sysenter_esp);
+		s.sysenter_eip = vmcs.read(field::guest_sysenter_eip);
+	}
+	if (groups.has(Group::pdpte)) {
+		s.pdpte[0] = vmcs.read(field::guest_pdpte0);
+		s.pdpte[1] = vmcs.read(field::guest_pdpte1);
+		s.pdpte[2] = vmcs.read(field::guest_pdpte2);
+		s.pdpte[3] = vmcs.read(field::guest_pdpte3);
+	}
+	s.valid = s.valid | groups;
+}
+
+void write_state(ActiveVmcs &vmcs, VcpuState &s, const VmxConfig &config)
+{
+	if (s.has_event) {
+		vmcs.write(field::vm_entry_interruption_info, s.event.info.raw);
+		if (s.event.info.has_error_code())
+			vmcs.write(field::vm_entry_exception_error_code, s.event.error_code);
+		if (s.event.info.is_software())
+			vmcs.write(field::vm_entry_instruction_length, s.event.instruction_length);
+	}
+	Groups dirty = s.dirty;
+	if (dirty.empty())
+		return;
+	if (dirty.has(Group::rip))
+		vmcs.write(field::guest_rip, rip_to_write(vmcs, s));
+	if (dirty.has(Group::rsp))
+		vmcs.write(field::guest_rsp, s.gpr[rsp]);
+	if (dirty.has(Group::rflags))
+		vmcs.write(field::guest_rflags, s.rflags);
+	if (dirty.has(Group::cr0)) {
+		vmcs.write(field::guest_cr0, (s.cr0 & ~cr0_never_real) | config.cr0_must_be_set);
+		vmcs.write(field::cr0_read_shadow, s.cr0);
+	}
+	if (dirty.has(Group::cr3))
+		vmcs.write(field::guest_cr3, s.cr3);
+	if (dirty.has(Group::cr4)) {
+		vmcs.write(field::guest_cr4, s.cr4 | config.cr4_must_be_set);
+		vmcs.write(field::cr4_read_shadow, s.cr4);
+	}
+	if (dirty.has(Group::efer)) {
+		vmcs.write(field::guest_ia32_efer, s.efer);
+		vmcs.write(field::vm_entry_controls,
+			   config.entry | (s.long_mode() ? entry_control::ia32e_mode_guest : 0));
+	}
+	if (dirty.has(Group::segments))
+		write_segments(vmcs, s);
+	if (dirty.has(Group::tables)) {
+		vmcs.write(field::guest_gdtr_base, s.gdtr.base);
+		vmcs.write(field::guest_gdtr_limit, s.gdtr.limit);
+		vmcs.write(field::guest_idtr_base, s.idtr.base);
+		vmcs.write(field::guest_idtr_limit, s.idtr.limit);
+	}
+	if (dirty.has(Group::interruptibility)) {
+		vmcs.write(field::guest_interruptibility, s.interruptibility);
+		vmcs.write(field::guest_pending_debug_exceptions, s.pending_debug);
+	}
+	if (dirty.has(Group::dr7))
+		vmcs.write(field::guest_dr7, s.dr7);
+	if (dirty.has(Group::sysenter)) {
+		vmcs.write(field::guest_sysenter_cs, static_cast<u32>(s.sysenter_cs));
+		vmcs.write(field::guest_sysenter_esp, s.sysenter_esp);
+		vmcs.write(field::guest_sysenter_eip, s.sysenter_eip);
+	}
+	if (dirty.has(Group::pdpte)) {
+		vmcs.write(field::guest_pdpte0, s.pdpte[0]);
+		vmcs.write(field::guest_pdpte1, s.pdpte[1]);
+		vmcs.write(field::guest_pdpte2, s.pdpte[2]);
+		vmcs.write(field::guest_pdpte3, s.pdpte[3]);
+	}
+	if (dirty.has(Group::pat))
+		vmcs.write(field::guest_ia32_pat, s.pat);
+	if (dirty.has(Group::tsc_offset))
+		vmcs.write(field::tsc_offset, s.tsc_offset);
+	s.dirty = {};
+}
+
+void forget_state(VcpuState &s)
+{
+	s.valid = s.valid - changed_by_guest;
+}
+
+void read_exit(ActiveVmcs &vmcs, CpuId cpu, Exit &exit)
+{
+	exit = Exit();
+	exit.cpu = cpu;
+	exit.raw_reason = vmcs.read(field::exit_reason);
+	ExitFields fields = exit_fields(exit.reason());
+
+	if (exit.entry_failed()) {
+		exit.qualification = vmcs.read(field::exit_qualification);
+		return;
+	}
+	if (fields.instruction_length)
+		exit.instruction_length = vmcs.read(field::vm_exit_instruction_length);
+	if (fields.qualification)
+		exit.qualification = vmcs.read(field::exit_qualification);
+	if (fields.addresses) {
+		exit.guest_linear = vmcs.read(field::guest_linear_address);
+		exit.guest_phys = {vmcs.read(field::guest_physical_address)};
+	}
+	if (fields.interruption) {
+		exit.interruption = {vmcs.read(field::vm_exit_interruption_info)};
+		if (exit.interruption.has_error_code())
+			exit.interruption_error_code = vmcs.read(field::vm_exit_interruption_error_code);
+		if (exit.interruption.is_software())
+			exit.instruction_length = vmcs.read(field::vm_exit_instruction_length);
+	}
+	if (fields.vectoring) {
+		exit.vectoring = {vmcs.read(field::idt_vectoring_info)};
+		if (exit.vectoring.valid()) {
+			if (exit.vectoring.has_error_code())
+				exit.vectoring_error_code = vmcs.read(field::idt_vectoring_error_code);
+			if (exit.vectoring.is_software())
+				exit.instruction_length = vmcs.read(field::vm_exit_instruction_length);
+		}
+	}
+	if (fields.instruction_info)
+		exit.instruction_info = vmcs.read(field::vm_exit_instruction_info);
+}
+
+} // namespace kvmpp

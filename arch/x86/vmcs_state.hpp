@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The passage of guest state between VcpuState and the VMCS: the only code that moves it. */
+#pragma once
+
+#include "capabilities.hpp"
+#include "exit.hpp"
+#include "loaded_vmcs.hpp"
+#include "vcpu_state.hpp"
+
+namespace kvmpp
+{
+
+/* Reads those of @groups that are not valid. */
+void read_state(ActiveVmcs &vmcs, VcpuState &state, Groups groups);
+
+/* Writes what is dirty, and the event to deliver. */
+void write_state(ActiveVmcs &vmcs, VcpuState &state, const VmxConfig &config);
+
+/* The guest ran: what it can have changed is no longer valid here. */
+void forget_state(VcpuState &state);
+
+/* The exit's own fields, as exit_fields() says. */
+void read_exit(ActiveVmcs &vmcs, CpuId cpu, Exit &exit);
+
+} // namespace kvmpp

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "vmx_cpu.hpp"
+
+#include "cpu_insn.hpp"
+#include "vmx_insn.hpp"
+#include "x86.hpp"
+
+#include <linux_glue/cpu.h>
+#include <linux_glue/log.h>
+#include <linux_glue/x86.h>
+
+namespace kvmpp
+{
+
+constinit VmxCpu *VmxCpu::all_ = nullptr;
+
+Result<> VmxCpu::create_all(u32 revision)
+{
+	int count = glue_nr_cpus();
+	auto *cpus = static_cast<VmxCpu *>(glue_zalloc(count * sizeof(VmxCpu)));
+
+	if (!cpus)
+		return Errno::nomem;
+	all_ = cpus;
+	for (int i = 0; i < count; i++)
+		new (&cpus[i]) VmxCpu;
+	for (int i = 0; i < count; i++) {
+		cpus[i].vmxon_region_ = Page::create();
+		if (!cpus[i].vmxon_region_) {
+			destroy_all();
+			return Errno::nomem;
+		}
+		*cpus[i].vmxon_region_.as<u32>() = revision;
+	}
+	return {};
+}
+
+void VmxCpu::destroy_all()
+{
+	for (int i = 0; i < glue_nr_cpus(); i++)
+		all_[i].~VmxCpu();
+	glue_free(all_);
+	all_ = nullptr;
+}
+
+Result<> VmxCpu::enable(const IrqOff &irq, const VmxConfig &config)
+{
+	if (on_)
+		return {};
+
+	VmxConfig own;
+	Refusal refusal;
+	if (!vmx_configure(VmxRegisters::read(), own, refusal)) {
+		glue_log_err("CPU %d: %s", irq.cpu().value, refusal.reason);
+		return Errno::io;
+	}
+	if (!(own == config)) {
+		glue_log_err("CPU %d: its VMX differs from that of the first CPU", irq.cpu().value);
+		return Errno::io;
+	}
+	if (glue_vmxe_set() != 0) {
+		glue_log_err("CPU %d: CR4.VMXE is set: another hypervisor is in VMX operation", irq.cpu().value);
+		return Errno::busy;
+	}
+	glue_intel_pt_vmx(1);
+	if (Result<> r = insn::vmxon(vmxon_region_.phys()); !r) {
+		glue_intel_pt_vmx(0);
+		glue_vmxe_clear();
+		glue_log_err("CPU %d: VMXON failed", irq.cpu().value);
+		return r;
+	}
+	host_star_ = insn::rdmsr(msr::star);
+	host_lstar_ = insn::rdmsr(msr::lstar);
+	host_cstar_ = insn::rdmsr(msr::cstar);
+	host_syscall_mask_ = insn::rdmsr(msr::syscall_mask);
+	if (config.has_rdtscp())
+		host_tsc_aux_ = insn::rdmsr(msr::tsc_aux);
+	on_ = true;
+	enables_++;
+	/* What guests of an earlier time in VMX operation left in the TLB. */
+	(void)insn::invept(insn::Invalidate::all_contexts, 0);
+	(void)insn::invvpid(insn::Invalidate::all_contexts, 0);
+	return {};
+}
+
+void VmxCpu::disable(const IrqOff &irq)
+{
+	if (!on_)
+		return;
+	/* An uncleared VMCS could be written back over memory that has become somebody else's. */
+	loaded_.for_each([&](LoadedVmcs &vmcs) { vmcs.clear_here(irq, ClearCause::off); });
+	if (!insn::vmxoff())
+		glue_log_ratelimited("VMXOFF failed on CPU %d", irq.cpu().value);
+	on_ = false;
+	disables_++;
+	glue_intel_pt_vmx(0);
+	glue_vmxe_clear();
+}
+
+void VmxCpu::restore_host_msrs(bool syscall, bool tsc_aux) const
+{
+	if (syscall) {
+		insn::wrmsr(msr::star, host_star_);
+		insn::wrmsr(msr::lstar, host_lstar_);
+		insn::wrmsr(msr::cstar, host_cstar_);
+		insn::wrmsr(msr::syscall_mask, host_syscall_mask_);
+	}
+	if (tsc_aux)
+		insn::wrmsr(msr::tsc_aux, host_tsc_aux_);
+}
+
+} // namespace kvmpp

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "vmx_vcpu.hpp"
+
+#include "cpu_insn.hpp"
+#include "cpuid.hpp"
+#include "vmcs_state.hpp"
+#include "vmx_cpu.hpp"
+#include "vpid.hpp"
+
+#include <linux_glue/x86.h>
+
+#include <cstring>
+
+extern "C" const char kvmpp_vmx_exit[]; /* entry.S */
+
+struct kvmpp_gprs;
+
+namespace kvmpp
+{
+
+namespace
+{
+
+constexpr u32 exceptions = 1 << static_cast<u32>(Vector::debug) |
+			   /* An endless loop of them would shut interrupts out. */
+			   1 << static_cast<u32>(Vector::alignment_check) |
+			   1 << static_cast<u32>(Vector::machine_check);
+
+/* "MSR-Bitmap Address": four bitmaps of 1 KiB, a set bit makes the access exit. */
+void allow_msr(u8 *bitmap, u32 msr)
+{
+	unsigned high = msr >= 0xc0000000 ? 0x400 : 0;
+	unsigned bit = msr & 0x1fff;
+
+	for (unsigned write : {0u, 0x800u})
+		bitmap[write + high + bit / 8] &= static_cast<u8>(~(1 << (bit % 8)));
+}
+
+/* On MSRs that the guest changes without an exit; each comes and goes with the VMCS or the vCPU. */
+constexpr u32 guests_own_msrs[] = {
+	msr::sysenter_cs, msr::sysenter_esp, msr::sysenter_eip, msr::fs_base, msr::gs_base, msr::kernel_gs_base,
+};
+
+} // namespace
+
+Result<> VmxVcpu::create()
+{
+	Result<u16> vpid = vpid_alloc();
+	if (!vpid)
+		return vpid.error();
+	vpid_ = *vpid;
+
+	msr_bitmap_ = Page::create();
+	if (!msr_bitmap_)
+		return Errno::nomem;
+	u8 *bitmap = msr_bitmap_.as<u8>();
+	std::memset(bitmap, 0xff, page_size);
+	for (u32 msr : guests_own_msrs)
+		allow_msr(bitmap, msr);
+
+	return vmcs_.create(config_.revision);
+}
+
+VmxVcpu::~VmxVcpu()
+{
+	if (vpid_)
+		vpid_free(vpid_);
+}
+
+/* What stays for the VMCS's life. */
+void VmxVcpu::set_up(ActiveVmcs &vmcs)
+{
+	vmcs.write(field::pin_based_controls, config_.pin);
+	vmcs.write(field::primary_processor_based_controls, config_.primary);
+	vmcs.write(field::secondary_processor_based_controls, config_.secondary);
+	vmcs.write(field::vm_exit_controls, config_.exit);
+	vmcs.write(field::exception_bitmap, exceptions);
+	vmcs.write(field::page_fault_error_code_mask, 0);
+	vmcs.write(field::page_fault_error_code_match, 0);
+	vmcs.write(field::cr3_target_count, 0);
+	vmcs.write(field::vm_exit_msr_store_count, 0);
+	vmcs.write(field::vm_exit_msr_load_count, 0);
+	vmcs.write(field::vm_entry_msr_load_count, 0);
+	vmcs.write(field::vm_entry_interruption_info, 0);
+	vmcs.write(field::msr_bitmap, msr_bitmap_.phys().value);
+	vmcs.write(field::ept_pointer, ept_.pointer());
+	vmcs.write(field::vpid, vpid_);
+	vmcs.write(field::cr0_guest_host_mask, ~cr0_guest_owned);
+	vmcs.write(field::cr4_guest_host_mask, ~cr4_guest_owned);
+	vmcs.write(field::vmcs_link_pointer, ~u64{0});
+	vmcs.write(field::guest_ia32_debugctl, 0);
+	vmcs.write(field::guest_activity_state, 0);
+
+	vmcs.write(field::host_cr0, insn::read_cr0() & ~cr0::ts);
+	vmcs.write(field::host_ds_selector, 0);
+	vmcs.write(field::host_es_selector, 0);
+	vmcs.write(field::host_fs_selector, 0);
+	vmcs.write(field::host_gs_selector, 0);
+	vmcs.write(field::host_rip, reinterpret_cast<u64>(kvmpp_vmx_exit));
+}
+
+/* The VMCS is on this CPU for the first time since it was on none: what is this CPU's own. */
+void VmxVcpu::adopt_cpu(const IrqOff &irq, ActiveVmcs &vmcs)
+{
+	glue_host_state host;
+
+	glue_host_state_read(&host);
+	vmcs.write(field::host_cs_selector, host.cs);
+	vmcs.write(field::host_ss_selector, host.ss);
+	vmcs.write(field::host_tr_selector, host.tr);
+	vmcs.write(field::host_tr_base, host.tr_base);
+	vmcs.write(field::host_gdtr_base, host.gdt_base);
+	vmcs.write(field::host_idtr_base, host.idt_base);
+	vmcs.write(field::host_gs_base, host.gs_base);
+	vmcs.write(field::host_sysenter_cs, host.sysenter_cs);
+	vmcs.write(field::host_sysenter_esp, host.sysenter_esp);
+	vmcs.write(field::host_sysenter_eip, host.sysenter_eip);
+	vmcs.write(field::host_ia32_efer, host.efer);
+	vmcs.write(field::host_ia32_pat, host.pat);
+	ept_.join(irq);
+	(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
+}
+
+void VmxVcpu::load_guest_msrs(const IrqOff &irq, VcpuState &s)
+{
+	/* Without EFER.SCE there is no SYSCALL to see the first four. */
+	if (s.efer & efer::sce) {
+		insn::wrmsr(msr::star, s.star);
+		insn::wrmsr(msr::lstar, s.lstar);
+		insn::wrmsr(msr::cstar, s.cstar);
+		insn::wrmsr(msr::syscall_mask, s.syscall_mask);
+		syscall_msrs_loaded_ = true;
+	}
+	if (config_.has_rdtscp())
+		insn::wrmsr(msr::tsc_aux, s.tsc_aux);
+	s.syscall_msrs_dirty = false;
+}
+
+/* From the thread's state to the guest's. */
+void VmxVcpu::enter_guest(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s)
+{
+	if (!in_guest_state_) {
+		in_guest_state_ = true;
+		glue_thread_state_save(&thread_);
+		vmcs.write(field::host_fs_base, thread_.fs_base);
+		insn::wrmsr(msr::kernel_gs_base, s.kernel_gs_base);
+		load_guest_msrs(irq, s);
+	} else if (s.syscall_msrs_dirty) {
+		load_guest_msrs(irq, s);
+	}
+}
+
+void VmxVcpu::leave_guest(const IrqOff &irq, VcpuState &s)
+{
+	if (!in_guest_state_)
+		return;
+	in_guest_state_ = false;
+	s.kernel_gs_base = insn::rdmsr(msr::kernel_gs_base);
+	VmxCpu::here(irq).restore_host_msrs(syscall_msrs_loaded_, config_.has_rdtscp());
+	syscall_msrs_loaded_ = false;
+	glue_thread_state_restore(&thread_);
+}
+
+/* VM entry, and what must follow the exit before interrupts come. False: VMfail. */
+bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
+{
+	u64 host_xcr0 = guest_features().xcr0 ? glue_host_xcr0() : 0;
+	bool own_xcr0 = (s.cr4 & cr4::osxsave) && s.xcr0 != host_xcr0;
+
+	glue_guest_fpu_restore();
+	if (own_xcr0)
+		insn::xsetbv(0, s.xcr0);
+	if (s.dr7 & dr7::enabled)
+		insn::write_debug_registers(s.dr);
+	insn::write_cr2(s.cr2);
+
+	glue_guest_timing_enter();
+	bool failed = glue_vmx_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr), vmcs.launched());
+
+	s.cr2 = insn::read_cr2();
+	if (own_xcr0)
+		insn::xsetbv(0, host_xcr0);
+	glue_debug_registers_restore();
+	if (failed)
+		return false;
+
+	read_exit(vmcs, {glue_this_cpu()}, exit);
+	if (exit.entry_failed())
+		return true;
+	vmcs.set_launched();
+	s.has_event = false;
+	forget_state(s);
+	read_state(vmcs, s, exit_state(exit));
+	if (exit.reason() == ExitReason::exception_or_nmi) {
+		/* "Before interrupts come": NMIs are blocked until the handler's IRET. */
+		if (exit.interruption.type() == InterruptionInfo::Type::nmi)
+			glue_deliver_nmi();
+		else if (static_cast<Vector>(exit.interruption.vector()) == Vector::machine_check)
+			glue_deliver_machine_check();
+	}
+	return true;
+}
+
+Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit)
+{
+	PreemptOff preempt;
+	Entry entry = Entry::exited;
+	Result<> accesses;
+
+	/* The CPU that still has it clears it; interrupts are on, so that IPIs both ways get through. */
+	if (CpuId on = vmcs_.cpu(); !on.is_none() && on != preempt.cpu())
+		vmcs_.clear(ClearCause::move);
+	{
+		IrqOff irq;
+
+		if (glue_work_pending())
+			return Entry::work;
+		Result<ActiveVmcs> active = vmcs_.load(irq);
+		if (!active) {
+			if (active.error() == Errno::again)
+				return Entry::vmx_off;
+			return active.error();
+		}
+		ActiveVmcs &vmcs = *active;
+		if (!set_up_)
+			set_up(vmcs);
+		if (vmcs_.take_moved())
+			adopt_cpu(irq, vmcs);
+		if (u64 cr3 = glue_host_cr3(); cr3 != host_cr3_ || !set_up_)
+			vmcs.write(field::host_cr3, host_cr3_ = cr3);
+		if (u64 cr4 = glue_host_cr4(); cr4 != host_cr4_ || !set_up_)
+			vmcs.write(field::host_cr4, host_cr4_ = cr4);
+		set_up_ = true;
+		enter_guest(irq, vmcs, s);
+		if (s.flush_tlb) {
+			(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
+			s.flush_tlb = false;
+		}
+		write_state(vmcs, s, config_);
+		if (Result<> ok = vmcs.ok(); !ok)
+			return ok.error();
+
+		if (!run(vmcs, s, exit)) {
+			exit = Exit();
+			exit.raw_reason = vmcs.read(field::vm_instruction_error);
+			entry = Entry::vmfail;
+		}
+		accesses = vmcs.ok();
+		VmxCpu::here(irq).count_exit(exit.reason());
+	}
+	/* The interrupt that caused the exit has been taken, its tick charged to the guest. */
+	IrqOff irq;
+	glue_guest_timing_exit();
+	if (!accesses)
+		return accesses.error();
+	return entry;
+}
+
+Result<> VmxVcpu::fetch(VcpuState &s, Groups groups)
+{
+	while (!(groups - s.valid).empty()) {
+		{
+			PreemptOff preempt;
+
+			if (CpuId on = vmcs_.cpu(); !on.is_none() && on != preempt.cpu())
+				vmcs_.clear(ClearCause::move);
+			IrqOff irq;
+			Result<ActiveVmcs> active = vmcs_.load(irq);
+			if (active) {
+				read_state(*active, s, groups);
+				return active->ok();
+			}
+			if (active.error() != Errno::again)
+				return active.error();
+		}
+		if (glue_signal_pending())
+			return Errno::intr;
+		glue_wait_a_tick();
+	}
+	return {};
+}
+
+} // namespace kvmpp

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Virtual-processor identifiers: one for each vCPU, 0 is the host's. */
+#pragma once
+
+#include "include/kvmpp/result.hpp"
+#include "include/kvmpp/types.hpp"
+
+namespace kvmpp
+{
+
+void vpid_init();
+/* Errno::nomem when all are in use. */
+Result<u16> vpid_alloc();
+void vpid_free(u16 vpid);
+
+} // namespace kvmpp

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Bits of the x86 registers and numbers of MSRs and vectors, by the manual's names. */
+#pragma once
+
+#include "include/kvmpp/types.hpp"
+
+namespace kvmpp
+{
+
+namespace cr0
+{
+inline constexpr u64 pe = 1 << 0, mp = 1 << 1, em = 1 << 2, ts = 1 << 3, et = 1 << 4, ne = 1 << 5,
+		     wp = 1 << 16, am = 1 << 18, nw = 1 << 29, cd = 1 << 30, pg = u64{1} << 31;
+inline constexpr u64 all = pe | mp | em | ts | et | ne | wp | am | nw | cd | pg;
+} // namespace cr0
+
+namespace cr4
+{
+inline constexpr u64 vme = 1 << 0, pvi = 1 << 1, tsd = 1 << 2, de = 1 << 3, pse = 1 << 4, pae = 1 << 5,
+		     mce = 1 << 6, pge = 1 << 7, pce = 1 << 8, osfxsr = 1 << 9, osxmmexcpt = 1 << 10,
+		     umip = 1 << 11, la57 = 1 << 12, vmxe = 1 << 13, fsgsbase = 1 << 16, pcide = 1 << 17,
+		     osxsave = 1 << 18, smep = 1 << 20, smap = 1 << 21;
+} // namespace cr4
+
+namespace efer
+{
+inline constexpr u64 sce = 1 << 0, lme = 1 << 8, lma = 1 << 10, nx = 1 << 11;
+} // namespace efer
+
+namespace rflags
+{
+inline constexpr u64 fixed = 1 << 1, tf = 1 << 8, if_ = 1 << 9, df = 1 << 10, rf = 1 << 16, vm = 1 << 17;
+} // namespace rflags
+
+namespace dr6
+{
+inline constexpr u64 fixed = 0xffff0ff0, bs = 1 << 14, bd = 1 << 13, writable = 0xe00f;
+}
+
+namespace dr7
+{
+inline constexpr u64 fixed = 1 << 10, enabled = 0xff, gd = 1 << 13, writable = 0xffff2bff;
+}
+
+namespace msr
+{
+inline constexpr u32 tsc = 0x10, apic_base = 0x1b, feature_control = 0x3a, tsc_adjust = 0x3b,
+		     bios_sign_id = 0x8b, mtrr_cap = 0xfe, sysenter_cs = 0x174, sysenter_esp = 0x175,
+		     sysenter_eip = 0x176, mcg_cap = 0x179, mcg_status = 0x17a, misc_enable = 0x1a0,
+		     debugctl = 0x1d9, pat = 0x277, vmx_basic = 0x480, vmx_cr0_fixed0 = 0x486,
+		     vmx_cr0_fixed1 = 0x487, vmx_cr4_fixed0 = 0x488, vmx_cr4_fixed1 = 0x489,
+		     vmx_procbased_controls2 = 0x48b, vmx_ept_vpid_cap = 0x48c,
+		     vmx_true_pinbased_controls = 0x48d, vmx_true_procbased_controls = 0x48e,
+		     vmx_true_exit_controls = 0x48f, vmx_true_entry_controls = 0x490,
+		     efer = 0xc0000080, star = 0xc0000081, lstar = 0xc0000082, cstar = 0xc0000083,
+		     syscall_mask = 0xc0000084, fs_base = 0xc0000100, gs_base = 0xc0000101,
+		     kernel_gs_base = 0xc0000102, tsc_aux = 0xc0000103;
+} // namespace msr
+
+/* IA32_FEATURE_CONTROL */
+namespace feature_control
+{
+inline constexpr u64 locked = 1 << 0, vmx_outside_smx = 1 << 2;
+}
+
+/* "Exception and Interrupt Vectors" */
+enum class Vector : u8 {
+	divide_error = 0,
+	debug = 1,
+	nmi = 2,
+	breakpoint = 3,
+	overflow = 4,
+	bound_range = 5,
+	invalid_opcode = 6,
+	device_not_available = 7,
+	double_fault = 8,
+	invalid_tss = 10,
+	segment_not_present = 11,
+	stack_fault = 12,
+	general_protection = 13,
+	page_fault = 14,
+	x87_error = 16,
+	alignment_check = 17,
+	machine_check = 18,
+	simd_error = 19,
+};
+
+constexpr bool is_canonical(u64 address)
+{
+	return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address;
+}
+
+constexpr u64 low_bits(unsigned count)
+{
+	return count >= 64 ? ~u64{0} : (u64{1} << count) - 1;
+}
+
+} // namespace kvmpp

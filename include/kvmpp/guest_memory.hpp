@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The guest's physical memory as seen by the layer below virt/: what is RAM, and its contents. A view,
+ * valid while its owner keeps the memory slots in place; virt/memslots.cpp implements it.
+ */
+#pragma once
+
+#include "include/kvmpp/result.hpp"
+#include "include/kvmpp/types.hpp"
+
+namespace kvmpp
+{
+
+class MemslotTable;
+
+class GuestMemory
+{
+      public:
+	explicit GuestMemory(const MemslotTable &table) : table_(table) {}
+
+	bool is_ram(GuestPhys address) const;
+	/*
+	 * [address, address + length) lies within one page. Errno::noent where there is no RAM,
+	 * Errno::fault where the VMM's memory is gone. May sleep.
+	 */
+	Result<> read(GuestPhys address, void *to, u32 length) const;
+	Result<> write(GuestPhys address, const void *from, u32 length) const;
+
+      private:
+	const MemslotTable &table_;
+};
+
+} // namespace kvmpp

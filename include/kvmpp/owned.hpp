@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Sole ownership of an object on the heap or of a page, without operator new and delete. */
+#pragma once
+
+#include "include/kvmpp/types.hpp"
+
+#include <linux_glue/alloc.h>
+
+#include <new>
+#include <utility>
+
+namespace kvmpp
+{
+
+template <class T> class Owned
+{
+      public:
+	constexpr Owned() = default;
+	Owned(Owned &&other) : object_(other.release()) {}
+	~Owned()
+	{
+		if (object_) {
+			object_->~T();
+			glue_free(object_);
+		}
+	}
+	Owned &operator=(Owned &&other)
+	{
+		Owned old(std::move(*this));
+		object_ = other.release();
+		return *this;
+	}
+
+	/* Empty when there is no memory. May sleep. */
+	template <class... Args> static Owned create(Args &&...args)
+	{
+		Owned owned;
+		if (void *memory = glue_zalloc(sizeof(T)))
+			owned.object_ = new (memory) T(std::forward<Args>(args)...);
+		return owned;
+	}
+	/* Takes back what release() gave away. */
+	static Owned adopt(T *object)
+	{
+		Owned owned;
+		owned.object_ = object;
+		return owned;
+	}
+
+	T *release() { return std::exchange(object_, nullptr); }
+	T *get() const { return object_; }
+	T *operator->() const { return object_; }
+	T &operator*() const { return *object_; }
+	explicit operator bool() const { return object_ != nullptr; }
+
+      private:
+	T *object_ = nullptr;
+};
+
+/* A zeroed page of the kernel's direct map. */
+class Page
+{
+      public:
+	constexpr Page() = default;
+	Page(Page &&other) : address_(std::exchange(other.address_, nullptr)) {}
+	~Page()
+	{
+		if (address_)
+			glue_page_free(address_);
+	}
+	Page &operator=(Page &&other)
+	{
+		Page old(std::move(*this));
+		address_ = std::exchange(other.address_, nullptr);
+		return *this;
+	}
+
+	/* Empty when there is no memory. May sleep. */
+	static Page create()
+	{
+		Page page;
+		page.address_ = glue_page_alloc();
+		return page;
+	}
+
+	template <class T> T *as() const { return static_cast<T *>(address_); }
+	HostPhys phys() const { return {glue_virt_to_phys(address_)}; }
+	void *release() { return std::exchange(address_, nullptr); }
+	explicit operator bool() const { return address_ != nullptr; }
+
+      private:
+	void *address_ = nullptr;
+};
+
+} // namespace kvmpp

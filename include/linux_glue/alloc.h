@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Memory, zeroed, charged to the caller's memory cgroup. */
+#ifndef LINUX_GLUE_ALLOC_H
+#define LINUX_GLUE_ALLOC_H
+
+#include "base.h"
+
+GLUE_BEGIN
+
+/* May sleep; null when there is none. Large sizes need not be physically contiguous. */
+void *glue_zalloc(glue_size bytes);
+void glue_free(void *memory);
+
+/* A page of the kernel's direct map. May sleep; null when there is none. */
+void *glue_page_alloc(void);
+void glue_page_free(void *page);
+
+glue_u64 glue_virt_to_phys(const void *address);
+void *glue_phys_to_virt(glue_u64 address);
+
+GLUE_END
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* CPUs: which one this is, who may interrupt, calls to others, coming and going. */
+#ifndef LINUX_GLUE_CPU_H
+#define LINUX_GLUE_CPU_H
+
+#include "base.h"
+
+GLUE_BEGIN
+
+/* Stable only while preemption or interrupts are off. */
+int glue_this_cpu(void);
+/* One more than the highest number a CPU can have on this machine. */
+int glue_nr_cpus(void);
+int glue_cpu_online(int cpu);
+
+void glue_preempt_disable(void);
+void glue_preempt_enable(void);
+glue_u64 glue_irq_save(void);
+void glue_irq_restore(glue_u64 flags);
+
+/*
+ * Runs function(argument) on @cpu with interrupts off and waits for it.
+ * 0, or -ENXIO when the CPU is not online. Interrupts must be on here; preemption may be off.
+ */
+int glue_call_on_cpu(int cpu, void (*function)(void *), void *argument);
+
+/* The same on every online CPU, this one included. */
+void glue_call_on_all_cpus(void (*function)(void *), void *argument);
+
+/* Keep the set of online CPUs as it is. May sleep. */
+void glue_cpus_read_lock(void);
+void glue_cpus_read_unlock(void);
+
+/*
+ * Registers the module's hotplug callbacks, kvmpp_cpu_online() and kvmpp_cpu_offline(), and runs the
+ * former on every CPU. 0 or an errno. May sleep.
+ */
+int glue_hotplug_register(void);
+void glue_hotplug_unregister(void);
+
+/* A set of CPUs, changed and read without a lock. */
+struct glue_cpumask;
+struct glue_cpumask *glue_cpumask_alloc(void);
+void glue_cpumask_free(struct glue_cpumask *mask);
+/* Adds @cpu. A full barrier, whether it was in the set already or not. */
+void glue_cpumask_set(struct glue_cpumask *mask, int cpu);
+/* Runs function(argument) on every online CPU of the set and waits. Interrupts must be on. */
+void glue_call_on_cpumask(struct glue_cpumask *mask, void (*function)(void *), void *argument);
+
+GLUE_END
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The way up: every function of the C++ that virt/linux/ calls. Each is extern "C", takes opaque
+ * objects, and returns 0 or a negative errno where it returns an int or a long.
+ */
+#ifndef LINUX_GLUE_ENTRIES_H
+#define LINUX_GLUE_ENTRIES_H
+
+#include "base.h"
+
+GLUE_BEGIN
+
+struct glue_text;
+
+/* Module in and out. May sleep. */
+int kvmpp_init(void);
+void kvmpp_exit(void);
+
+/* CPU hotplug, on the CPU itself, in its hotplug thread, interrupts on. */
+int kvmpp_cpu_online(int cpu);
+int kvmpp_cpu_offline(int cpu);
+
+/*
+ * The machine goes to sleep, comes back, or goes down: VMX operation ends on, or returns to, this CPU
+ * (suspend, resume: the only one online, interrupts off) or all of them (shutdown: process context).
+ */
+void kvmpp_syscore_suspend(void);
+void kvmpp_syscore_resume(void);
+void kvmpp_syscore_shutdown(void);
+
+/* ioctls. Process context. */
+long kvmpp_device_ioctl(unsigned int command, unsigned long argument);
+long kvmpp_vm_ioctl(void *vm, unsigned int command, unsigned long argument);
+long kvmpp_vcpu_ioctl(void *vcpu, unsigned int command, unsigned long argument);
+/* The page of a vCPU's shared area at @index, or null where there is none. */
+void *kvmpp_vcpu_page(void *vcpu, unsigned long index);
+void kvmpp_vm_release(void *vm);
+void kvmpp_vcpu_release(void *vcpu);
+
+/* The thread that runs the vCPU is scheduled away. Interrupts off. */
+void kvmpp_vcpu_sched_out(void *vcpu);
+
+/* The MMU notifier of a VM. May not sleep when @context's notifier is not blockable. */
+void kvmpp_mmu_invalidate_begin(void *vm, glue_u64 start, glue_u64 end);
+void kvmpp_mmu_invalidate_end(void *vm);
+
+void kvmpp_show_cpus(struct glue_text *text);
+void kvmpp_show_stats(struct glue_text *text);
+
+GLUE_END
+
+#endif

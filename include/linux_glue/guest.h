@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The passage of a thread into a guest and back: FPU, segment registers, MSRs, accounting. */
+#ifndef LINUX_GLUE_GUEST_H
+#define LINUX_GLUE_GUEST_H
+
+#include "base.h"
+
+GLUE_BEGIN
+
+struct glue_guest_fpu;
+/* May sleep; null when there is no memory. */
+struct glue_guest_fpu *glue_guest_fpu_alloc(void);
+void glue_guest_fpu_free(struct glue_guest_fpu *fpu);
+/* The thread's FPU state becomes the guest's; Linux switches that one from then on. */
+void glue_guest_fpu_enter(struct glue_guest_fpu *fpu);
+void glue_guest_fpu_leave(struct glue_guest_fpu *fpu);
+/* Brings the guest's FPU state into the registers if it is not there. Interrupts off. */
+void glue_guest_fpu_restore(void);
+
+/*
+ * What a VM exit does not bring back by itself of the thread that entered the guest. Saved before the
+ * first entry after the thread was scheduled in, restored before it is scheduled away or returns to
+ * user space.
+ */
+struct glue_thread_state {
+	glue_u64 fs_base;
+	glue_u64 gs_base; /* of user space */
+	glue_u16 ds, es, fs, gs, ldt;
+};
+/* Interrupts off. */
+void glue_thread_state_save(struct glue_thread_state *state);
+/* Interrupts off. GDT and TSS limits and the LDT come back with it. */
+void glue_thread_state_restore(const struct glue_thread_state *state);
+
+/* Debug registers of the host, if it uses any: a VM exit leaves DR7 cleared. Interrupts off. */
+void glue_debug_registers_restore(void);
+
+/*
+ * Around VM entry and VM exit, with interrupts off: RCU and the time accounting learn that this is the
+ * guest. The timing part ends only after the interrupt that caused the exit was taken, so that its
+ * tick is charged to the guest.
+ */
+void glue_guest_timing_enter(void);
+void glue_guest_timing_exit(void);
+
+/* Enters through kvmpp_vmx_enter() as seen by RCU. Interrupts off. Its return value. */
+struct kvmpp_gprs;
+int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched);
+
+/* Hands the NMI or machine check that caused a VM exit to Linux's own handler. Interrupts off. */
+void glue_deliver_nmi(void);
+void glue_deliver_machine_check(void);
+
+/*
+ * A callback, kvmpp_vcpu_sched_out(context), for when the calling thread is scheduled away. Registered
+ * and removed by the thread itself, preemption on.
+ */
+struct glue_sched_notifier {
+	glue_u64 opaque[4];
+	void *context;
+};
+void glue_sched_notifier_register(struct glue_sched_notifier *notifier, void *context);
+void glue_sched_notifier_unregister(struct glue_sched_notifier *notifier);
+
+/* Something of Linux's is to be done before the next entry: a signal or a reschedule. Any context. */
+int glue_work_pending(void);
+/* Does it. -EINTR when a signal is pending. May sleep. */
+int glue_work_handle(void);
+int glue_signal_pending(void);
+/* Gives the scheduler a chance to take this thread off a CPU that is going offline. Sleeps. */
+void glue_wait_a_tick(void);
+
+GLUE_END
+
+#endif

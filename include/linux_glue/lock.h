@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Linux's locks, held as opaque storage whose size the build takes from the kernel's own headers. */
+#ifndef LINUX_GLUE_LOCK_H
+#define LINUX_GLUE_LOCK_H
+
+#include "base.h"
+#include <generated/glue_sizes.h>
+
+GLUE_BEGIN
+
+struct glue_mutex {
+	glue_u64 opaque[(GLUE_MUTEX_SIZE + 7) / 8];
+};
+
+struct glue_spinlock {
+	glue_u64 opaque[(GLUE_SPINLOCK_SIZE + 7) / 8];
+};
+
+struct glue_srcu {
+	glue_u64 opaque[(GLUE_SRCU_SIZE + 7) / 8];
+};
+
+/* One lockdep class per kind of lock; Documentation/locking.rst has a row for each. */
+enum glue_lock_class {
+	GLUE_LOCK_USAGE,
+	GLUE_LOCK_VM,
+	GLUE_LOCK_VCPU,
+	GLUE_LOCK_SLOTS,
+	GLUE_LOCK_MMU,
+	GLUE_LOCK_VPID,
+	GLUE_LOCK_CLASSES
+};
+
+void glue_mutex_init(struct glue_mutex *mutex, enum glue_lock_class lock_class);
+void glue_mutex_lock(struct glue_mutex *mutex);
+/* Sleeps until the mutex is had (0) or a fatal signal is pending (-EINTR). */
+int glue_mutex_lock_killable(struct glue_mutex *mutex);
+void glue_mutex_unlock(struct glue_mutex *mutex);
+
+void glue_spin_init(struct glue_spinlock *lock, enum glue_lock_class lock_class);
+void glue_spin_lock(struct glue_spinlock *lock);
+void glue_spin_unlock(struct glue_spinlock *lock);
+
+/* 0 or -ENOMEM. May sleep. */
+int glue_srcu_init(struct glue_srcu *srcu);
+void glue_srcu_cleanup(struct glue_srcu *srcu);
+int glue_srcu_read_lock(struct glue_srcu *srcu);
+void glue_srcu_read_unlock(struct glue_srcu *srcu, int index);
+/* Waits for every reader that may have seen the state before the call. Sleeps. */
+void glue_srcu_synchronize(struct glue_srcu *srcu);
+
+GLUE_END
+
+#endif

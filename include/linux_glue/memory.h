@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The VMM's memory: copied, looked up page by page, and followed when Linux takes it away. */
+#ifndef LINUX_GLUE_MEMORY_H
+#define LINUX_GLUE_MEMORY_H
+
+#include "base.h"
+
+GLUE_BEGIN
+
+/* 0 or -EFAULT. Sleep. */
+int glue_copy_from_user(void *to, glue_u64 from, glue_size bytes);
+int glue_copy_to_user(glue_u64 to, const void *from, glue_size bytes);
+/* Whether [address, address + bytes) is user space at all. */
+int glue_user_range_ok(glue_u64 address, glue_u64 bytes);
+
+/*
+ * The page frame behind @address of the current process, faulted in, with a reference that
+ * glue_user_page_put() drops. With @write it is made writable, and -EFAULT when that cannot be;
+ * without, @writable says whether it happens to be. Sleeps.
+ */
+int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable);
+/* @dirty: it was mapped writable. */
+void glue_user_page_put(glue_u64 frame, int dirty);
+
+/*
+ * Follows the address space of the current process: kvmpp_mmu_invalidate_begin(context, start, end)
+ * before the pages of [start, end) go, kvmpp_mmu_invalidate_end(context) after. Both may be called
+ * until glue_mmu_notifier_unregister() has returned. Null when there is no memory. Sleeps.
+ */
+struct glue_mmu_notifier;
+struct glue_mmu_notifier *glue_mmu_notifier_register(void *context);
+void glue_mmu_notifier_unregister(struct glue_mmu_notifier *notifier);
+/* Whether the current process is the one that registered it. */
+int glue_mmu_notifier_is_current(const struct glue_mmu_notifier *notifier);
+
+GLUE_END
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What of the x86 CPU is Linux's to say or to change. */
+#ifndef LINUX_GLUE_X86_H
+#define LINUX_GLUE_X86_H
+
+#include "base.h"
+
+GLUE_BEGIN
+
+/*
+ * Sets CR4.VMXE on this CPU and in Linux's shadow of CR4. -EBUSY, and nothing changed, when it is set
+ * already: then another module is in VMX operation. Interrupts off.
+ */
+int glue_vmxe_set(void);
+/* Clears it again. Interrupts off. */
+void glue_vmxe_clear(void);
+
+/* Tells Intel PT that VMX operation begins (1) or has ended (0) on this CPU. Interrupts off. */
+void glue_intel_pt_vmx(int on);
+
+/* 0, or -EIO when the MSR does not exist. */
+int glue_rdmsr_safe(glue_u32 msr, glue_u64 *value);
+
+/* The CPU's values of host state that a VM exit loads, as of now. Preemption off. */
+struct glue_host_state {
+	glue_u64 tr_base;
+	glue_u64 gdt_base;
+	glue_u64 idt_base;
+	glue_u64 gs_base;
+	glue_u64 sysenter_esp;
+	glue_u64 sysenter_eip;
+	glue_u64 efer;
+	glue_u64 pat;
+	glue_u32 sysenter_cs;
+	glue_u16 cs, ss, tr;
+};
+void glue_host_state_read(struct glue_host_state *state);
+
+/* CR3 and CR4 that the host has now and a VM exit must bring back. Interrupts off. */
+glue_u64 glue_host_cr3(void);
+glue_u64 glue_host_cr4(void);
+
+/* XCR0 of the host; 0 where the host does not use XSAVE. */
+glue_u64 glue_host_xcr0(void);
+
+GLUE_END
+
+#endif

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The ioctls of the device and of a VM, with KVM's semantics and errnos. */
+#include "arch/x86/cpuid.hpp"
+#include "arch/x86/vpid.hpp"
+#include "hardware.hpp"
+#include "vcpu.hpp"
+#include "vm.hpp"
+
+#include <linux/kvm.h>
+#include <linux_glue/entries.h>
+#include <linux_glue/file.h>
+
+namespace kvmpp
+{
+
+namespace
+{
+
+int online_cpus()
+{
+	int count = 0;
+
+	for (int cpu = 0; cpu < glue_nr_cpus(); cpu++)
+		count += !!glue_cpu_online(cpu);
+	return count;
+}
+
+/* What KVM_CHECK_EXTENSION answers; 0 is "not there". */
+int check_extension(unsigned long capability)
+{
+	switch (capability) {
+	case KVM_CAP_USER_MEMORY:
+	case KVM_CAP_DESTROY_MEMORY_REGION_WORKS:
+	case KVM_CAP_JOIN_MEMORY_REGIONS_WORKS:
+	case KVM_CAP_SYNC_MMU:
+	case KVM_CAP_SET_TSS_ADDR:
+	case KVM_CAP_SET_IDENTITY_MAP_ADDR:
+	case KVM_CAP_INTERNAL_ERROR_DATA:
+	case KVM_CAP_IMMEDIATE_EXIT:
+	case KVM_CAP_CHECK_EXTENSION_VM:
+		return 1;
+	case KVM_CAP_NR_MEMSLOTS:
+		return MemslotTable::max_slots;
+	case KVM_CAP_NR_VCPUS:
+		return online_cpus();
+	case KVM_CAP_MAX_VCPUS:
+	case KVM_CAP_MAX_VCPU_ID:
+		return Vm::max_vcpus;
+	default:
+		return 0;
+	}
+}
+
+Result<int> create_vm(unsigned long type)
+{
+	if (type != 0)
+		return Errno::inval;
+	Result<Vm *> vm = Vm::create();
+	if (!vm)
+		return vm.error();
+	glue_new_fd fd;
+	if (Result<> r = from_errno(glue_vm_fd_prepare(&fd, *vm)); !r) {
+		(*vm)->put();
+		return r.error();
+	}
+	glue_fd_install(&fd);
+	return fd.fd;
+}
+
+Result<> set_memory_region(Vm &vm, unsigned long argument)
+{
+	kvm_userspace_memory_region region;
+
+	if (Result<> r = from_errno(glue_copy_from_user(&region, argument, sizeof(region))); !r)
+		return r;
+	Result<SlotRequest> request = check_slot_request(region.slot, region.flags, region.guest_phys_addr,
+							 region.memory_size, region.userspace_addr,
+							 guest_features().physical_address_bits);
+	if (!request)
+		return request.error();
+	return vm.set_memory(*request);
+}
+
+long to_long(Result<int> result)
+{
+	return result ? *result : -static_cast<int>(result.error());
+}
+
+} // namespace
+
+} // namespace kvmpp
+
+using namespace kvmpp;
+
+int kvmpp_init(void)
+{
+	vpid_init();
+	return to_errno(hardware_init());
+}
+
+void kvmpp_exit(void)
+{
+	hardware_exit();
+}
+
+long kvmpp_device_ioctl(unsigned int command, unsigned long argument)
+{
+	switch (command) {
+	case KVM_GET_API_VERSION:
+		return argument == 0 ? KVM_API_VERSION : -EINVAL;
+	case KVM_CHECK_EXTENSION:
+		return check_extension(argument);
+	case KVM_GET_VCPU_MMAP_SIZE:
+		return argument == 0 ? static_cast<long>(Vcpu::shared_pages * page_size) : -EINVAL;
+	case KVM_CREATE_VM:
+		return to_long(create_vm(argument));
+	default:
+		return -EINVAL;
+	}
+}
+
+long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argument)
+{
+	Vm &vm = *static_cast<Vm *>(vm_object);
+
+	if (!vm.belongs_to_current())
+		return -EIO;
+	switch (command) {
+	case KVM_CHECK_EXTENSION:
+		return check_extension(argument);
+	case KVM_CREATE_VCPU:
+		return to_long(argument < Vm::max_vcpus ? vm.create_vcpu(static_cast<u32>(argument)) : Errno::inval);
+	case KVM_SET_USER_MEMORY_REGION:
+		return to_errno(set_memory_region(vm, argument));
+	case KVM_SET_TSS_ADDR:
+		/* Real mode needs no TSS of the VMM's: guests are unrestricted. KVM's bound holds. */
+		return argument > 0xffffffff - 3 * page_size + 1 ? -EINVAL : 0;
+	case KVM_SET_IDENTITY_MAP_ADDR: {
+		u64 address;
+
+		return glue_copy_from_user(&address, argument, sizeof(address));
+	}
+	default:
+		return -ENOTTY;
+	}
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "hardware.hpp"
+
+#include "arch/x86/cpuid.hpp"
+#include "arch/x86/vmx_cpu.hpp"
+#include "include/kvmpp/guards.hpp"
+
+#include <linux_glue/entries.h>
+#include <linux_glue/log.h>
+#include <linux_glue/x86.h>
+
+#include <atomic>
+
+namespace kvmpp
+{
+
+namespace
+{
+
+constinit VmxConfig config;
+constinit Mutex usage_lock;
+constinit unsigned users GUARDED_BY(usage_lock) = 0;
+/*
+ * A CPU that comes online shall have VMX on. Written under usage_lock and cpus_read_lock, read by the
+ * hotplug callbacks, which the latter keeps out: they must not take usage_lock, whose holders wait for
+ * them.
+ */
+constinit bool wanted = false;
+
+struct EnableAll {
+	std::atomic<int> error{0};
+};
+
+void enable_here(void *argument)
+{
+	IrqOff irq;
+
+	if (Result<> r = VmxCpu::here(irq).enable(irq, config); !r)
+		static_cast<EnableAll *>(argument)->error.store(to_errno(r), std::memory_order_relaxed);
+}
+
+void disable_here(void *)
+{
+	IrqOff irq;
+
+	VmxCpu::here(irq).disable(irq);
+}
+
+} // namespace
+
+const VmxConfig &hardware_config()
+{
+	return config;
+}
+
+Result<> hardware_init()
+{
+	Refusal refusal;
+
+	usage_lock.init(GLUE_LOCK_USAGE);
+	{
+		PreemptOff preempt;
+
+		if (!vmx_configure(VmxRegisters::read(), config, refusal)) {
+			glue_log_err("%s", refusal.reason);
+			return refusal.error;
+		}
+	}
+	init_guest_features(glue_host_xcr0(), config.has_rdtscp(), config.has_invpcid());
+	if (Result<> r = VmxCpu::create_all(config.revision); !r)
+		return r;
+	if (Result<> r = from_errno(glue_hotplug_register()); !r) {
+		VmxCpu::destroy_all();
+		return r;
+	}
+	return {};
+}
+
+void hardware_exit()
+{
+	glue_hotplug_unregister();
+	VmxCpu::destroy_all();
+}
+
+Result<> hardware_get()
+{
+	Locked locked(usage_lock);
+
+	if (users > 0) {
+		users++;
+		return {};
+	}
+	CpusReadLock cpus;
+	EnableAll all;
+	glue_call_on_all_cpus(enable_here, &all);
+	if (int error = all.error.load(std::memory_order_relaxed); error) {
+		glue_call_on_all_cpus(disable_here, nullptr);
+		return from_errno(error);
+	}
+	wanted = true;
+	users = 1;
+	return {};
+}
+
+void hardware_put()
+{
+	Locked locked(usage_lock);
+
+	if (--users > 0)
+		return;
+	CpusReadLock cpus;
+	wanted = false;
+	glue_call_on_all_cpus(disable_here, nullptr);
+}
+
+} // namespace kvmpp
+
+using namespace kvmpp;
+
+int kvmpp_cpu_online(int)
+{
+	if (!wanted)
+		return 0;
+	IrqOff irq;
+	return to_errno(VmxCpu::here(irq).enable(irq, config));
+}
+
+int kvmpp_cpu_offline(int)
+{
+	disable_here(nullptr);
+	return 0;
+}
+
+void kvmpp_syscore_suspend(void)
+{
+	disable_here(nullptr);
+}
+
+void kvmpp_syscore_resume(void)
+{
+	if (!wanted)
+		return;
+	IrqOff irq;
+	/* A failure is in the log; vCPUs wait for VMX on this CPU until they are killed. */
+	(void)VmxCpu::here(irq).enable(irq, config);
+}
+
+void kvmpp_syscore_shutdown(void)
+{
+	glue_call_on_all_cpus(disable_here, nullptr);
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/context_tracking.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/preempt.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/vtime.h>
+
+#include <asm/debugreg.h>
+#include <asm/desc.h>
+#include <asm/fpu/api.h>
+#include <asm/fpu/types.h>
+#include <asm/fsgsbase.h>
+#include <asm/msr.h>
+#include <asm/processor.h>
+#include <asm/segment.h>
+
+#include <linux_glue/entries.h>
+#include <linux_glue/guest.h>
+
+#include "compat.h"
+
+#ifdef CONFIG_X86_FRED
+#error "glue_deliver_nmi() uses INT 2, which FRED does not deliver as an NMI"
+#endif
+
+/* In arch/x86/entry.S. */
+int kvmpp_vmx_enter(struct kvmpp_gprs *gprs, int launched);
+
+struct glue_guest_fpu {
+	struct fpu_guest fpu;
+};
+
+struct glue_guest_fpu *glue_guest_fpu_alloc(void)
+{
+	struct glue_guest_fpu *fpu = kzalloc(sizeof(*fpu), GFP_KERNEL_ACCOUNT);
+
+	if (fpu && !fpu_alloc_guest_fpstate(&fpu->fpu)) {
+		kfree(fpu);
+		return NULL;
+	}
+	return fpu;
+}
+
+void glue_guest_fpu_free(struct glue_guest_fpu *fpu)
+{
+	fpu_free_guest_fpstate(&fpu->fpu);
+	kfree(fpu);
+}
+
+void glue_guest_fpu_enter(struct glue_guest_fpu *fpu)
+{
+	fpu_swap_kvm_fpstate(&fpu->fpu, true);
+}
+
+void glue_guest_fpu_leave(struct glue_guest_fpu *fpu)
+{
+	fpu_swap_kvm_fpstate(&fpu->fpu, false);
+}
+
+void glue_guest_fpu_restore(void)
+{
+	if (test_thread_flag(TIF_NEED_FPU_LOAD))
+		switch_fpu_return();
+}
+
+void glue_thread_state_save(struct glue_thread_state *state)
+{
+	current_save_fsgs();
+	state->fs_base = current->thread.fsbase;
+	state->gs_base = current->thread.gsbase;
+	savesegment(ds, state->ds);
+	savesegment(es, state->es);
+	savesegment(fs, state->fs);
+	savesegment(gs, state->gs);
+	asm volatile("sldt %0" : "=m"(state->ldt));
+}
+
+void glue_thread_state_restore(const struct glue_thread_state *state)
+{
+	/*
+	 * A VM exit loads null selectors, an unusable LDTR and limits of its own. Bases of FS and of
+	 * user space's GS come after the selectors, since loading a selector changes the base.
+	 */
+	load_fixmap_gdt(smp_processor_id());
+	invalidate_tss_limit();
+	if (state->ldt)
+		asm volatile("lldt %0" : : "m"(state->ldt));
+	if (state->ds | state->es) {
+		loadsegment(ds, state->ds);
+		loadsegment(es, state->es);
+	}
+	if (state->fs) {
+		loadsegment(fs, state->fs);
+		wrmsrl(MSR_FS_BASE, state->fs_base);
+	}
+	if (state->gs)
+		load_gs_index(state->gs);
+	wrmsrl(MSR_KERNEL_GS_BASE, state->gs_base);
+}
+
+void glue_debug_registers_restore(void)
+{
+	if (hw_breakpoint_active())
+		hw_breakpoint_restore();
+}
+
+void glue_guest_timing_enter(void)
+{
+	vtime_account_guest_enter();
+}
+
+void glue_guest_timing_exit(void)
+{
+	vtime_account_guest_exit();
+}
+
+noinstr int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched)
+{
+	int failed;
+
+	/* A guest is to RCU what user space is: a quiescent state, for as long as it lasts. */
+	if (!context_tracking_guest_enter()) {
+		instrumentation_begin();
+		compat_note_context_switch();
+		instrumentation_end();
+	}
+	failed = kvmpp_vmx_enter(gprs, launched);
+	context_tracking_guest_exit();
+	return failed;
+}
+
+void glue_deliver_nmi(void)
+{
+	/* Through Linux's own gate; its IRET also ends the blocking of NMIs that the exit left. */
+	asm volatile("int $2");
+}
+
+void glue_deliver_machine_check(void)
+{
+	asm volatile("int $18");
+}
+
+static void sched_in(struct preempt_notifier *notifier, int cpu)
+{
+}
+
+static void sched_out(struct preempt_notifier *notifier, struct task_struct *next)
+{
+	struct glue_sched_notifier *glue =
+		container_of((void *)notifier, struct glue_sched_notifier, opaque);
+
+	kvmpp_vcpu_sched_out(glue->context);
+}
+
+static struct preempt_ops preempt_ops = {
+	.sched_in = sched_in,
+	.sched_out = sched_out,
+};
+
+void glue_sched_notifier_register(struct glue_sched_notifier *glue, void *context)
+{
+	struct preempt_notifier *notifier = (struct preempt_notifier *)glue->opaque;
+
+	BUILD_BUG_ON(sizeof(*notifier) > sizeof(glue->opaque));
+	glue->context = context;
+	preempt_notifier_init(notifier, &preempt_ops);
+	preempt_notifier_register(notifier);
+}
+
+void glue_sched_notifier_unregister(struct glue_sched_notifier *glue)
+{
+	preempt_notifier_unregister((struct preempt_notifier *)glue->opaque);
+}
+
+int glue_work_pending(void)
+{
+	return signal_pending(current) || need_resched();
+}
+
+int glue_work_handle(void)
+{
+	if (signal_pending(current))
+		return -EINTR;
+	cond_resched();
+	return 0;
+}
+
+int glue_signal_pending(void)
+{
+	return signal_pending(current);
+}
+
+void glue_wait_a_tick(void)
+{
+	schedule_timeout_uninterruptible(1);
+}

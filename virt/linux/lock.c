@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+#include <linux/srcu.h>
+
+#include <linux_glue/lock.h>
+
+static struct lock_class_key keys[GLUE_LOCK_CLASSES];
+
+static const char *const names[GLUE_LOCK_CLASSES] = {
+	[GLUE_LOCK_USAGE] = "kvmpp_usage_lock",
+	[GLUE_LOCK_VM] = "kvmpp_vm_lock",
+	[GLUE_LOCK_VCPU] = "kvmpp_vcpu_mutex",
+	[GLUE_LOCK_SLOTS] = "kvmpp_slots_lock",
+	[GLUE_LOCK_MMU] = "kvmpp_mmu_lock",
+	[GLUE_LOCK_VPID] = "kvmpp_vpid_lock",
+};
+
+static struct mutex *to_mutex(struct glue_mutex *mutex)
+{
+	return (struct mutex *)mutex->opaque;
+}
+
+static spinlock_t *to_spinlock(struct glue_spinlock *lock)
+{
+	return (spinlock_t *)lock->opaque;
+}
+
+static struct srcu_struct *to_srcu(struct glue_srcu *srcu)
+{
+	return (struct srcu_struct *)srcu->opaque;
+}
+
+void glue_mutex_init(struct glue_mutex *mutex, enum glue_lock_class lock_class)
+{
+	__mutex_init(to_mutex(mutex), names[lock_class], &keys[lock_class]);
+}
+
+void glue_mutex_lock(struct glue_mutex *mutex)
+{
+	mutex_lock(to_mutex(mutex));
+}
+
+int glue_mutex_lock_killable(struct glue_mutex *mutex)
+{
+	return mutex_lock_killable(to_mutex(mutex));
+}
+
+void glue_mutex_unlock(struct glue_mutex *mutex)
+{
+	mutex_unlock(to_mutex(mutex));
+}
+
+void glue_spin_init(struct glue_spinlock *lock, enum glue_lock_class lock_class)
+{
+	spin_lock_init(to_spinlock(lock));
+	lockdep_set_class_and_name(to_spinlock(lock), &keys[lock_class], names[lock_class]);
+}
+
+void glue_spin_lock(struct glue_spinlock *lock)
+{
+	spin_lock(to_spinlock(lock));
+}
+
+void glue_spin_unlock(struct glue_spinlock *lock)
+{
+	spin_unlock(to_spinlock(lock));
+}
+
+int glue_srcu_init(struct glue_srcu *srcu)
+{
+	return init_srcu_struct(to_srcu(srcu));
+}
+
+void glue_srcu_cleanup(struct glue_srcu *srcu)
+{
+	cleanup_srcu_struct(to_srcu(srcu));
+}
+
+int glue_srcu_read_lock(struct glue_srcu *srcu)
+{
+	return srcu_read_lock(to_srcu(srcu));
+}
+
+void glue_srcu_read_unlock(struct glue_srcu *srcu, int index)
+{
+	srcu_read_unlock(to_srcu(srcu), index);
+}
+
+void glue_srcu_synchronize(struct glue_srcu *srcu)
+{
+	synchronize_srcu(to_srcu(srcu));
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include <linux_glue/entries.h>
+#include <linux_glue/memory.h>
+
+struct glue_mmu_notifier {
+	struct mmu_notifier notifier;
+	struct mm_struct *mm;
+	void *context;
+};
+
+int glue_copy_from_user(void *to, glue_u64 from, glue_size bytes)
+{
+	return copy_from_user(to, (const void __user *)from, bytes) ? -EFAULT : 0;
+}
+
+int glue_copy_to_user(glue_u64 to, const void *from, glue_size bytes)
+{
+	return copy_to_user((void __user *)to, from, bytes) ? -EFAULT : 0;
+}
+
+int glue_user_range_ok(glue_u64 address, glue_u64 bytes)
+{
+	return access_ok((void __user *)address, bytes);
+}
+
+int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable)
+{
+	struct page *page, *writable_page;
+	long pages = get_user_pages_unlocked(address, 1, &page, write ? FOLL_WRITE : 0);
+
+	if (pages != 1)
+		return pages < 0 ? pages : -EFAULT;
+	*writable = write;
+	/* Spares a second fault where the page is written to already. */
+	if (!write && get_user_pages_fast_only(address, 1, FOLL_WRITE, &writable_page) == 1) {
+		put_page(page);
+		page = writable_page;
+		*writable = 1;
+	}
+	*frame = page_to_pfn(page);
+	return 0;
+}
+
+void glue_user_page_put(glue_u64 frame, int dirty)
+{
+	struct page *page = pfn_to_page(frame);
+
+	if (dirty && !PageReserved(page))
+		SetPageDirty(page);
+	put_page(page);
+}
+
+static int begin(struct mmu_notifier *notifier, const struct mmu_notifier_range *range)
+{
+	struct glue_mmu_notifier *glue = container_of(notifier, struct glue_mmu_notifier, notifier);
+
+	kvmpp_mmu_invalidate_begin(glue->context, range->start, range->end);
+	return 0;
+}
+
+static void end(struct mmu_notifier *notifier, const struct mmu_notifier_range *range)
+{
+	struct glue_mmu_notifier *glue = container_of(notifier, struct glue_mmu_notifier, notifier);
+
+	kvmpp_mmu_invalidate_end(glue->context);
+}
+
+static void release(struct mmu_notifier *notifier, struct mm_struct *mm)
+{
+	struct glue_mmu_notifier *glue = container_of(notifier, struct glue_mmu_notifier, notifier);
+
+	/* The whole address space goes; nothing of it is mapped again. */
+	kvmpp_mmu_invalidate_begin(glue->context, 0, TASK_SIZE_MAX);
+	kvmpp_mmu_invalidate_end(glue->context);
+}
+
+static const struct mmu_notifier_ops ops = {
+	.invalidate_range_start = begin,
+	.invalidate_range_end = end,
+	.release = release,
+};
+
+struct glue_mmu_notifier *glue_mmu_notifier_register(void *context)
+{
+	struct glue_mmu_notifier *glue = kzalloc(sizeof(*glue), GFP_KERNEL_ACCOUNT);
+
+	if (!glue)
+		return NULL;
+	glue->notifier.ops = &ops;
+	glue->context = context;
+	glue->mm = current->mm;
+	if (mmu_notifier_register(&glue->notifier, glue->mm)) {
+		kfree(glue);
+		return NULL;
+	}
+	mmgrab(glue->mm);
+	return glue;
+}
+
+void glue_mmu_notifier_unregister(struct glue_mmu_notifier *glue)
+{
+	mmu_notifier_unregister(&glue->notifier, glue->mm);
+	mmdrop(glue->mm);
+	kfree(glue);
+}
+
+int glue_mmu_notifier_is_current(const struct glue_mmu_notifier *glue)
+{
+	return glue->mm == current->mm;
+}

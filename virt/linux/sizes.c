@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Compiled to assembly only: the sizes of Linux's types that C++ holds as opaque storage. */
+#include <linux/kbuild.h>
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+#include <linux/srcu.h>
+
+int main(void);
+int main(void)
+{
+	DEFINE(GLUE_MUTEX_SIZE, sizeof(struct mutex));
+	DEFINE(GLUE_SPINLOCK_SIZE, sizeof(spinlock_t));
+	DEFINE(GLUE_SRCU_SIZE, sizeof(struct srcu_struct));
+	return 0;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The guest's memory as the CPU sees it: EPT entries made on first touch from the VMM's pages, and taken
+ * out before Linux takes a page away. No page is pinned; the MMU notifier keeps the two in step.
+ */
+#pragma once
+
+#include "arch/x86/ept.hpp"
+#include "include/kvmpp/guards.hpp"
+#include "memslots.hpp"
+
+namespace kvmpp
+{
+
+enum class FaultOutcome {
+	resume, /* mapped, or to be tried again */
+	mmio,	/* no RAM there */
+};
+
+class Mmu
+{
+      public:
+	Result<> create();
+	Ept &ept() NO_THREAD_SAFETY_ANALYSIS { return ept_; }
+
+	/*
+	 * An EPT violation at @address. The caller keeps @table in place. Errno::fault when the VMM has
+	 * nothing there that may be accessed so; Errno::nomem. May sleep.
+	 */
+	Result<FaultOutcome> fault(const MemslotTable &table, GuestPhys address, bool write);
+
+	/* Pages of [first, last] frames go out of the EPT, and out of every CPU's TLB. */
+	void unmap(u64 first_frame, u64 last_frame);
+
+	/* The MMU notifier: nothing is mapped between the two, whichever page it is. */
+	void invalidate_begin(const MemslotTable &table, u64 start, u64 end);
+	void invalidate_end();
+
+      private:
+	SpinLock lock_;
+	Ept ept_ GUARDED_BY(lock_);
+	/* Invalidations under way, and how many have ended: see fault(). */
+	unsigned in_progress_ GUARDED_BY(lock_) = 0;
+	u64 ended_ GUARDED_BY(lock_) = 0;
+};
+
+} // namespace kvmpp

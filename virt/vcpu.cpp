@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "vcpu.hpp"
+
+#include "arch/x86/cpuid.hpp"
+#include "arch/x86/sregs.hpp"
+#include "hardware.hpp"
+#include "vm.hpp"
+
+#include <linux/kvm.h>
+#include <linux_glue/entries.h>
+#include <linux_glue/log.h>
+
+#include <cstring>
+
+namespace kvmpp
+{
+
+namespace
+{
+
+/* A field of the shared page: user space may change it at any time, so it is read once. */
+template <class T> T read_once(const T &field)
+{
+	return *const_cast<const volatile T *>(&field);
+}
+
+/* The thread's FPU state and the notice of being scheduled away, for the time of a KVM_RUN. */
+class InRun
+{
+      public:
+	InRun(Vcpu &vcpu, glue_guest_fpu *fpu, glue_sched_notifier &notifier)
+		: vcpu_(vcpu), fpu_(fpu), notifier_(notifier)
+	{
+		glue_guest_fpu_enter(fpu_);
+		glue_sched_notifier_register(&notifier_, &vcpu_);
+	}
+	~InRun()
+	{
+		glue_sched_notifier_unregister(&notifier_);
+		{
+			IrqOff irq;
+			vcpu_.sched_out(irq);
+		}
+		glue_guest_fpu_leave(fpu_);
+	}
+	InRun(const InRun &) = delete;
+	InRun &operator=(const InRun &) = delete;
+
+      private:
+	Vcpu &vcpu_;
+	glue_guest_fpu *fpu_;
+	glue_sched_notifier &notifier_;
+};
+
+} // namespace
+
+Vcpu::Vcpu(Vm &vm, u32 id)
+	: vm_(vm), identity_{.id = id, .physical_address_bits = guest_features().physical_address_bits},
+	  vmx_(hardware_config(), vm.mmu().ept())
+{
+}
+
+Vcpu::~Vcpu()
+{
+	if (fpu_)
+		glue_guest_fpu_free(fpu_);
+}
+
+Result<> Vcpu::init()
+{
+	mutex_.init(GLUE_LOCK_VCPU);
+	run_page_ = Page::create();
+	port_page_ = Page::create();
+	fpu_ = glue_guest_fpu_alloc();
+	if (!run_page_ || !port_page_ || !fpu_)
+		return Errno::nomem;
+	state_.reset(identity_.id, vm_.tsc_offset());
+	run_page_.as<kvm_run>()->apic_base = state_.apic_base;
+	return vmx_.create();
+}
+
+void *Vcpu::shared_page(unsigned long index) const
+{
+	switch (index) {
+	case 0:
+		return run_page_.as<void>();
+	case 1:
+		return port_page_.as<void>();
+	default:
+		return nullptr;
+	}
+}
+
+/* VcpuState::user into the pages that user space sees. */
+void Vcpu::show_exit()
+{
+	kvm_run &run = *run_page_.as<kvm_run>();
+	const UserExit &user = state_.user;
+
+	run.exit_reason = user.reason;
+	switch (user.reason) {
+	case KVM_EXIT_IO:
+		run.io.direction = user.io.direction;
+		run.io.size = user.io.size;
+		run.io.port = user.io.port;
+		run.io.count = 1;
+		run.io.data_offset = page_size;
+		std::memcpy(port_page_.as<u8>(), user.io.data, user.io.size);
+		break;
+	case KVM_EXIT_MMIO:
+		run.mmio.phys_addr = user.mmio.phys_addr;
+		run.mmio.len = user.mmio.len;
+		run.mmio.is_write = user.mmio.is_write;
+		std::memcpy(run.mmio.data, user.mmio.data, sizeof(user.mmio.data));
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		run.fail_entry.hardware_entry_failure_reason = user.fail_entry.hardware_entry_failure_reason;
+		run.fail_entry.cpu = user.fail_entry.cpu;
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		run.internal.suberror = user.internal.suberror;
+		run.internal.ndata = user.internal.ndata;
+		std::memcpy(run.internal.data, user.internal.data, sizeof(user.internal.data));
+		break;
+	}
+}
+
+Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
+{
+	{
+		SrcuRead read(vm_.srcu());
+		Result<FaultOutcome> outcome =
+			vm_.mmu().fault(vm_.slots(read), exit.guest_phys, EptViolation(exit.qualification).write);
+
+		if (!outcome)
+			return outcome.error();
+		if (*outcome == FaultOutcome::resume)
+			return Next::resume;
+	}
+	if (Result<> r = vmx_.fetch(state_, emulation_state); !r)
+		return r.error();
+	SrcuRead read(vm_.srcu());
+	return emulate_mmio(state_, exit, GuestMemory(vm_.slots(read)));
+}
+
+/* One entry, and what its exit asks for. */
+Result<Next> Vcpu::step()
+{
+	Exit exit;
+	Result<Entry> entry = vmx_.enter(state_, exit);
+
+	if (!entry)
+		return entry.error();
+	switch (*entry) {
+	case Entry::work:
+		if (Result<> r = from_errno(glue_work_handle()); !r)
+			return r.error();
+		return Next::resume;
+	case Entry::vmx_off:
+		if (glue_signal_pending())
+			return Errno::intr;
+		glue_wait_a_tick();
+		return Next::resume;
+	case Entry::vmfail:
+		state_.user = {.reason = KVM_EXIT_FAIL_ENTRY,
+			       .fail_entry = {.hardware_entry_failure_reason = exit.raw_reason, .cpu = 0}};
+		return Next::user;
+	case Entry::exited:
+		break;
+	}
+	Next next;
+	{
+		SrcuRead read(vm_.srcu());
+		next = handle_exit(state_, identity_, exit, GuestMemory(vm_.slots(read)));
+	}
+	if (next == Next::ept_violation)
+		return handle_ept_violation(exit);
+	return next;
+}
+
+/* The access that the last KVM_RUN left to user space. */
+Result<Next> Vcpu::finish_pending()
+{
+	using Kind = PendingAccess::Kind;
+	u8 data[8] = {};
+
+	switch (state_.pending.kind) {
+	case Kind::none:
+		return Next::resume;
+	case Kind::port_in:
+	case Kind::string_in:
+		std::memcpy(data, port_page_.as<u8>(), state_.pending.size);
+		break;
+	case Kind::mmio_read:
+		std::memcpy(data, run_page_.as<kvm_run>()->mmio.data, sizeof(data));
+		break;
+	case Kind::port_out:
+	case Kind::mmio_write:
+		break;
+	}
+	/* User space may have had the registers read or written meanwhile: all that is used is here. */
+	if (Result<> r = vmx_.fetch(state_, emulation_state); !r)
+		return r.error();
+	SrcuRead read(vm_.srcu());
+	return complete_access(state_, GuestMemory(vm_.slots(read)), data);
+}
+
+Result<> Vcpu::run_guest()
+{
+	InRun in_run(*this, fpu_, notifier_);
+	Result<Next> next = finish_pending();
+
+	if (next && *next == Next::resume && read_once(run_page_.as<kvm_run>()->immediate_exit))
+		return Errno::intr;
+	for (; next && *next == Next::resume;) {
+		Result<Next> after = step();
+		if (!after)
+			return after.error();
+		if (*after != Next::resume)
+			return {};
+	}
+	return next ? Result<>() : next.error();
+}
+
+Result<> Vcpu::run()
+{
+	kvm_run &run = *run_page_.as<kvm_run>();
+	u64 cr8 = read_once(run.cr8);
+
+	if (cr8 > 15)
+		return Errno::inval;
+	state_.cr8 = cr8;
+
+	Result<> result = run_guest();
+	if (result)
+		show_exit();
+	else if (result.error() == Errno::intr)
+		run.exit_reason = KVM_EXIT_INTR;
+	run.cr8 = state_.cr8;
+	run.apic_base = state_.apic_base;
+	if (vmx_.fetch(state_, Group::rflags))
+		run.if_flag = !!(state_.rflags & rflags::if_);
+	run.ready_for_interrupt_injection = 0;
+	return result;
+}
+
+template <class Registers>
+Result<> Vcpu::get_registers(unsigned long argument, void (*get)(const VcpuState &, Registers &), Groups groups)
+{
+	Registers registers;
+
+	if (Result<> r = vmx_.fetch(state_, groups); !r)
+		return r;
+	get(state_, registers);
+	return from_errno(glue_copy_to_user(argument, &registers, sizeof(registers)));
+}
+
+Result<> Vcpu::dispatch(unsigned command, unsigned long argument)
+{
+	switch (command) {
+	case KVM_RUN:
+		return argument == 0 ? run() : Errno::inval;
+	case KVM_GET_REGS:
+		return get_registers<kvm_regs>(argument, get_regs, regs_groups);
+	case KVM_SET_REGS: {
+		kvm_regs regs;
+
+		if (Result<> r = from_errno(glue_copy_from_user(&regs, argument, sizeof(regs))); !r)
+			return r;
+		set_regs(state_, regs);
+		return {};
+	}
+	case KVM_GET_SREGS:
+		return get_registers<kvm_sregs>(argument, get_sregs, sregs_groups);
+	case KVM_SET_SREGS: {
+		kvm_sregs sregs;
+
+		if (Result<> r = from_errno(glue_copy_from_user(&sregs, argument, sizeof(sregs))); !r)
+			return r;
+		SrcuRead read(vm_.srcu());
+		return set_sregs(state_, sregs, GuestMemory(vm_.slots(read)));
+	}
+	default:
+		return Errno::inval;
+	}
+}
+
+long Vcpu::ioctl(unsigned command, unsigned long argument)
+{
+	/* The guest's memory is that of the process that made the VM. */
+	if (!vm_.belongs_to_current())
+		return -static_cast<int>(Errno::io);
+	if (Result<> r = mutex_.lock_killable(); !r)
+		return to_errno(r);
+	Result<> result = dispatch(command, argument);
+	mutex_.unlock();
+	return to_errno(result);
+}
+
+} // namespace kvmpp
+
+using namespace kvmpp;
+
+long kvmpp_vcpu_ioctl(void *vcpu, unsigned int command, unsigned long argument)
+{
+	return static_cast<Vcpu *>(vcpu)->ioctl(command, argument);
+}
+
+void *kvmpp_vcpu_page(void *vcpu, unsigned long index)
+{
+	return static_cast<Vcpu *>(vcpu)->shared_page(index);
+}
+
+void kvmpp_vcpu_release(void *vcpu)
+{
+	auto *v = static_cast<Vcpu *>(vcpu);
+
+	v->vm().destroy_vcpu(v);
+}
+
+void kvmpp_vcpu_sched_out(void *vcpu)
+{
+	IrqOff irq;
+
+	static_cast<Vcpu *>(vcpu)->sched_out(irq);
+}

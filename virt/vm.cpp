@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "vm.hpp"
+
+#include "arch/x86/cpu_insn.hpp"
+#include "hardware.hpp"
+#include "vcpu.hpp"
+
+#include <linux_glue/entries.h>
+#include <linux_glue/file.h>
+
+namespace kvmpp
+{
+
+Result<Vm *> Vm::create()
+{
+	auto vm = Owned<Vm>::create();
+
+	if (!vm)
+		return Errno::nomem;
+	if (Result<> r = vm->init(); !r)
+		return r.error();
+	return vm.release();
+}
+
+Result<> Vm::init()
+{
+	lock_.init(GLUE_LOCK_VM);
+	slots_lock_.init(GLUE_LOCK_SLOTS);
+	tsc_offset_ = -insn::rdtsc();
+	auto slots = Owned<MemslotTable>::create();
+	if (!slots)
+		return Errno::nomem;
+	slots_.store(slots.release(), std::memory_order_relaxed);
+	if (Result<> r = srcu_.init(); !r)
+		return r;
+	srcu_made_ = true;
+	if (Result<> r = mmu_.create(); !r)
+		return r;
+	if (Result<> r = hardware_get(); !r)
+		return r;
+	hardware_held_ = true;
+	/* Last: from here on the notifier calls in. */
+	notifier_ = glue_mmu_notifier_register(this);
+	if (!notifier_)
+		return Errno::nomem;
+	return {};
+}
+
+Vm::~Vm()
+{
+	if (notifier_)
+		glue_mmu_notifier_unregister(notifier_);
+	if (hardware_held_)
+		hardware_put();
+	if (srcu_made_)
+		srcu_.cleanup();
+	Owned<MemslotTable>::adopt(slots_.load(std::memory_order_relaxed));
+}
+
+void Vm::put()
+{
+	/* Whoever destroys it sees all that the others did before they dropped it. */
+	if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+		Owned<Vm>::adopt(this);
+}
+
+void Vm::publish(Owned<MemslotTable> table)
+{
+	auto old = Owned<MemslotTable>::adopt(slots_.exchange(table.release(), std::memory_order_acq_rel));
+
+	srcu_.synchronize();
+}
+
+Result<> Vm::set_memory(const SlotRequest &request)
+{
+	Locked locked(slots_lock_);
+	const MemslotTable &current = *slots_.load(std::memory_order_relaxed);
+	Result<SlotChange> change = classify_slot_change(current, request);
+
+	if (!change)
+		return change.error();
+	if (*change == SlotChange::none)
+		return {};
+
+	u32 id = request.slot.id;
+	auto final = current.with_change(id, *change == SlotChange::remove ? nullptr : &request.slot);
+	if (!final)
+		return Errno::nomem;
+	if (*change != SlotChange::create) {
+		/*
+		 * In two steps: while pages are still mapped, the notifier must find the slot that they
+		 * are mapped by, and faults must not map more.
+		 */
+		Memslot leaving = *current.find_id(id);
+		leaving.invalid = true;
+		auto without = current.with_change(id, &leaving);
+		if (!without)
+			return Errno::nomem;
+		publish(std::move(without));
+		mmu_.unmap(leaving.first_frame, leaving.last_frame());
+	}
+	publish(std::move(final));
+	return {};
+}
+
+Result<int> Vm::create_vcpu(u32 id)
+{
+	if (id >= max_vcpus)
+		return Errno::inval;
+
+	Locked locked(lock_);
+	if (vcpus_[id])
+		return Errno::exist;
+	auto vcpu = Owned<Vcpu>::create(*this, id);
+	if (!vcpu)
+		return Errno::nomem;
+	if (Result<> r = vcpu->init(); !r)
+		return r.error();
+	glue_new_fd fd;
+	if (Result<> r = from_errno(glue_vcpu_fd_prepare(&fd, vcpu.get(), static_cast<int>(id))); !r)
+		return r.error();
+	references_.fetch_add(1, std::memory_order_relaxed);
+	vcpus_[id] = vcpu.release();
+	/* From here on another thread may close it. */
+	glue_fd_install(&fd);
+	return fd.fd;
+}
+
+void Vm::destroy_vcpu(Vcpu *vcpu)
+{
+	{
+		Locked locked(lock_);
+		vcpus_[vcpu->id()] = nullptr;
+	}
+	Owned<Vcpu>::adopt(vcpu);
+	put();
+}
+
+void Vm::invalidate_begin(u64 start, u64 end)
+{
+	SrcuRead read(srcu_);
+
+	mmu_.invalidate_begin(slots(read), start, end);
+}
+
+} // namespace kvmpp
+
+using namespace kvmpp;
+
+void kvmpp_vm_release(void *vm)
+{
+	static_cast<Vm *>(vm)->put();
+}
+
+void kvmpp_mmu_invalidate_begin(void *vm, glue_u64 start, glue_u64 end)
+{
+	static_cast<Vm *>(vm)->invalidate_begin(start, end);
+}
+
+void kvmpp_mmu_invalidate_end(void *vm)
+{
+	static_cast<Vm *>(vm)->invalidate_end();
+}

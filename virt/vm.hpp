@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A VM: memory slots, their mapping, its vCPUs. It lives until its file is closed and its last vCPU is
+ * gone, whichever is later.
+ */
+#pragma once
+
+#include "include/kvmpp/guards.hpp"
+#include "include/kvmpp/owned.hpp"
+#include "memslots.hpp"
+#include "mmu.hpp"
+
+#include <linux_glue/memory.h>
+
+#include <atomic>
+
+namespace kvmpp
+{
+
+class Vcpu;
+
+class Vm
+{
+      public:
+	static constexpr u32 max_vcpus = 1024;
+
+	/* For the current process. VMX is on when it returns one. May sleep. */
+	static Result<Vm *> create();
+	/* Drops the creator's, or a vCPU's, reference. May sleep. */
+	void put();
+
+	/* KVM_SET_USER_MEMORY_REGION with checked arguments. May sleep. */
+	Result<> set_memory(const SlotRequest &request);
+	/* KVM_CREATE_VCPU: a descriptor. Errno::exist, Errno::inval, Errno::nomem. May sleep. */
+	Result<int> create_vcpu(u32 id);
+	/* The last file of the vCPU is closed: frees it and its id. May sleep. */
+	void destroy_vcpu(Vcpu *vcpu);
+
+	bool belongs_to_current() const { return glue_mmu_notifier_is_current(notifier_); }
+	Mmu &mmu() { return mmu_; }
+	Srcu &srcu() { return srcu_; }
+	/* Inside an SrcuRead, for as long as that lasts. */
+	const MemslotTable &slots(const SrcuRead &) const { return *slots_.load(std::memory_order_acquire); }
+	u64 tsc_offset() const { return tsc_offset_; }
+
+	void invalidate_begin(u64 start, u64 end);
+	void invalidate_end() { mmu_.invalidate_end(); }
+
+      private:
+	template <class T> friend class Owned;
+	Vm() = default;
+	~Vm();
+	Result<> init();
+	/* Makes @table the current one and waits until nobody uses the one before, which it frees. */
+	void publish(Owned<MemslotTable> table) REQUIRES(slots_lock_);
+
+	std::atomic<u32> references_{1};
+	bool hardware_held_ = false;
+	bool srcu_made_ = false;
+
+	Mutex lock_;
+	Vcpu *vcpus_[max_vcpus] GUARDED_BY(lock_) = {};
+
+	Mutex slots_lock_ ACQUIRED_AFTER(lock_);
+	/* Written under slots_lock_, read under srcu_. */
+	std::atomic<MemslotTable *> slots_{nullptr};
+	Srcu srcu_;
+
+	Mmu mmu_;
+	glue_mmu_notifier *notifier_ = nullptr;
+	/* All vCPUs' TSCs began at 0 when the VM did. */
+	u64 tsc_offset_ = 0;
+};
+
+} // namespace kvmpp
