@@ -73,9 +73,9 @@ Result<> set_memory_region(Vm &vm, unsigned long argument)
 
 	if (Result<> r = from_errno(glue_copy_from_user(&region, argument, sizeof(region))); !r)
 		return r;
-	Result<SlotRequest> request = check_slot_request(region.slot, region.flags, region.guest_phys_addr,
-							 region.memory_size, region.userspace_addr,
-							 guest_features().physical_address_bits);
+	Result<SlotRequest> request = check_slot_request(
+		region.slot, region.flags, region.guest_phys_addr, region.memory_size,
+		region.userspace_addr, guest_features().physical_address_bits);
 	if (!request)
 		return request.error();
 	return vm.set_memory(*request);
@@ -129,16 +129,24 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 	case KVM_CHECK_EXTENSION:
 		return check_extension(argument);
 	case KVM_CREATE_VCPU:
-		return to_long(argument < Vm::max_vcpus ? vm.create_vcpu(static_cast<u32>(argument)) : Errno::inval);
+		return to_long(argument < Vm::max_vcpus ? vm.create_vcpu(static_cast<u32>(argument))
+							: Errno::inval);
 	case KVM_SET_USER_MEMORY_REGION:
 		return to_errno(set_memory_region(vm, argument));
 	case KVM_SET_TSS_ADDR:
-		/* Real mode needs no TSS of the VMM's: guests are unrestricted. KVM's bound holds. */
+		/*
+		 * Real mode needs no TSS of the VMM's: guests are unrestricted. KVM's bound holds.
+		 */
 		return argument > 0xffffffff - 3 * page_size + 1 ? -EINVAL : 0;
 	case KVM_SET_IDENTITY_MAP_ADDR: {
 		u64 address;
 
-		return glue_copy_from_user(&address, argument, sizeof(address));
+		if (int error = glue_copy_from_user(&address, argument, sizeof(address)))
+			return error;
+		/*
+		 * Unrestricted guests need no identity map either; KVM wants to know before vCPUs.
+		 */
+		return vm.has_vcpus() ? -EINVAL : 0;
 	}
 	default:
 		return -ENOTTY;

@@ -21,22 +21,43 @@ constinit VmxConfig config;
 constinit Mutex usage_lock;
 constinit unsigned users GUARDED_BY(usage_lock) = 0;
 /*
- * A CPU that comes online shall have VMX on. Written under usage_lock and cpus_read_lock, read by the
- * hotplug callbacks, which the latter keeps out: they must not take usage_lock, whose holders wait for
- * them.
+ * A CPU that comes online shall have VMX on. Written under usage_lock and cpus_read_lock, read by
+ * the hotplug callbacks, which the latter keeps out: they must not take usage_lock, whose holders
+ * wait for them.
  */
 constinit bool wanted = false;
 
+/* Of the CPUs that refuse at once, one is told of. */
 struct EnableAll {
-	std::atomic<int> error{0};
+	std::atomic<bool> refused{false};
+	CpuId cpu;
+	Refusal refusal{};
 };
 
 void enable_here(void *argument)
 {
+	auto &all = *static_cast<EnableAll *>(argument);
 	IrqOff irq;
+	Refusal refusal;
 
-	if (Result<> r = VmxCpu::here(irq).enable(irq, config); !r)
-		static_cast<EnableAll *>(argument)->error.store(to_errno(r), std::memory_order_relaxed);
+	if (VmxCpu::here(irq).enable(irq, config, refusal))
+		return;
+	if (!all.refused.exchange(true, std::memory_order_relaxed)) {
+		all.cpu = irq.cpu();
+		all.refusal = refusal;
+	}
+}
+
+/* As CPUs come one by one. */
+Result<> enable_one()
+{
+	IrqOff irq;
+	Refusal refusal;
+
+	if (VmxCpu::here(irq).enable(irq, config, refusal))
+		return {};
+	glue_log_err("CPU %d: %s", irq.cpu().value, refusal.reason);
+	return refusal.error;
 }
 
 void disable_here(void *)
@@ -93,9 +114,11 @@ Result<> hardware_get()
 	CpusReadLock cpus;
 	EnableAll all;
 	glue_call_on_all_cpus(enable_here, &all);
-	if (int error = all.error.load(std::memory_order_relaxed); error) {
+	/* The call has returned from every CPU: what they wrote is here. */
+	if (all.refused.load(std::memory_order_relaxed)) {
 		glue_call_on_all_cpus(disable_here, nullptr);
-		return from_errno(error);
+		glue_log_ratelimited("CPU %d: %s", all.cpu.value, all.refusal.reason);
+		return all.refusal.error;
 	}
 	wanted = true;
 	users = 1;
@@ -119,10 +142,7 @@ using namespace kvmpp;
 
 int kvmpp_cpu_online(int)
 {
-	if (!wanted)
-		return 0;
-	IrqOff irq;
-	return to_errno(VmxCpu::here(irq).enable(irq, config));
+	return wanted ? to_errno(enable_one()) : 0;
 }
 
 int kvmpp_cpu_offline(int)
@@ -138,11 +158,9 @@ void kvmpp_syscore_suspend(void)
 
 void kvmpp_syscore_resume(void)
 {
-	if (!wanted)
-		return;
-	IrqOff irq;
 	/* A failure is in the log; vCPUs wait for VMX on this CPU until they are killed. */
-	(void)VmxCpu::here(irq).enable(irq, config);
+	if (wanted)
+		(void)enable_one();
 }
 
 void kvmpp_syscore_shutdown(void)

@@ -10,7 +10,9 @@
 namespace kvmpp
 {
 
-/* Looks at this machine's CPUs and prepares. Errno and one line in the log when they will not do. */
+/*
+ * Looks at this machine's CPUs and prepares. Errno and one line in the log when they will not do.
+ */
 Result<> hardware_init();
 void hardware_exit();
 

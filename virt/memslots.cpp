@@ -97,8 +97,8 @@ Result<> GuestMemory::write(GuestPhys address, const void *from, u32 length) con
 		slot->user_address(address.frame()).value + address.page_offset(), from, length));
 }
 
-Result<SlotRequest> check_slot_request(u32 slot, u32 flags, u64 guest_phys, u64 size, u64 user_address,
-				       unsigned physical_address_bits)
+Result<SlotRequest> check_slot_request(u32 slot, u32 flags, u64 guest_phys, u64 size,
+				       u64 user_address, unsigned physical_address_bits)
 {
 	constexpr u64 max_frames = (u64{1} << 31) - 1;
 

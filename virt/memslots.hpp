@@ -16,7 +16,10 @@ namespace kvmpp
 
 struct Memslot {
 	u32 id = 0;
-	/* Being deleted or moved: nothing of it is mapped any more, what is mapped still goes by it. */
+	/*
+	 * Being deleted or moved: nothing of it is mapped any more, what is mapped still goes by
+	 * it.
+	 */
 	bool invalid = false;
 	u64 first_frame = 0;
 	u64 frames = 0;
@@ -24,12 +27,15 @@ struct Memslot {
 
 	u64 last_frame() const { return first_frame + frames - 1; }
 	bool contains(u64 frame) const { return frame - first_frame < frames; }
-	UserAddress user_address(u64 frame) const { return user + ((frame - first_frame) << page_shift); }
+	UserAddress user_address(u64 frame) const
+	{
+		return user + ((frame - first_frame) << page_shift);
+	}
 };
 
 class MemslotTable
 {
-      public:
+public:
 	static constexpr u32 max_slots = 32764; /* KVM_CAP_NR_MEMSLOTS of KVM */
 
 	MemslotTable() = default;
@@ -39,7 +45,10 @@ class MemslotTable
 
 	const Memslot *find_id(u32 id) const;
 	const Memslot *find_frame(u64 frame) const;
-	/* Visits each slot with memory in [start, end) of the VMM's addresses, as (first, last) frames. */
+	/*
+	 * Visits each slot with memory in [start, end) of the VMM's addresses, as (first, last)
+	 * frames.
+	 */
 	template <class Visit> void for_each_in(u64 start, u64 end, Visit visit) const
 	{
 		for (u32 i = 0; i < count_; i++) {
@@ -59,7 +68,7 @@ class MemslotTable
 	/* A copy without the slot of @removed_id, and with @added if not null. Empty: no memory. */
 	Owned<MemslotTable> with_change(u32 removed_id, const Memslot *added) const;
 
-      private:
+private:
 	Memslot *slots_ = nullptr; /* in the order of first_frame */
 	u32 count_ = 0;
 };
@@ -69,8 +78,8 @@ struct SlotRequest {
 	Memslot slot;
 	bool remove = false;
 };
-Result<SlotRequest> check_slot_request(u32 slot, u32 flags, u64 guest_phys, u64 size, u64 user_address,
-				       unsigned physical_address_bits);
+Result<SlotRequest> check_slot_request(u32 slot, u32 flags, u64 guest_phys, u64 size,
+				       u64 user_address, unsigned physical_address_bits);
 
 enum class SlotChange { none, create, move, remove };
 /* Which change @request is of @table; Errno::inval or Errno::exist where it is none that can be. */

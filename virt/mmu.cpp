@@ -31,15 +31,18 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, bo
 	}
 	u64 frame;
 	int writable;
-	if (Result<> r = from_errno(glue_user_page_get(slot->user_address(address.frame()).value, write, &frame, &writable)); !r)
+	if (Result<> r = from_errno(glue_user_page_get(slot->user_address(address.frame()).value,
+						       write, &frame, &writable));
+	    !r)
 		return r.error();
 	bool mapped = false;
 	{
 		Locked locked(lock_);
 
 		/*
-		 * An invalidation that began or ended since `ended` was read may have been for this very
-		 * page, after it was looked up: then the guest faults again and finds what is there now.
+		 * An invalidation that began or ended since `ended` was read may have been for this
+		 * very page, after it was looked up: then the guest faults again and finds what is
+		 * there now.
 		 */
 		if (in_progress_ == 0 && ended == ended_) {
 			ept_.map(address, {frame << page_shift}, writable, pages);

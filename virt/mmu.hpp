@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The guest's memory as the CPU sees it: EPT entries made on first touch from the VMM's pages, and taken
- * out before Linux takes a page away. No page is pinned; the MMU notifier keeps the two in step.
+ * The guest's memory as the CPU sees it: EPT entries made on first touch from the VMM's pages, and
+ * taken out before Linux takes a page away. No page is pinned; the MMU notifier keeps the two in
+ * step.
  */
 #pragma once
 
@@ -14,18 +15,18 @@ namespace kvmpp
 
 enum class FaultOutcome {
 	resume, /* mapped, or to be tried again */
-	mmio,	/* no RAM there */
+	mmio,   /* no RAM there */
 };
 
 class Mmu
 {
-      public:
+public:
 	Result<> create();
 	Ept &ept() NO_THREAD_SAFETY_ANALYSIS { return ept_; }
 
 	/*
-	 * An EPT violation at @address. The caller keeps @table in place. Errno::fault when the VMM has
-	 * nothing there that may be accessed so; Errno::nomem. May sleep.
+	 * An EPT violation at @address. The caller keeps @table in place. Errno::fault when the VMM
+	 * has nothing there that may be accessed so; Errno::nomem. May sleep.
 	 */
 	Result<FaultOutcome> fault(const MemslotTable &table, GuestPhys address, bool write);
 
@@ -36,7 +37,7 @@ class Mmu
 	void invalidate_begin(const MemslotTable &table, u64 start, u64 end);
 	void invalidate_end();
 
-      private:
+private:
 	SpinLock lock_;
 	Ept ept_ GUARDED_BY(lock_);
 	/* Invalidations under way, and how many have ended: see fault(). */

@@ -13,7 +13,8 @@ void kvmpp_show_cpus(struct glue_text *text)
 		const VmxCpu &c = VmxCpu::of({cpu});
 
 		if (glue_cpu_online(cpu))
-			glue_text_print(text, "cpu %d vmx %s loaded %u\n", cpu, c.is_on() ? "on" : "off", c.loaded());
+			glue_text_print(text, "cpu %d vmx %s loaded %u\n", cpu,
+					c.is_on() ? "on" : "off", c.loaded());
 	}
 }
 
@@ -49,8 +50,10 @@ void kvmpp_show_stats(struct glue_text *text)
 		if (!exits[i])
 			continue;
 		if (name)
-			glue_text_print(text, "exit_%s %llu\n", name, static_cast<unsigned long long>(exits[i]));
+			glue_text_print(text, "exit_%s %llu\n", name,
+					static_cast<unsigned long long>(exits[i]));
 		else
-			glue_text_print(text, "exit_reason_%u %llu\n", i, static_cast<unsigned long long>(exits[i]));
+			glue_text_print(text, "exit_reason_%u %llu\n", i,
+					static_cast<unsigned long long>(exits[i]));
 	}
 }

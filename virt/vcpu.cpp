@@ -27,7 +27,7 @@ template <class T> T read_once(const T &field)
 /* The thread's FPU state and the notice of being scheduled away, for the time of a KVM_RUN. */
 class InRun
 {
-      public:
+public:
 	InRun(Vcpu &vcpu, glue_guest_fpu *fpu, glue_sched_notifier &notifier)
 		: vcpu_(vcpu), fpu_(fpu), notifier_(notifier)
 	{
@@ -46,7 +46,7 @@ class InRun
 	InRun(const InRun &) = delete;
 	InRun &operator=(const InRun &) = delete;
 
-      private:
+private:
 	Vcpu &vcpu_;
 	glue_guest_fpu *fpu_;
 	glue_sched_notifier &notifier_;
@@ -55,7 +55,8 @@ class InRun
 } // namespace
 
 Vcpu::Vcpu(Vm &vm, u32 id)
-	: vm_(vm), identity_{.id = id, .physical_address_bits = guest_features().physical_address_bits},
+	: vm_(vm), identity_{.id = id,
+			     .physical_address_bits = guest_features().physical_address_bits},
 	  vmx_(hardware_config(), vm.mmu().ept())
 {
 }
@@ -114,7 +115,8 @@ void Vcpu::show_exit()
 		std::memcpy(run.mmio.data, user.mmio.data, sizeof(user.mmio.data));
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
-		run.fail_entry.hardware_entry_failure_reason = user.fail_entry.hardware_entry_failure_reason;
+		run.fail_entry.hardware_entry_failure_reason =
+			user.fail_entry.hardware_entry_failure_reason;
 		run.fail_entry.cpu = user.fail_entry.cpu;
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
@@ -129,8 +131,8 @@ Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 {
 	{
 		SrcuRead read(vm_.srcu());
-		Result<FaultOutcome> outcome =
-			vm_.mmu().fault(vm_.slots(read), exit.guest_phys, EptViolation(exit.qualification).write);
+		Result<FaultOutcome> outcome = vm_.mmu().fault(
+			vm_.slots(read), exit.guest_phys, EptViolation(exit.qualification).write);
 
 		if (!outcome)
 			return outcome.error();
@@ -162,8 +164,9 @@ Result<Next> Vcpu::step()
 		glue_wait_a_tick();
 		return Next::resume;
 	case Entry::vmfail:
-		state_.user = {.reason = KVM_EXIT_FAIL_ENTRY,
-			       .fail_entry = {.hardware_entry_failure_reason = exit.raw_reason, .cpu = 0}};
+		state_.user = {
+			.reason = KVM_EXIT_FAIL_ENTRY,
+			.fail_entry = {.hardware_entry_failure_reason = exit.raw_reason, .cpu = 0}};
 		return Next::user;
 	case Entry::exited:
 		break;
@@ -198,7 +201,10 @@ Result<Next> Vcpu::finish_pending()
 	case Kind::mmio_write:
 		break;
 	}
-	/* User space may have had the registers read or written meanwhile: all that is used is here. */
+	/*
+	 * User space may have had the registers read or written meanwhile: all that is used is
+	 * here.
+	 */
 	if (Result<> r = vmx_.fetch(state_, emulation_state); !r)
 		return r.error();
 	SrcuRead read(vm_.srcu());
@@ -245,7 +251,8 @@ Result<> Vcpu::run()
 }
 
 template <class Registers>
-Result<> Vcpu::get_registers(unsigned long argument, void (*get)(const VcpuState &, Registers &), Groups groups)
+Result<> Vcpu::get_registers(unsigned long argument, void (*get)(const VcpuState &, Registers &),
+			     Groups groups)
 {
 	Registers registers;
 
@@ -275,7 +282,8 @@ Result<> Vcpu::dispatch(unsigned command, unsigned long argument)
 	case KVM_SET_SREGS: {
 		kvm_sregs sregs;
 
-		if (Result<> r = from_errno(glue_copy_from_user(&sregs, argument, sizeof(sregs))); !r)
+		if (Result<> r = from_errno(glue_copy_from_user(&sregs, argument, sizeof(sregs)));
+		    !r)
 			return r;
 		SrcuRead read(vm_.srcu());
 		return set_sregs(state_, sregs, GuestMemory(vm_.slots(read)));
@@ -290,8 +298,8 @@ long Vcpu::ioctl(unsigned command, unsigned long argument)
 	/* The guest's memory is that of the process that made the VM. */
 	if (!vm_.belongs_to_current())
 		return -static_cast<int>(Errno::io);
-	if (Result<> r = mutex_.lock_killable(); !r)
-		return to_errno(r);
+	if (!mutex_.lock_killable())
+		return -static_cast<int>(Errno::intr);
 	Result<> result = dispatch(command, argument);
 	mutex_.unlock();
 	return to_errno(result);

@@ -16,7 +16,7 @@ class Vm;
 
 class Vcpu
 {
-      public:
+public:
 	/* Pages that user space maps: struct kvm_run, and the data of port accesses. */
 	static constexpr unsigned shared_pages = 2;
 
@@ -33,7 +33,7 @@ class Vcpu
 	/* The thread in KVM_RUN is scheduled away. Interrupts off. */
 	void sched_out(const IrqOff &irq) { vmx_.leave_guest(irq, state_); }
 
-      private:
+private:
 	Result<> dispatch(unsigned command, unsigned long argument);
 	Result<> run();
 	Result<> run_guest();
@@ -42,7 +42,8 @@ class Vcpu
 	Result<Next> finish_pending();
 	void show_exit();
 	template <class Registers>
-	Result<> get_registers(unsigned long argument, void (*get)(const VcpuState &, Registers &), Groups groups);
+	Result<> get_registers(unsigned long argument, void (*get)(const VcpuState &, Registers &),
+			       Groups groups);
 
 	Vm &vm_;
 	VcpuIdentity identity_;

@@ -66,7 +66,8 @@ void Vm::put()
 
 void Vm::publish(Owned<MemslotTable> table)
 {
-	auto old = Owned<MemslotTable>::adopt(slots_.exchange(table.release(), std::memory_order_acq_rel));
+	auto old = Owned<MemslotTable>::adopt(
+		slots_.exchange(table.release(), std::memory_order_acq_rel));
 
 	srcu_.synchronize();
 }
@@ -83,13 +84,14 @@ Result<> Vm::set_memory(const SlotRequest &request)
 		return {};
 
 	u32 id = request.slot.id;
-	auto final = current.with_change(id, *change == SlotChange::remove ? nullptr : &request.slot);
+	auto final =
+		current.with_change(id, *change == SlotChange::remove ? nullptr : &request.slot);
 	if (!final)
 		return Errno::nomem;
 	if (*change != SlotChange::create) {
 		/*
-		 * In two steps: while pages are still mapped, the notifier must find the slot that they
-		 * are mapped by, and faults must not map more.
+		 * In two steps: while pages are still mapped, the notifier must find the slot that
+		 * they are mapped by, and faults must not map more.
 		 */
 		Memslot leaving = *current.find_id(id);
 		leaving.invalid = true;
@@ -117,10 +119,12 @@ Result<int> Vm::create_vcpu(u32 id)
 	if (Result<> r = vcpu->init(); !r)
 		return r.error();
 	glue_new_fd fd;
-	if (Result<> r = from_errno(glue_vcpu_fd_prepare(&fd, vcpu.get(), static_cast<int>(id))); !r)
+	if (Result<> r = from_errno(glue_vcpu_fd_prepare(&fd, vcpu.get(), static_cast<int>(id)));
+	    !r)
 		return r.error();
 	references_.fetch_add(1, std::memory_order_relaxed);
 	vcpus_[id] = vcpu.release();
+	vcpu_count_++;
 	/* From here on another thread may close it. */
 	glue_fd_install(&fd);
 	return fd.fd;
@@ -131,9 +135,17 @@ void Vm::destroy_vcpu(Vcpu *vcpu)
 	{
 		Locked locked(lock_);
 		vcpus_[vcpu->id()] = nullptr;
+		vcpu_count_--;
 	}
 	Owned<Vcpu>::adopt(vcpu);
 	put();
+}
+
+bool Vm::has_vcpus()
+{
+	Locked locked(lock_);
+
+	return vcpu_count_ > 0;
 }
 
 void Vm::invalidate_begin(u64 start, u64 end)

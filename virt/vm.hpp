@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A VM: memory slots, their mapping, its vCPUs. It lives until its file is closed and its last vCPU is
- * gone, whichever is later.
+ * A VM: memory slots, their mapping, its vCPUs. It lives until its file is closed and its last vCPU
+ * is gone, whichever is later.
  */
 #pragma once
 
@@ -21,7 +21,7 @@ class Vcpu;
 
 class Vm
 {
-      public:
+public:
 	static constexpr u32 max_vcpus = 1024;
 
 	/* For the current process. VMX is on when it returns one. May sleep. */
@@ -36,22 +36,28 @@ class Vm
 	/* The last file of the vCPU is closed: frees it and its id. May sleep. */
 	void destroy_vcpu(Vcpu *vcpu);
 
+	bool has_vcpus();
 	bool belongs_to_current() const { return glue_mmu_notifier_is_current(notifier_); }
 	Mmu &mmu() { return mmu_; }
 	Srcu &srcu() { return srcu_; }
 	/* Inside an SrcuRead, for as long as that lasts. */
-	const MemslotTable &slots(const SrcuRead &) const { return *slots_.load(std::memory_order_acquire); }
+	const MemslotTable &slots(const SrcuRead &) const
+	{
+		return *slots_.load(std::memory_order_acquire);
+	}
 	u64 tsc_offset() const { return tsc_offset_; }
 
 	void invalidate_begin(u64 start, u64 end);
 	void invalidate_end() { mmu_.invalidate_end(); }
 
-      private:
+private:
 	template <class T> friend class Owned;
 	Vm() = default;
 	~Vm();
 	Result<> init();
-	/* Makes @table the current one and waits until nobody uses the one before, which it frees. */
+	/*
+	 * Makes @table the current one and waits until nobody uses the one before, which it frees.
+	 */
 	void publish(Owned<MemslotTable> table) REQUIRES(slots_lock_);
 
 	std::atomic<u32> references_{1};
@@ -60,6 +66,7 @@ class Vm
 
 	Mutex lock_;
 	Vcpu *vcpus_[max_vcpus] GUARDED_BY(lock_) = {};
+	u32 vcpu_count_ GUARDED_BY(lock_) = 0;
 
 	Mutex slots_lock_ ACQUIRED_AFTER(lock_);
 	/* Written under slots_lock_, read under srcu_. */

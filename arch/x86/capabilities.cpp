@@ -34,7 +34,8 @@ constexpr u64 allowed(u32 control)
 }
 
 constexpr Requirement requirements[] = {
-	{&VmxRegisters::pin, allowed(pin::external_interrupt_exiting), "no external-interrupt exiting"},
+	{&VmxRegisters::pin, allowed(pin::external_interrupt_exiting),
+	 "no external-interrupt exiting"},
 	{&VmxRegisters::pin, allowed(pin::nmi_exiting), "no NMI exiting"},
 	{&VmxRegisters::pin, allowed(pin::virtual_nmis), "no virtual NMIs"},
 	{&VmxRegisters::primary, allowed(primary::hlt_exiting), "no HLT exiting"},
@@ -44,24 +45,32 @@ constexpr Requirement requirements[] = {
 	{&VmxRegisters::primary, allowed(primary::cr8_load_exiting), "no CR8-load exiting"},
 	{&VmxRegisters::primary, allowed(primary::cr8_store_exiting), "no CR8-store exiting"},
 	{&VmxRegisters::primary, allowed(primary::mov_dr_exiting), "no MOV-DR exiting"},
-	{&VmxRegisters::primary, allowed(primary::unconditional_io_exiting), "no unconditional I/O exiting"},
+	{&VmxRegisters::primary, allowed(primary::unconditional_io_exiting),
+	 "no unconditional I/O exiting"},
 	{&VmxRegisters::primary, allowed(primary::use_tsc_offsetting), "no TSC offsetting"},
 	{&VmxRegisters::primary, allowed(primary::use_msr_bitmaps), "no MSR bitmaps"},
-	{&VmxRegisters::primary, allowed(primary::activate_secondary_controls), "no secondary controls"},
+	{&VmxRegisters::primary, allowed(primary::activate_secondary_controls),
+	 "no secondary controls"},
 	{&VmxRegisters::secondary, allowed(secondary::enable_ept), "no EPT"},
 	{&VmxRegisters::secondary, allowed(secondary::enable_vpid), "no VPID"},
 	{&VmxRegisters::secondary, allowed(secondary::unrestricted_guest), "no unrestricted guest"},
 	{&VmxRegisters::secondary, allowed(secondary::wbinvd_exiting), "no WBINVD exiting"},
 	{&VmxRegisters::exit, allowed(exit_control::host_address_space_size), "no 64-bit host"},
-	{&VmxRegisters::exit, allowed(exit_control::save_debug_controls), "no saving of debug controls"},
-	{&VmxRegisters::exit, allowed(exit_control::save_efer), "no saving of IA32_EFER on VM exit"},
-	{&VmxRegisters::exit, allowed(exit_control::load_efer), "no loading of IA32_EFER on VM exit"},
+	{&VmxRegisters::exit, allowed(exit_control::save_debug_controls),
+	 "no saving of debug controls"},
+	{&VmxRegisters::exit, allowed(exit_control::save_efer),
+	 "no saving of IA32_EFER on VM exit"},
+	{&VmxRegisters::exit, allowed(exit_control::load_efer),
+	 "no loading of IA32_EFER on VM exit"},
 	{&VmxRegisters::exit, allowed(exit_control::save_pat), "no saving of IA32_PAT on VM exit"},
 	{&VmxRegisters::exit, allowed(exit_control::load_pat), "no loading of IA32_PAT on VM exit"},
-	{&VmxRegisters::entry, allowed(entry_control::load_debug_controls), "no loading of debug controls"},
+	{&VmxRegisters::entry, allowed(entry_control::load_debug_controls),
+	 "no loading of debug controls"},
 	{&VmxRegisters::entry, allowed(entry_control::ia32e_mode_guest), "no 64-bit guests"},
-	{&VmxRegisters::entry, allowed(entry_control::load_efer), "no loading of IA32_EFER on VM entry"},
-	{&VmxRegisters::entry, allowed(entry_control::load_pat), "no loading of IA32_PAT on VM entry"},
+	{&VmxRegisters::entry, allowed(entry_control::load_efer),
+	 "no loading of IA32_EFER on VM entry"},
+	{&VmxRegisters::entry, allowed(entry_control::load_pat),
+	 "no loading of IA32_PAT on VM entry"},
 	{&VmxRegisters::ept_vpid, ept_cap::walk_length_4, "no 4-level EPT"},
 	{&VmxRegisters::ept_vpid, ept_cap::write_back, "no write-back EPT"},
 	{&VmxRegisters::ept_vpid, ept_cap::invept, "no INVEPT"},
@@ -126,11 +135,13 @@ bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 		return false;
 	}
 	if (!(r.feature_control & feature_control::locked)) {
-		refusal = {Errno::opnotsupp, "IA32_FEATURE_CONTROL is not locked: firmware and Linux left VMX undecided"};
+		refusal = {Errno::opnotsupp, "IA32_FEATURE_CONTROL is not locked: firmware and "
+					     "Linux left VMX undecided"};
 		return false;
 	}
 	if (!(r.feature_control & feature_control::vmx_outside_smx)) {
-		refusal = {Errno::opnotsupp, "VMX is disabled by firmware (IA32_FEATURE_CONTROL): enable it in the BIOS setup"};
+		refusal = {Errno::opnotsupp, "VMX is disabled by firmware (IA32_FEATURE_CONTROL): "
+					     "enable it in the BIOS setup"};
 		return false;
 	}
 	/* "VMCS size" and "memory type": bits 44:32 and 53:50 of IA32_VMX_BASIC. */
@@ -146,31 +157,36 @@ bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 	}
 
 	config.revision = static_cast<u32>(r.basic) & 0x7fffffff;
-	config.pin = settle(r.pin, pin::external_interrupt_exiting | pin::nmi_exiting | pin::virtual_nmis);
-	config.primary = settle(r.primary,
-				primary::hlt_exiting | primary::mwait_exiting | primary::monitor_exiting |
-					primary::rdpmc_exiting | primary::cr8_load_exiting |
-					primary::cr8_store_exiting | primary::mov_dr_exiting |
-					primary::unconditional_io_exiting | primary::use_tsc_offsetting |
-					primary::use_msr_bitmaps | primary::activate_secondary_controls);
-	config.secondary = settle(r.secondary, secondary::enable_ept | secondary::enable_vpid |
-						       secondary::unrestricted_guest |
-						       secondary::wbinvd_exiting | secondary::enable_rdtscp |
-						       secondary::enable_invpcid);
+	config.pin = settle(r.pin,
+			    pin::external_interrupt_exiting | pin::nmi_exiting | pin::virtual_nmis);
+	config.primary =
+		settle(r.primary,
+		       primary::hlt_exiting | primary::mwait_exiting | primary::monitor_exiting |
+			       primary::rdpmc_exiting | primary::cr8_load_exiting |
+			       primary::cr8_store_exiting | primary::mov_dr_exiting |
+			       primary::unconditional_io_exiting | primary::use_tsc_offsetting |
+			       primary::use_msr_bitmaps | primary::activate_secondary_controls);
+	config.secondary = settle(
+		r.secondary, secondary::enable_ept | secondary::enable_vpid |
+				     secondary::unrestricted_guest | secondary::wbinvd_exiting |
+				     secondary::enable_rdtscp | secondary::enable_invpcid);
 	config.exit = settle(r.exit, exit_control::host_address_space_size |
-					     exit_control::save_debug_controls | exit_control::save_efer |
-					     exit_control::load_efer | exit_control::save_pat |
-					     exit_control::load_pat);
-	config.entry = settle(r.entry, entry_control::load_debug_controls | entry_control::load_efer |
-					       entry_control::load_pat);
+					     exit_control::save_debug_controls |
+					     exit_control::save_efer | exit_control::load_efer |
+					     exit_control::save_pat | exit_control::load_pat);
+	config.entry = settle(r.entry, entry_control::load_debug_controls |
+					       entry_control::load_efer | entry_control::load_pat);
 	/* With EPT the guest's own CR3 is none of the host's business. */
-	constexpr u32 must_be_off = primary::cr3_load_exiting | primary::cr3_store_exiting |
-				    primary::invlpg_exiting;
+	constexpr u32 must_be_off =
+		primary::cr3_load_exiting | primary::cr3_store_exiting | primary::invlpg_exiting;
 	if (config.primary & must_be_off) {
 		refusal = {Errno::io, "CR3 or INVLPG exiting cannot be switched off"};
 		return false;
 	}
-	/* With an unrestricted guest PE and PG are free ("Restrictions on Guest Control Registers"). */
+	/*
+	 * With an unrestricted guest PE and PG are free ("Restrictions on Guest Control
+	 * Registers").
+	 */
 	config.cr0_must_be_set = r.cr0_fixed0 & ~(cr0::pe | cr0::pg);
 	config.cr4_must_be_set = r.cr4_fixed0;
 	config.cr4_may_be_set = r.cr4_fixed1;

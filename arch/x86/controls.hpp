@@ -10,7 +10,8 @@ namespace kvmpp
 /* "Pin-Based VM-Execution Controls" */
 namespace pin
 {
-inline constexpr u32 external_interrupt_exiting = 1 << 0, nmi_exiting = 1 << 3, virtual_nmis = 1 << 5;
+inline constexpr u32 external_interrupt_exiting = 1 << 0, nmi_exiting = 1 << 3,
+		     virtual_nmis = 1 << 5;
 }
 
 /* "Primary Processor-Based VM-Execution Controls" */
@@ -18,10 +19,10 @@ namespace primary
 {
 inline constexpr u32 use_tsc_offsetting = 1 << 3, hlt_exiting = 1 << 7, invlpg_exiting = 1 << 9,
 		     mwait_exiting = 1 << 10, rdpmc_exiting = 1 << 11, rdtsc_exiting = 1 << 12,
-		     cr3_load_exiting = 1 << 15, cr3_store_exiting = 1 << 16, cr8_load_exiting = 1 << 19,
-		     cr8_store_exiting = 1 << 20, mov_dr_exiting = 1 << 23,
-		     unconditional_io_exiting = 1 << 24, use_msr_bitmaps = 1 << 28,
-		     monitor_exiting = 1 << 29;
+		     cr3_load_exiting = 1 << 15, cr3_store_exiting = 1 << 16,
+		     cr8_load_exiting = 1 << 19, cr8_store_exiting = 1 << 20,
+		     mov_dr_exiting = 1 << 23, unconditional_io_exiting = 1 << 24,
+		     use_msr_bitmaps = 1 << 28, monitor_exiting = 1 << 29;
 inline constexpr u32 activate_secondary_controls = u32{1} << 31;
 } // namespace primary
 
@@ -107,7 +108,10 @@ enum class ExitReason : u16 {
 /* As the file of statistics spells them; null for a reason this module does not expect. */
 const char *exit_reason_name(ExitReason reason);
 
-/* "VM-Exit Interruption Information", "IDT-Vectoring Information", "VM-Entry Interruption-Information" */
+/*
+ * "VM-Exit Interruption Information", "IDT-Vectoring Information", "VM-Entry Interruption-
+ * Information"
+ */
 struct InterruptionInfo {
 	u32 raw = 0;
 

@@ -15,7 +15,9 @@ inline CpuidResult cpuid(u32 leaf, u32 subleaf = 0)
 {
 	CpuidResult r;
 
-	asm volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(subleaf));
+	asm volatile("cpuid"
+		     : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
+		     : "a"(leaf), "c"(subleaf));
 	return r;
 }
 
@@ -38,12 +40,18 @@ inline u64 rdmsr(u32 msr)
 
 inline void wrmsr(u32 msr, u64 value)
 {
-	asm volatile("wrmsr" : : "c"(msr), "a"(static_cast<u32>(value)), "d"(static_cast<u32>(value >> 32)) : "memory");
+	asm volatile("wrmsr"
+		     :
+		     : "c"(msr), "a"(static_cast<u32>(value)), "d"(static_cast<u32>(value >> 32))
+		     : "memory");
 }
 
 inline void xsetbv(u32 index, u64 value)
 {
-	asm volatile("xsetbv" : : "c"(index), "a"(static_cast<u32>(value)), "d"(static_cast<u32>(value >> 32)));
+	asm volatile("xsetbv"
+		     :
+		     : "c"(index), "a"(static_cast<u32>(value)),
+		       "d"(static_cast<u32>(value >> 32)));
 }
 
 inline u64 read_cr0()

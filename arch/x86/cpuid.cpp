@@ -19,12 +19,18 @@ template <class... Bits> constexpr u32 bits(Bits... n)
 	return (bit(n) | ...);
 }
 
-/* Leaf 1, by the manual's bit numbers: no APIC, MTRR, MONITOR, VMX, PMU, debug store, TSC deadline. */
-constexpr u32 leaf1_edx = bits(0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26);
+/*
+ * Leaf 1, by the manual's bit numbers: no APIC, MTRR, MONITOR, VMX, PMU, debug store, TSC deadline.
+ */
+constexpr u32 leaf1_edx =
+	bits(0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26);
 constexpr u32 leaf1_ecx = bits(0, 1, 9, 12, 13, 17, 19, 20, 22, 23, 25, 26, 28, 29, 30);
-constexpr unsigned ecx_pcid = 17, ecx_xsave = 26, ecx_osxsave = 27, ecx_avx = 28, ecx_fma = 12, ecx_f16c = 29,
-		   ecx_hypervisor = 31;
-/* Leaf 7: FSGSBASE, BMI1, AVX2, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB, SHA. */
+constexpr unsigned ecx_pcid = 17, ecx_xsave = 26, ecx_osxsave = 27, ecx_avx = 28, ecx_fma = 12,
+		   ecx_f16c = 29, ecx_hypervisor = 31;
+/*
+ * Leaf 7: FSGSBASE, BMI1, AVX2, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB,
+ * SHA.
+ */
 constexpr u32 leaf7_ebx = bits(0, 3, 5, 7, 8, 9, 10, 18, 19, 20, 23, 24, 29);
 constexpr unsigned ebx_fsgsbase = 0, ebx_avx2 = 5, ebx_smep = 7, ebx_invpcid = 10, ebx_smap = 20;
 constexpr u32 leaf7_ecx = bits(2, 22); /* UMIP, RDPID */
@@ -65,8 +71,8 @@ void init_guest_features(u64 host_xcr0, bool rdtscp, bool invpcid)
 	features.physical_address_bits = insn::cpuid(highest_extended_leaf).eax & 0xff;
 	/* Wider features (AVX-512 and later) need more than this module saves. */
 	features.xcr0 = host_xcr0 & 7;
-	features.cr4 = cr4::vme | cr4::pvi | cr4::tsd | cr4::de | cr4::pse | cr4::pae | cr4::mce | cr4::pge |
-		       cr4::pce | cr4::osfxsr | cr4::osxmmexcpt;
+	features.cr4 = cr4::vme | cr4::pvi | cr4::tsd | cr4::de | cr4::pse | cr4::pae | cr4::mce |
+		       cr4::pge | cr4::pce | cr4::osfxsr | cr4::osxmmexcpt;
 	if (features.xcr0)
 		features.cr4 |= cr4::osxsave;
 	if (leaf1.ecx & bit(ecx_pcid))
@@ -124,7 +130,8 @@ insn::CpuidResult guest_cpuid(const VcpuState &s, u32 vcpu_id, u32 leaf, u32 sub
 		if (no_xsave)
 			return {};
 		if (subleaf == 0)
-			return {static_cast<u32>(features.xcr0), xsave_size(s.xcr0), xsave_size(features.xcr0), 0};
+			return {static_cast<u32>(features.xcr0), xsave_size(s.xcr0),
+				xsave_size(features.xcr0), 0};
 		if (subleaf == 1)
 			return {r.eax & 1, 0, 0, 0}; /* XSAVEOPT */
 		if (subleaf != 2 || no_avx)
@@ -142,7 +149,10 @@ insn::CpuidResult guest_cpuid(const VcpuState &s, u32 vcpu_id, u32 leaf, u32 sub
 	case 0x80000001:
 		r.ecx &= extended_ecx;
 		r.edx = without(r.edx & extended_edx, !features.rdtscp, bit(edx_rdtscp));
-		/* Whether SYSCALL is there depends on the mode of the CPU that asks, here the host's. */
+		/*
+		 * Whether SYSCALL is there depends on the mode of the CPU that asks, here the
+		 * host's.
+		 */
 		r.edx = without(r.edx, !s.long_mode(), bit(11));
 		break;
 	case 0x80000007:

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a guest is told that its CPU can do: the host's features, less those that need more than VMX. */
+/*
+ * What a guest is told that its CPU can do: the host's features, less those that need more than
+ * VMX.
+ */
 #pragma once
 
 #include "cpu_insn.hpp"

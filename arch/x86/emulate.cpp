@@ -53,7 +53,8 @@ void write_register(VcpuState &s, u8 reg, unsigned size, bool high_byte, u64 val
 
 Next emulation_failed(VcpuState &s, const Exit &exit)
 {
-	return internal_error(s, KVM_INTERNAL_ERROR_EMULATION, exit.raw_reason, exit.guest_phys.value);
+	return internal_error(s, KVM_INTERNAL_ERROR_EMULATION, exit.raw_reason,
+			      exit.guest_phys.value);
 }
 
 /* The outcome of a translation that is no address: a fault for the guest, or the end. */
@@ -73,7 +74,8 @@ CodeSize code_size(const VcpuState &s)
 }
 
 /* Fetches and decodes the instruction at RIP. What is not `ok` is done already, with @next. */
-bool fetch_mov(VcpuState &s, const Exit &exit, const GuestMemory &memory, MovInstruction &mov, Next &next)
+bool fetch_mov(VcpuState &s, const Exit &exit, const GuestMemory &memory, MovInstruction &mov,
+	       Next &next)
 {
 	constexpr unsigned longest = 15;
 	u8 bytes[longest];
@@ -81,7 +83,8 @@ bool fetch_mov(VcpuState &s, const Exit &exit, const GuestMemory &memory, MovIns
 	CodeSize code = code_size(s);
 
 	while (have < longest) {
-		GuestLinear linear{s.rip + have + (code == CodeSize::bits64 ? 0 : s.seg(Seg::cs).base)};
+		GuestLinear linear{s.rip + have +
+				   (code == CodeSize::bits64 ? 0 : s.seg(Seg::cs).base)};
 		Translation t = translate(s, memory, linear, {.fetch = true});
 
 		if (t.outcome != Translation::Outcome::ok) {
@@ -89,7 +92,9 @@ bool fetch_mov(VcpuState &s, const Exit &exit, const GuestMemory &memory, MovIns
 			return false;
 		}
 		u64 rest_of_page = page_size - t.address.page_offset();
-		unsigned length = rest_of_page < longest - have ? static_cast<unsigned>(rest_of_page) : longest - have;
+		unsigned length = rest_of_page < longest - have
+					  ? static_cast<unsigned>(rest_of_page)
+					  : longest - have;
 		if (!memory.read(t.address, bytes + have, length)) {
 			next = emulation_failed(s, exit);
 			return false;
@@ -116,7 +121,9 @@ Next show_fragment(VcpuState &s)
 	const PendingAccess::Fragment &f = p.fragments[p.fragment_next];
 
 	s.user = {.reason = KVM_EXIT_MMIO,
-		  .mmio = {.phys_addr = f.address.value, .data = {}, .len = f.length,
+		  .mmio = {.phys_addr = f.address.value,
+			   .data = {},
+			   .len = f.length,
 			   .is_write = p.kind == PendingAccess::Kind::mmio_write}};
 	for (unsigned i = 0; s.user.mmio.is_write && i < f.length; i++)
 		s.user.mmio.data[i] = p.data[f.offset + i];
@@ -130,7 +137,8 @@ Next finish_mmio(VcpuState &s)
 	if (p.kind == PendingAccess::Kind::mmio_read) {
 		u64 value = load_bytes(p.data, p.size);
 
-		write_register(s, p.reg, p.reg_size, p.high_byte, p.sign_extend ? sign_extend(value, p.size) : value);
+		write_register(s, p.reg, p.reg_size, p.high_byte,
+			       p.sign_extend ? sign_extend(value, p.size) : value);
 		s.skip_instruction(p.instruction_length);
 	}
 	p.kind = PendingAccess::Kind::none;
@@ -138,8 +146,8 @@ Next finish_mmio(VcpuState &s)
 }
 
 /* Copies between guest memory at @linear and @data, page by page. Else @next says what now. */
-bool copy_linear(VcpuState &s, const Exit &exit, const GuestMemory &memory, GuestLinear linear, u8 *data,
-		 unsigned size, bool write, Next &next)
+bool copy_linear(VcpuState &s, const Exit &exit, const GuestMemory &memory, GuestLinear linear,
+		 u8 *data, unsigned size, bool write, Next &next)
 {
 	while (size) {
 		Translation t = translate(s, memory, linear, {.write = write});
@@ -150,7 +158,8 @@ bool copy_linear(VcpuState &s, const Exit &exit, const GuestMemory &memory, Gues
 		}
 		u64 rest_of_page = page_size - t.address.page_offset();
 		unsigned length = rest_of_page < size ? static_cast<unsigned>(rest_of_page) : size;
-		if (!(write ? memory.write(t.address, data, length) : memory.read(t.address, data, length))) {
+		if (!(write ? memory.write(t.address, data, length)
+			    : memory.read(t.address, data, length))) {
 			next = emulation_failed(s, exit);
 			return false;
 		}
@@ -162,7 +171,8 @@ bool copy_linear(VcpuState &s, const Exit &exit, const GuestMemory &memory, Gues
 }
 
 /* Steps a string instruction on: the index register, the count, and RIP where it was the last. */
-void step_string(VcpuState &s, Gpr index, unsigned size, unsigned address_size, bool rep, u32 instruction_length)
+void step_string(VcpuState &s, Gpr index, unsigned size, unsigned address_size, bool rep,
+		 u32 instruction_length)
 {
 	u64 step = s.rflags & rflags::df ? -u64{size} : size;
 
@@ -182,8 +192,10 @@ Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 	MovInstruction mov;
 	Next next;
 
-	if (s.has_event) /* the stack or a table of the guest's is no RAM: there is no instruction */
-		return internal_error(s, KVM_INTERNAL_ERROR_DELIVERY_EV, exit.vectoring.raw, exit.raw_reason);
+	/* The guest's stack or a table of its is no RAM: there is no instruction to emulate. */
+	if (s.has_event)
+		return internal_error(s, KVM_INTERNAL_ERROR_DELIVERY_EV, exit.vectoring.raw,
+				      exit.raw_reason);
 	if (!fetch_mov(s, exit, memory, mov, next))
 		return next;
 
@@ -197,7 +209,9 @@ Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 	p.instruction_length = mov.length;
 	p.rip = s.rip;
 	if (mov.store)
-		store_bytes(p.data, mov.has_immediate ? mov.immediate : mov.high_byte ? s.gpr[mov.reg] >> 8 : s.gpr[mov.reg]);
+		store_bytes(p.data, mov.has_immediate ? mov.immediate
+				    : mov.high_byte   ? s.gpr[mov.reg] >> 8
+						      : s.gpr[mov.reg]);
 
 	/* An operand may lie in two pages, and each of them may be RAM or not. */
 	struct Part {
@@ -213,7 +227,8 @@ Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 		if (t.outcome != Translation::Outcome::ok)
 			return translation_failed(s, exit, at, t);
 		u64 rest_of_page = page_size - t.address.page_offset();
-		u8 length = static_cast<u8>(rest_of_page < u64(mov.size - done) ? rest_of_page : mov.size - done);
+		u8 length = static_cast<u8>(rest_of_page < u64(mov.size - done) ? rest_of_page
+										: mov.size - done);
 		parts[part_count++] = {t.address, done, length};
 		done = static_cast<u8>(done + length);
 	}
@@ -250,9 +265,12 @@ Next handle_string_io(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 	}
 	s.user = {.reason = KVM_EXIT_IO,
 		  .io = {.direction = static_cast<u8>(access.in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT),
-			 .size = access.size, .port = access.port, .data = {}}};
+			 .size = access.size,
+			 .port = access.port,
+			 .data = {}}};
 	if (!access.in) {
-		if (!copy_linear(s, exit, memory, {exit.guest_linear}, s.user.io.data, access.size, false, next))
+		if (!copy_linear(s, exit, memory, {exit.guest_linear}, s.user.io.data, access.size,
+				 false, next))
 			return next;
 		step_string(s, rsi, access.size, address_size, access.rep, exit.instruction_length);
 		return Next::user;

@@ -125,7 +125,8 @@ SYM_INNER_LABEL(kvmpp_vmx_exit, SYM_L_GLOBAL)
 	xor %r15d, %r15d
 
 	/* Before the first return after the exit: the guest may have trained the return stack. */
-	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, X86_FEATURE_RSB_VMEXIT_LITE
+	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, \
+		X86_FEATURE_RSB_VMEXIT_LITE
 	CLEAR_BRANCH_HISTORY_VMEXIT
 
 	mov %ebx, %eax

@@ -135,7 +135,8 @@ void Ept::map(GuestPhys guest, HostPhys host, bool writable, TablePages &pages)
 		table = table_at(load(entry));
 	}
 	u64 &leaf = table[frame & low_bits(index_bits)];
-	store(leaf, (host.value & address_field) | readable | executable | (writable ? writable_bit : 0) | write_back);
+	store(leaf, (host.value & address_field) | readable | executable |
+			    (writable ? writable_bit : 0) | write_back);
 }
 
 bool Ept::unmap(u64 first_frame, u64 last_frame)
@@ -146,8 +147,8 @@ bool Ept::unmap(u64 first_frame, u64 last_frame)
 void Ept::join(const IrqOff &irq)
 {
 	/*
-	 * Set, a full barrier, then drop: a flush() that did not see this CPU had taken its entries out
-	 * before, so that the tables walked from here on are without them.
+	 * Set, a full barrier, then drop: a flush() that did not see this CPU had taken its entries
+	 * out before, so that the tables walked from here on are without them.
 	 */
 	glue_cpumask_set(cpus_, irq.cpu().value);
 	(void)insn::invept(insn::Invalidate::single_context, pointer());
@@ -166,7 +167,8 @@ void Ept::flush()
 
 			/* A CPU outside VMX operation drops everything when it enters it again. */
 			if (VmxCpu::here(irq).is_on())
-				(void)insn::invept(insn::Invalidate::single_context, *static_cast<u64 *>(argument));
+				(void)insn::invept(insn::Invalidate::single_context,
+						   *static_cast<u64 *>(argument));
 		},
 		&eptp);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The extended page tables of one VM ("The Extended Page Table Mechanism"), and which CPUs may cache
- * their contents. The owner's MMU lock is held around every change; the CPUs walk them at any time.
+ * The extended page tables of one VM ("The Extended Page Table Mechanism"), and which CPUs may
+ * cache their contents. The owner's MMU lock is held around every change; the CPUs walk them at any
+ * time.
  */
 #pragma once
 
@@ -14,16 +15,16 @@ namespace kvmpp
 
 class Ept
 {
-      public:
+public:
 	/* Table pages for one map(), had before the lock is taken, because allocation may sleep. */
 	class TablePages
 	{
-	      public:
+	public:
 		/* Errno::nomem. May sleep. */
 		Result<> fill();
 		u64 *take();
 
-	      private:
+	private:
 		static constexpr unsigned wanted = 3; /* all levels below the root */
 		Page pages_[wanted];
 	};
@@ -41,19 +42,21 @@ class Ept
 
 	/* One page, executable. An entry that is there is replaced: see Mmu::fault(). */
 	void map(GuestPhys guest, HostPhys host, bool writable, TablePages &pages);
-	/* Takes out every page of [first, last] frames. Whether there was one: then flush() is due. */
+	/*
+	 * Takes out every page of [first, last] frames. Whether there was one: then flush() is due.
+	 */
 	bool unmap(u64 first_frame, u64 last_frame);
 
 	/*
-	 * A vCPU is about to run on this CPU, its VMCS loaded there for the first time since it was on
-	 * none: from now on flush() comes here, and what an earlier owner of the same page or VPID left
-	 * in the TLB is dropped.
+	 * A vCPU is about to run on this CPU, its VMCS loaded there for the first time since it was
+	 * on none: from now on flush() comes here, and what an earlier owner of the same page or
+	 * VPID left in the TLB is dropped.
 	 */
 	void join(const IrqOff &irq);
 	/* No CPU uses an entry any more that was taken out before. Interrupts on; waits. */
 	void flush();
 
-      private:
+private:
 	Page root_;
 	glue_cpumask *cpus_ = nullptr;
 };

@@ -24,7 +24,10 @@ ExitFields exit_fields(ExitReason reason)
 	case ExitReason::mov_dr:
 		return {.instruction_length = true, .qualification = true};
 	case ExitReason::io_instruction:
-		return {.instruction_length = true, .qualification = true, .addresses = true, .instruction_info = true};
+		return {.instruction_length = true,
+			.qualification = true,
+			.addresses = true,
+			.instruction_info = true};
 	case ExitReason::ept_violation:
 	case ExitReason::task_switch:
 		return {.qualification = true, .addresses = true, .vectoring = true};

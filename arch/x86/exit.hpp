@@ -43,9 +43,9 @@ Groups exit_state(const Exit &exit);
 
 /* What the emulation of an instruction reads besides. */
 inline constexpr Groups emulation_state = Group::rip | Group::rsp | Groups(Group::rflags) |
-					  Groups(Group::cr0) | Groups(Group::cr3) | Groups(Group::cr4) |
-					  Groups(Group::segments) | Groups(Group::interruptibility) |
-					  Groups(Group::pdpte);
+					  Groups(Group::cr0) | Groups(Group::cr3) |
+					  Groups(Group::cr4) | Groups(Group::segments) |
+					  Groups(Group::interruptibility) | Groups(Group::pdpte);
 
 /* "Exit Qualification for Control-Register Accesses" */
 struct CrAccess {

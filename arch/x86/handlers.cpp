@@ -26,20 +26,27 @@ Next handle_exception(VcpuState &s, const Exit &exit)
 	case Vector::machine_check:
 		return Next::resume; /* likewise */
 	case Vector::alignment_check:
-		return after_injection(s, s.inject(Vector::alignment_check, exit.interruption_error_code));
+		return after_injection(
+			s, s.inject(Vector::alignment_check, exit.interruption_error_code));
 	case Vector::debug: {
 		constexpr u64 breakpoints = 0xf;
 
-		/* "Exit Qualification for Debug Exceptions": DR6 as the exception would have set it. */
-		s.dr6 = (s.dr6 & ~breakpoints) | (exit.qualification & (breakpoints | dr6::bd | dr6::bs));
+		/*
+		 * "Exit Qualification for Debug Exceptions": DR6 as the exception would have set
+		 * it.
+		 */
+		s.dr6 = (s.dr6 & ~breakpoints) |
+			(exit.qualification & (breakpoints | dr6::bd | dr6::bs));
 		if (s.dr7 & dr7::gd) {
 			s.dr7 &= ~dr7::gd;
 			s.mark_dirty(Group::dr7);
 		}
-		if (exit.interruption.type() == InterruptionInfo::Type::privileged_software_exception) {
+		if (exit.interruption.type() ==
+		    InterruptionInfo::Type::privileged_software_exception) {
 			/* INT1: a trap, so that delivery has to step over it. */
 			s.has_event = true;
-			s.event = {.info = exit.interruption, .error_code = 0,
+			s.event = {.info = exit.interruption,
+				   .error_code = 0,
 				   .instruction_length = exit.instruction_length};
 			return Next::resume;
 		}
@@ -53,7 +60,8 @@ Next handle_exception(VcpuState &s, const Exit &exit)
 
 Next handle_cpuid(VcpuState &s, const VcpuIdentity &identity, const Exit &exit)
 {
-	insn::CpuidResult r = guest_cpuid(s, identity.id, static_cast<u32>(s.gpr[rax]), static_cast<u32>(s.gpr[rcx]));
+	insn::CpuidResult r = guest_cpuid(s, identity.id, static_cast<u32>(s.gpr[rax]),
+					  static_cast<u32>(s.gpr[rcx]));
 
 	write_gpr32(s, rax, r.eax);
 	write_gpr32(s, rbx, r.ebx);
@@ -98,7 +106,8 @@ void write_operand(VcpuState &s, Gpr reg, u64 value)
 		s.mark_dirty(Group::rsp);
 }
 
-Next handle_cr(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, const GuestMemory &memory)
+Next handle_cr(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
+	       const GuestMemory &memory)
 {
 	CrAccess access(exit.qualification);
 	u64 old_cr8 = s.cr8;
@@ -132,7 +141,8 @@ Next handle_cr(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, con
 
 		/* LMSW can set PE but not clear it. */
 		ok = write_cr0(s, identity,
-			       (s.cr0 & ~settable) | (access.lmsw_source & (settable | cr0::pe)), memory);
+			       (s.cr0 & ~settable) | (access.lmsw_source & (settable | cr0::pe)),
+			       memory);
 		break;
 	}
 	}
@@ -152,7 +162,9 @@ Next handle_dr(VcpuState &s, const Exit &exit)
 	DrAccess access(exit.qualification);
 
 	if (s.dr7 & dr7::gd) {
-		/* "General detect": the exit comes before the exception that the CPU would raise. */
+		/*
+		 * "General detect": the exit comes before the exception that the CPU would raise.
+		 */
 		s.dr6 |= dr6::bd;
 		s.dr7 &= ~dr7::gd;
 		s.mark_dirty(Group::dr7);
@@ -164,7 +176,10 @@ Next handle_dr(VcpuState &s, const Exit &exit)
 		access.dr += 2;
 	}
 	if (access.from) {
-		write_operand(s, access.reg, access.dr < 4 ? s.dr[access.dr] : access.dr == 6 ? s.dr6 : s.dr7);
+		write_operand(s, access.reg,
+			      access.dr < 4    ? s.dr[access.dr]
+			      : access.dr == 6 ? s.dr6
+					       : s.dr7);
 	} else {
 		u64 value = read_operand(s, access.reg);
 
@@ -191,7 +206,9 @@ Next handle_io(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 		return handle_string_io(s, exit, memory);
 	s.user = {.reason = KVM_EXIT_IO,
 		  .io = {.direction = static_cast<u8>(access.in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT),
-			 .size = access.size, .port = access.port, .data = {}}};
+			 .size = access.size,
+			 .port = access.port,
+			 .data = {}}};
 	for (unsigned i = 0; !access.in && i < access.size; i++)
 		s.user.io.data[i] = static_cast<u8>(s.gpr[rax] >> (8 * i));
 	s.pending = {};
@@ -206,7 +223,8 @@ Next handle_io(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 
 Next internal_error(VcpuState &s, u32 suberror, u64 first, u64 second)
 {
-	s.user = {.reason = KVM_EXIT_INTERNAL_ERROR, .internal = {.suberror = suberror, .ndata = 2, .data = {first, second}}};
+	s.user = {.reason = KVM_EXIT_INTERNAL_ERROR,
+		  .internal = {.suberror = suberror, .ndata = 2, .data = {first, second}}};
 	return Next::user;
 }
 
@@ -218,7 +236,8 @@ Next after_injection(VcpuState &s, bool injected)
 	return Next::user;
 }
 
-Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, const GuestMemory &memory)
+Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
+		 const GuestMemory &memory)
 {
 	if (exit.entry_failed()) {
 		s.user = {.reason = KVM_EXIT_FAIL_ENTRY,
@@ -267,7 +286,10 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, c
 		return Next::resume;
 	case ExitReason::invd:
 	case ExitReason::wbinvd:
-		/* Guest memory is coherent: there is nothing to write back, and INVD must not lose it. */
+		/*
+		 * Guest memory is coherent: there is nothing to write back, and INVD must not lose
+		 * it.
+		 */
 		s.skip_instruction(exit.instruction_length);
 		return Next::resume;
 	case ExitReason::triple_fault:
@@ -303,7 +325,8 @@ bool write_cr0(VcpuState &s, const VcpuIdentity &identity, u64 value, const Gues
 {
 	/* "Control Registers": what raises #GP. ET cannot be cleared. */
 	value |= cr0::et;
-	if (value >> 32 || ((value & cr0::nw) && !(value & cr0::cd)) || ((value & cr0::pg) && !(value & cr0::pe)))
+	if (value >> 32 || ((value & cr0::nw) && !(value & cr0::cd)) ||
+	    ((value & cr0::pg) && !(value & cr0::pe)))
 		return false;
 	value &= cr0::all;
 
@@ -314,7 +337,10 @@ bool write_cr0(VcpuState &s, const VcpuIdentity &identity, u64 value, const Gues
 		if (!(s.cr4 & cr4::pae) || s.seg(Seg::cs).is_long())
 			return false;
 		s.efer |= efer::lma;
-		/* In IA-32e mode VM entry accepts no TSS but a busy 64-bit one, whose type 16-bit ones lack. */
+		/*
+		 * In IA-32e mode VM entry accepts no TSS but a busy 64-bit one, whose type 16-bit
+		 * ones lack.
+		 */
 		s.seg(Seg::tr).access_rights |= 0x8;
 		s.mark_dirty(Group::efer | Group::segments);
 	} else if (paging_on && (s.cr4 & cr4::pae)) {

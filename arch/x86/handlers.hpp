@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What happens after a VM exit. A handler sees the exit's record, the vCPU's state and the guest's
- * memory; it never touches the VMCS. Context: the vCPU's thread, its mutex held, the memory slots kept
- * in place by the caller; may sleep.
+ * memory; it never touches the VMCS. Context: the vCPU's thread, its mutex held, the memory slots
+ * kept in place by the caller; may sleep.
  */
 #pragma once
 
@@ -14,8 +14,8 @@ namespace kvmpp
 {
 
 enum class Next {
-	resume,	       /* enter the guest again */
-	user,	       /* return to user space with VcpuState::user */
+	resume,        /* enter the guest again */
+	user,          /* return to user space with VcpuState::user */
 	ept_violation, /* the memory of the VM has to say what is at Exit::guest_phys */
 };
 
@@ -26,7 +26,8 @@ struct VcpuIdentity {
 };
 
 /* Needs what exit_state() names. */
-Next handle_exit(VcpuState &state, const VcpuIdentity &identity, const Exit &exit, const GuestMemory &memory);
+Next handle_exit(VcpuState &state, const VcpuIdentity &identity, const Exit &exit,
+		 const GuestMemory &memory);
 
 /*
  * The MOV at RIP accesses memory that is not RAM: user space is to do it. Needs emulation_state.
@@ -45,8 +46,10 @@ bool read_msr(VcpuState &state, u32 index, u64 &value);
 bool write_msr(VcpuState &state, u32 index, u64 value);
 
 /* Values as MOV to CR0 and CR4 and XSETBV take them. False is #GP, and nothing changed. */
-bool write_cr0(VcpuState &state, const VcpuIdentity &identity, u64 value, const GuestMemory &memory);
-bool write_cr4(VcpuState &state, const VcpuIdentity &identity, u64 value, const GuestMemory &memory);
+bool write_cr0(VcpuState &state, const VcpuIdentity &identity, u64 value,
+	       const GuestMemory &memory);
+bool write_cr4(VcpuState &state, const VcpuIdentity &identity, u64 value,
+	       const GuestMemory &memory);
 bool write_xcr0(VcpuState &state, u64 value);
 
 /* KVM_EXIT_INTERNAL_ERROR with @suberror and up to two numbers. */

@@ -51,7 +51,10 @@ Result<ActiveVmcs> LoadedVmcs::load(const IrqOff &irq)
 	if (cpu >= 0 && cpu != irq.cpu().value)
 		return Errno::again;
 	if (cpu < 0 && !cleared_once_) {
-		/* "Software Use of Virtual-Machine Control Structures": first VMCLEAR, then VMPTRLD. */
+		/*
+		 * "Software Use of Virtual-Machine Control Structures": first VMCLEAR, then
+		 * VMPTRLD.
+		 */
 		if (Result<> r = insn::vmclear(page_.phys()); !r)
 			return r.error();
 		cleared_once_ = true;
@@ -101,7 +104,9 @@ void LoadedVmcs::clear(ClearCause cause)
 
 	if (on.is_none())
 		return;
-	/* A CPU that is no longer online has swept its VMCSs on the way: nothing is left to clear. */
+	/*
+	 * A CPU that is no longer online has swept its VMCSs on the way: nothing is left to clear.
+	 */
 	(void)glue_call_on_cpu(
 		on.value,
 		[](void *argument) {

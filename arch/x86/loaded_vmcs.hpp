@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * A VMCS and the CPU that may hold part of it. Processors keep a VMCS's contents in internal state
- * from VMPTRLD until VMCLEAR on that same CPU; before anybody else uses the memory, that CPU must have
- * cleared it. Only the CPU that a VMCS is on changes this record, with interrupts off; others ask it
- * by IPI, and find nothing to do if they come late.
+ * from VMPTRLD until VMCLEAR on that same CPU; before anybody else uses the memory, that CPU must
+ * have cleared it. Only the CPU that a VMCS is on changes this record, with interrupts off; others
+ * ask it by IPI, and find nothing to do if they come late.
  */
 #pragma once
 
@@ -36,7 +36,7 @@ inline constexpr unsigned clear_causes = 3;
  */
 class ActiveVmcs
 {
-      public:
+public:
 	template <u32 Encoding> typename Field<Encoding>::Value read(Field<Encoding>)
 	{
 		return static_cast<typename Field<Encoding>::Value>(read_encoding(Encoding));
@@ -68,7 +68,7 @@ class ActiveVmcs
 	/* To be called when VMLAUNCH has succeeded. */
 	void set_launched();
 
-      private:
+private:
 	friend class LoadedVmcs;
 	static constexpr u32 failed_bit = 1;
 
@@ -80,7 +80,7 @@ class ActiveVmcs
 
 class LoadedVmcs : public ListLink<LoadedVmcs>
 {
-      public:
+public:
 	LoadedVmcs() = default;
 	LoadedVmcs(const LoadedVmcs &) = delete;
 	LoadedVmcs &operator=(const LoadedVmcs &) = delete;
@@ -91,9 +91,9 @@ class LoadedVmcs : public ListLink<LoadedVmcs>
 	Result<> create(u32 revision);
 
 	/*
-	 * Makes it current on this CPU. It must be on no other CPU: see clear(). Errno::again when it
-	 * is, or when VMX is off here because the CPU is about to go offline; the caller switches
-	 * interrupts on and tries again, there or elsewhere.
+	 * Makes it current on this CPU. It must be on no other CPU: see clear(). Errno::again when
+	 * it is, or when VMX is off here because the CPU is about to go offline; the caller
+	 * switches interrupts on and tries again, there or elsewhere.
 	 */
 	Result<ActiveVmcs> load(const IrqOff &irq);
 
@@ -108,7 +108,7 @@ class LoadedVmcs : public ListLink<LoadedVmcs>
 	/* It was loaded on this CPU for the first time since it was on none: see load(). */
 	bool take_moved() { return std::exchange(moved_, false); }
 
-      private:
+private:
 	friend class ActiveVmcs;
 	friend class VmxCpu;
 

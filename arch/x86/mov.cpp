@@ -102,8 +102,13 @@ bool read_prefixes(Stream &in, CodeSize code, Prefixes &p, u8 &opcode)
 void read_operand16(Stream &in, u8 mod, u8 rm, MovInstruction &i)
 {
 	static constexpr s8 base[8] = {rbx, rbx, rbp, rbp, rsi, rdi, rbp, rbx};
-	static constexpr s8 index[8] = {rsi, rdi, rsi, rdi, MovInstruction::no_register,
-					MovInstruction::no_register, MovInstruction::no_register,
+	static constexpr s8 index[8] = {rsi,
+					rdi,
+					rsi,
+					rdi,
+					MovInstruction::no_register,
+					MovInstruction::no_register,
+					MovInstruction::no_register,
 					MovInstruction::no_register};
 
 	if (mod == 0 && rm == 6) {
@@ -176,7 +181,9 @@ DecodeOutcome decode_mov(const u8 *bytes, unsigned count, CodeSize code, MovInst
 	constexpr unsigned longest = 15;
 	Stream in{bytes, count < longest ? count : longest};
 	auto outcome = [&](DecodeOutcome o) {
-		return in.ok ? o : count < longest ? DecodeOutcome::too_short : DecodeOutcome::unknown;
+		return in.ok             ? o
+		       : count < longest ? DecodeOutcome::too_short
+					 : DecodeOutcome::unknown;
 	};
 	Prefixes p;
 	u8 opcode = 0;
@@ -187,7 +194,9 @@ DecodeOutcome decode_mov(const u8 *bytes, unsigned count, CodeSize code, MovInst
 	bool small = code == CodeSize::bits16;
 	u8 operand = p.w() ? 8 : (p.operand_size != small) ? 2 : 4;
 	i = MovInstruction();
-	i.address_size = code == CodeSize::bits64 ? (p.address_size ? 4 : 8) : (p.address_size != small) ? 2 : 4;
+	i.address_size = code == CodeSize::bits64    ? (p.address_size ? 4 : 8)
+			 : (p.address_size != small) ? 2
+						     : 4;
 	if (p.has_segment)
 		i.segment = p.segment;
 

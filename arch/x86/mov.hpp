@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The MOV instructions that drivers use on device memory, decoded: MOV between register or immediate
- * and memory, MOVZX, MOVSX, MOVSXD, in 16, 32 and 64-bit code.
+ * The MOV instructions that drivers use on device memory, decoded: MOV between register or
+ * immediate and memory, MOVZX, MOVSX, MOVSXD, in 16, 32 and 64-bit code.
  */
 #pragma once
 
@@ -21,7 +21,7 @@ struct MovInstruction {
 
 	/* The other operand: a register, or with `immediate` a number. */
 	u8 reg = 0;
-	u8 reg_size = 0; /* bytes written by a load */
+	u8 reg_size = 0;        /* bytes written by a load */
 	bool high_byte = false; /* AH, CH, DH, BH: reg is then the number of AX, CX, DX, BX */
 	bool sign_extend = false;
 	bool has_immediate = false;
@@ -44,7 +44,8 @@ enum class DecodeOutcome {
 };
 
 /* Decodes @count bytes; reads no byte past them. */
-DecodeOutcome decode_mov(const u8 *bytes, unsigned count, CodeSize code, MovInstruction &instruction);
+DecodeOutcome decode_mov(const u8 *bytes, unsigned count, CodeSize code,
+			 MovInstruction &instruction);
 
 /* The operand's linear address. Needs all registers and Group::segments. */
 GuestLinear operand_address(const VcpuState &state, const MovInstruction &instruction);

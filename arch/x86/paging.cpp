@@ -7,12 +7,13 @@ namespace kvmpp
 namespace
 {
 
-constexpr u64 entry_present = 1 << 0, entry_writable = 1 << 1, entry_user = 1 << 2, entry_large = 1 << 7,
-	      entry_nx = u64{1} << 63;
+constexpr u64 entry_present = 1 << 0, entry_writable = 1 << 1, entry_user = 1 << 2,
+	      entry_large = 1 << 7, entry_nx = u64{1} << 63;
 constexpr u64 address_field = 0x000ffffffffff000;
 
 /* "Page-Fault Exception": bits of the error code. */
-constexpr u32 error_present = 1 << 0, error_write = 1 << 1, error_user = 1 << 2, error_fetch = 1 << 4;
+constexpr u32 error_present = 1 << 0, error_write = 1 << 1, error_user = 1 << 2,
+	      error_fetch = 1 << 4;
 constexpr u64 rflags_ac = 1 << 18;
 
 /* Rights along the walk: all entries must grant W and U, one denies X. */
@@ -47,7 +48,8 @@ bool allowed(const VcpuState &s, const Rights &rights, PageAccess access, bool u
 
 } // namespace
 
-Translation translate(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, PageAccess access)
+Translation translate(const VcpuState &s, const GuestMemory &memory, GuestLinear linear,
+		      PageAccess access)
 {
 	using Outcome = Translation::Outcome;
 
@@ -84,7 +86,8 @@ Translation translate(const VcpuState &s, const GuestMemory &memory, GuestLinear
 		if (!(entry & entry_present))
 			return {Outcome::page_fault, {}, error};
 		rights.restrict_by(entry, wide && nx_enabled);
-		bool large = level > 1 && level < 4 && (entry & entry_large) && (wide || (s.cr4 & cr4::pse));
+		bool large = level > 1 && level < 4 && (entry & entry_large) &&
+			     (wide || (s.cr4 & cr4::pse));
 		if (level > 1 && !large) {
 			table = entry & address_field;
 			continue;
@@ -95,7 +98,8 @@ Translation translate(const VcpuState &s, const GuestMemory &memory, GuestLinear
 		/* 4 MiB pages: bits 39:32 of the address are in bits 20:13 ("PSE-36"). */
 		if (large && !wide)
 			base = (entry & 0xffc00000) | ((entry >> 13) & 0xff) << 32;
-		return {Outcome::ok, {(base & ~low_bits(shift)) | (linear.value & low_bits(shift))}};
+		return {Outcome::ok,
+			{(base & ~low_bits(shift)) | (linear.value & low_bits(shift))}};
 	}
 }
 

@@ -25,12 +25,15 @@ struct Translation {
 };
 
 /*
- * Where @linear is, with the rights of the vCPU's privilege level ("Paging"). Accessed and dirty flags
- * are left as they are. Needs Group::cr0, cr3, cr4, rflags, segments and, with PAE, pdpte.
+ * Where @linear is, with the rights of the vCPU's privilege level ("Paging"). Accessed and dirty
+ * flags are left as they are. Needs Group::cr0, cr3, cr4, rflags, segments and, with PAE, pdpte.
  */
-Translation translate(const VcpuState &state, const GuestMemory &memory, GuestLinear linear, PageAccess access);
+Translation translate(const VcpuState &state, const GuestMemory &memory, GuestLinear linear,
+		      PageAccess access);
 
-/* Loads the PDPTEs that CR3 points to. False where one has a reserved bit set or CR3 is not in RAM. */
+/*
+ * Loads the PDPTEs that CR3 points to. False where one has a reserved bit set or CR3 is not in RAM.
+ */
 bool load_pdptes(VcpuState &state, const GuestMemory &memory, unsigned physical_address_bits);
 
 } // namespace kvmpp

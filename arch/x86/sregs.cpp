@@ -42,10 +42,11 @@ Segment from_kvm(const kvm_segment &k, Seg which)
 {
 	Segment s{.base = k.base, .limit = k.limit, .access_rights = 0, .selector = k.selector};
 
-	s.access_rights = (k.type & Segment::type_mask) | bit_if(k.s, Segment::s_bit) | (k.dpl & 3u) << 5 |
-			  bit_if(k.present, Segment::present) | bit_if(k.avl, Segment::avl) |
-			  bit_if(k.l, Segment::l_bit) | bit_if(k.db, Segment::db_bit) |
-			  bit_if(k.g, Segment::g_bit) | bit_if(k.unusable || !k.present, Segment::unusable);
+	s.access_rights = (k.type & Segment::type_mask) | bit_if(k.s, Segment::s_bit) |
+			  (k.dpl & 3u) << 5 | bit_if(k.present, Segment::present) |
+			  bit_if(k.avl, Segment::avl) | bit_if(k.l, Segment::l_bit) |
+			  bit_if(k.db, Segment::db_bit) | bit_if(k.g, Segment::g_bit) |
+			  bit_if(k.unusable || !k.present, Segment::unusable);
 	/* VM entry wants every usable segment accessed; user space need not know. */
 	if (which != Seg::ldtr)
 		s.access_rights |= 1;
@@ -68,19 +69,32 @@ bool valid_sregs(const kvm_sregs &k)
 	} else if ((k.efer & efer::lma) || k.cs.l) {
 		return false;
 	}
-	return valid_cr0(k.cr0) && !(k.cr4 & ~guest_features().cr4) && !(k.apic_base & (0x6ff | beyond)) &&
-	       k.cr8 <= 15;
+	return valid_cr0(k.cr0) && !(k.cr4 & ~guest_features().cr4) &&
+	       !(k.apic_base & (0x6ff | beyond)) && k.cr8 <= 15;
 }
 
 } // namespace
 
 void get_regs(const VcpuState &s, kvm_regs &k)
 {
-	k = {.rax = s.gpr[rax], .rbx = s.gpr[rbx], .rcx = s.gpr[rcx], .rdx = s.gpr[rdx],
-	     .rsi = s.gpr[rsi], .rdi = s.gpr[rdi], .rsp = s.gpr[rsp], .rbp = s.gpr[rbp],
-	     .r8 = s.gpr[r8],	.r9 = s.gpr[r9],   .r10 = s.gpr[r10], .r11 = s.gpr[r11],
-	     .r12 = s.gpr[r12], .r13 = s.gpr[r13], .r14 = s.gpr[r14], .r15 = s.gpr[r15],
-	     .rip = s.rip,	.rflags = s.rflags};
+	k = {.rax = s.gpr[rax],
+	     .rbx = s.gpr[rbx],
+	     .rcx = s.gpr[rcx],
+	     .rdx = s.gpr[rdx],
+	     .rsi = s.gpr[rsi],
+	     .rdi = s.gpr[rdi],
+	     .rsp = s.gpr[rsp],
+	     .rbp = s.gpr[rbp],
+	     .r8 = s.gpr[r8],
+	     .r9 = s.gpr[r9],
+	     .r10 = s.gpr[r10],
+	     .r11 = s.gpr[r11],
+	     .r12 = s.gpr[r12],
+	     .r13 = s.gpr[r13],
+	     .r14 = s.gpr[r14],
+	     .r15 = s.gpr[r15],
+	     .rip = s.rip,
+	     .rflags = s.rflags};
 }
 
 void set_regs(VcpuState &s, const kvm_regs &k)
@@ -152,7 +166,9 @@ Result<> set_sregs(VcpuState &s, const kvm_sregs &k, const GuestMemory &memory)
 	s.mark_dirty(sregs_groups);
 	s.syscall_msrs_dirty = true;
 	s.flush_tlb = true;
-	/* Where CR3 points to nothing the PDPTEs stay as they were, and VM entry has the last word. */
+	/*
+	 * Where CR3 points to nothing the PDPTEs stay as they were, and VM entry has the last word.
+	 */
 	if (s.pae_paging())
 		(void)load_pdptes(s, memory, guest_features().physical_address_bits);
 	return {};

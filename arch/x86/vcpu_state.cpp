@@ -9,7 +9,8 @@ namespace
 
 constexpr InterruptionInfo exception(Vector vector, bool error_code)
 {
-	return {static_cast<u32>(vector) | static_cast<u32>(InterruptionInfo::Type::hardware_exception) << 8 |
+	return {static_cast<u32>(vector) |
+		static_cast<u32>(InterruptionInfo::Type::hardware_exception) << 8 |
 		(error_code ? InterruptionInfo::error_code_bit : 0) | InterruptionInfo::valid_bit};
 }
 
@@ -47,7 +48,8 @@ void VcpuState::reset(u32 vcpu_id, u64 tsc_offset_at_reset)
 	cr0 = cr0::cd | cr0::nw | cr0::et;
 	for (Segment &s : segment)
 		s = {.base = 0, .limit = 0xffff, .access_rights = 0x93, .selector = 0};
-	seg(Seg::cs) = {.base = 0xffff0000, .limit = 0xffff, .access_rights = 0x9b, .selector = 0xf000};
+	seg(Seg::cs) = {
+		.base = 0xffff0000, .limit = 0xffff, .access_rights = 0x9b, .selector = 0xf000};
 	seg(Seg::ldtr).access_rights = 0x82;
 	seg(Seg::tr).access_rights = 0x8b;
 	gdtr.limit = idtr.limit = 0xffff;
@@ -112,7 +114,9 @@ bool VcpuState::inject(InterruptionInfo info, u32 error_code)
 			info = exception(Vector::double_fault, true);
 			error_code = 0;
 		}
-		/* Else the later one goes first; the instruction that raised the other runs again. */
+		/*
+		 * Else the later one goes first; the instruction that raised the other runs again.
+		 */
 	}
 	has_event = true;
 	event = {.info = info, .error_code = error_code, .instruction_length = 0};

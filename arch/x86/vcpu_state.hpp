@@ -3,11 +3,11 @@
  * A vCPU as plain memory: its registers, what it waits for, what user space is to be told. Exit
  * handlers work on this and on nothing else, so that each runs anywhere, a host test included.
  *
- * Registers that live in the VMCS while the guest runs belong to a Group. A group is `valid` when this
- * copy is up to date and `dirty` when it is newer than the VMCS: vmcs_state.hpp reads what a handler
- * needs before it is called, and writes what it changed before the next entry. What the guest cannot
- * change without an exit is always valid: EFER, DR7, PAT, the TSC offset, and of CR0 and CR4 the bits
- * that are not in cr0_guest_owned and cr4_guest_owned.
+ * Registers that live in the VMCS while the guest runs belong to a Group. A group is `valid` when
+ * this copy is up to date and `dirty` when it is newer than the VMCS: vmcs_state.hpp reads what a
+ * handler needs before it is called, and writes what it changed before the next entry. What the
+ * guest cannot change without an exit is always valid: EFER, DR7, PAT, the TSC offset, and of CR0
+ * and CR4 the bits that are not in cr0_guest_owned and cr4_guest_owned.
  */
 #pragma once
 
@@ -32,8 +32,8 @@ struct Segment {
 	u32 access_rights = 0;
 	u16 selector = 0;
 
-	static constexpr u32 type_mask = 0xf, s_bit = 1 << 4, present = 1 << 7, avl = 1 << 12, l_bit = 1 << 13,
-			     db_bit = 1 << 14, g_bit = 1 << 15, unusable = 1 << 16;
+	static constexpr u32 type_mask = 0xf, s_bit = 1 << 4, present = 1 << 7, avl = 1 << 12,
+			     l_bit = 1 << 13, db_bit = 1 << 14, g_bit = 1 << 15, unusable = 1 << 16;
 	constexpr unsigned dpl() const { return (access_rights >> 5) & 3; }
 	constexpr bool is_long() const { return access_rights & l_bit; }
 	constexpr bool is_big() const { return access_rights & db_bit; }
@@ -53,7 +53,7 @@ enum class Group : u32 {
 	cr4 = 1 << 5,
 	efer = 1 << 6,
 	segments = 1 << 7,
-	tables = 1 << 8,	   /* GDTR, IDTR */
+	tables = 1 << 8,           /* GDTR, IDTR */
 	interruptibility = 1 << 9, /* blocking by STI, MOV SS, NMI; pending debug exceptions */
 	dr7 = 1 << 10,
 	sysenter = 1 << 11,
@@ -64,12 +64,12 @@ enum class Group : u32 {
 
 /* Bits that the guest changes without an exit. */
 inline constexpr u64 cr0_guest_owned = cr0::mp | cr0::em | cr0::ts | cr0::wp | cr0::am;
-inline constexpr u64 cr4_guest_owned = cr4::pvi | cr4::tsd | cr4::de | cr4::pce | cr4::osfxsr |
-				       cr4::osxmmexcpt | cr4::pge;
+inline constexpr u64 cr4_guest_owned =
+	cr4::pvi | cr4::tsd | cr4::de | cr4::pce | cr4::osfxsr | cr4::osxmmexcpt | cr4::pge;
 
 class Groups
 {
-      public:
+public:
 	constexpr Groups() = default;
 	constexpr Groups(Group group) : bits_(static_cast<u32>(group)) {}
 	static constexpr Groups all() { return Groups((1 << 15) - 1); }
@@ -80,7 +80,7 @@ class Groups
 	constexpr bool has(Group group) const { return bits_ & static_cast<u32>(group); }
 	constexpr bool empty() const { return bits_ == 0; }
 
-      private:
+private:
 	constexpr explicit Groups(u32 bits) : bits_(bits) {}
 	u32 bits_ = 0;
 };
@@ -139,7 +139,8 @@ struct PendingAccess {
 	Kind kind = Kind::none;
 	u8 size = 0; /* bytes of the whole access */
 	u8 data[8] = {};
-	u64 rip = 0; /* of the instruction: user space may have moved the vCPU elsewhere meanwhile */
+	u64 rip =
+		0; /* of the instruction: user space may have moved the vCPU elsewhere meanwhile */
 	/* MMIO */
 	Fragment fragments[2] = {};
 	u8 fragment_count = 0;
@@ -220,20 +221,20 @@ struct VcpuState {
 	void reset(u32 vcpu_id, u64 tsc_offset_at_reset);
 
 	/*
-	 * The instruction at RIP is done. Needs rip, rflags, interruptibility. A single-step trap that
-	 * was due after it becomes pending.
+	 * The instruction at RIP is done. Needs rip, rflags, interruptibility. A single-step trap
+	 * that was due after it becomes pending.
 	 */
 	void skip_instruction(u32 length);
 
 	/*
-	 * A fault or trap for the guest; two that meet become a double fault, or a triple fault, for
-	 * which this returns false ("Conditions for Generating a Double Fault").
+	 * A fault or trap for the guest; two that meet become a double fault, or a triple fault,
+	 * for which this returns false ("Conditions for Generating a Double Fault").
 	 */
 	[[nodiscard]] bool inject(Vector vector);
 	[[nodiscard]] bool inject(Vector vector, u32 error_code);
 	[[nodiscard]] bool inject_page_fault(u64 address, u32 error_code);
 
-      private:
+private:
 	[[nodiscard]] bool inject(InterruptionInfo info, u32 error_code);
 };
 

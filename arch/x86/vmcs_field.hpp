@@ -29,7 +29,10 @@ template <u32 Encoding> struct Field {
 namespace field
 {
 
-#define VMCS_FIELD(name, encoding) inline constexpr Field<encoding> name{}
+#define VMCS_FIELD(name, encoding)                                                                 \
+	inline constexpr Field<encoding> name                                                      \
+	{                                                                                          \
+	}
 
 /* 16-bit control and guest-state fields */
 VMCS_FIELD(vpid, 0x0000);
@@ -151,8 +154,8 @@ VMCS_FIELD(host_rip, 0x6c16);
 } // namespace field
 
 /*
- * The guest's segment registers have encodings two apart, in the order ES, CS, SS, DS, FS, GS, LDTR,
- * TR: this steps from ES's field to that of segment @index.
+ * The guest's segment registers have encodings two apart, in the order ES, CS, SS, DS, FS, GS,
+ * LDTR, TR: this steps from ES's field to that of segment @index.
  */
 template <u32 Encoding> constexpr u32 segment_field(Field<Encoding>, unsigned index)
 {

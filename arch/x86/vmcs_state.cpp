@@ -7,10 +7,10 @@ namespace kvmpp
 namespace
 {
 
-constexpr Groups changed_by_guest = Group::rip | Group::rsp | Groups(Group::rflags) | Groups(Group::cr0) |
-				    Groups(Group::cr3) | Groups(Group::cr4) | Groups(Group::segments) |
-				    Groups(Group::tables) | Groups(Group::interruptibility) |
-				    Groups(Group::sysenter) | Groups(Group::pdpte);
+constexpr Groups changed_by_guest =
+	Group::rip | Group::rsp | Groups(Group::rflags) | Groups(Group::cr0) | Groups(Group::cr3) |
+	Groups(Group::cr4) | Groups(Group::segments) | Groups(Group::tables) |
+	Groups(Group::interruptibility) | Groups(Group::sysenter) | Groups(Group::pdpte);
 
 /* Caching belongs to the host: with EPT these bits would only slow the guest down. */
 constexpr u64 cr0_never_real = cr0::cd | cr0::nw;
@@ -26,10 +26,13 @@ void read_segments(ActiveVmcs &vmcs, VcpuState &s)
 	for (unsigned i = 0; i < segment_count; i++) {
 		Segment &seg = s.segment[i];
 
-		seg.selector = static_cast<u16>(vmcs.read_encoding(segment_field(field::guest_es_selector, i)));
+		seg.selector = static_cast<u16>(
+			vmcs.read_encoding(segment_field(field::guest_es_selector, i)));
 		seg.base = vmcs.read_encoding(segment_field(field::guest_es_base, i));
-		seg.limit = static_cast<u32>(vmcs.read_encoding(segment_field(field::guest_es_limit, i)));
-		seg.access_rights = static_cast<u32>(vmcs.read_encoding(segment_field(field::guest_es_access_rights, i)));
+		seg.limit = static_cast<u32>(
+			vmcs.read_encoding(segment_field(field::guest_es_limit, i)));
+		seg.access_rights = static_cast<u32>(
+			vmcs.read_encoding(segment_field(field::guest_es_access_rights, i)));
 	}
 }
 
@@ -41,7 +44,8 @@ void write_segments(ActiveVmcs &vmcs, const VcpuState &s)
 		vmcs.write_encoding(segment_field(field::guest_es_selector, i), seg.selector);
 		vmcs.write_encoding(segment_field(field::guest_es_base, i), seg.base);
 		vmcs.write_encoding(segment_field(field::guest_es_limit, i), seg.limit);
-		vmcs.write_encoding(segment_field(field::guest_es_access_rights, i), seg.access_rights);
+		vmcs.write_encoding(segment_field(field::guest_es_access_rights, i),
+				    seg.access_rights);
 	}
 }
 
@@ -52,7 +56,8 @@ u64 rip_to_write(ActiveVmcs &vmcs, VcpuState &s)
 		constexpr unsigned cs = static_cast<unsigned>(Seg::cs);
 		u64 rights = s.valid.has(Group::segments)
 				     ? s.segment[cs].access_rights
-				     : vmcs.read_encoding(segment_field(field::guest_es_access_rights, cs));
+				     : vmcs.read_encoding(
+					       segment_field(field::guest_es_access_rights, cs));
 
 		if (!s.long_mode() || !(rights & Segment::l_bit))
 			s.rip = static_cast<u32>(s.rip);
@@ -83,8 +88,10 @@ void read_state(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 	if (groups.has(Group::segments))
 		read_segments(vmcs, s);
 	if (groups.has(Group::tables)) {
-		s.gdtr = {vmcs.read(field::guest_gdtr_base), static_cast<u16>(vmcs.read(field::guest_gdtr_limit))};
-		s.idtr = {vmcs.read(field::guest_idtr_base), static_cast<u16>(vmcs.read(field::guest_idtr_limit))};
+		s.gdtr = {vmcs.read(field::guest_gdtr_base),
+			  static_cast<u16>(vmcs.read(field::guest_gdtr_limit))};
+		s.idtr = {vmcs.read(field::guest_idtr_base),
+			  static_cast<u16>(vmcs.read(field::guest_idtr_limit))};
 	}
 	if (groups.has(Group::interruptibility)) {
 		s.interruptibility = vmcs.read(field::guest_interruptibility);
@@ -196,7 +203,8 @@ void read_exit(ActiveVmcs &vmcs, CpuId cpu, Exit &exit)
 	if (fields.interruption) {
 		exit.interruption = {vmcs.read(field::vm_exit_interruption_info)};
 		if (exit.interruption.has_error_code())
-			exit.interruption_error_code = vmcs.read(field::vm_exit_interruption_error_code);
+			exit.interruption_error_code =
+				vmcs.read(field::vm_exit_interruption_error_code);
 		if (exit.interruption.is_software())
 			exit.instruction_length = vmcs.read(field::vm_exit_instruction_length);
 	}
@@ -204,9 +212,11 @@ void read_exit(ActiveVmcs &vmcs, CpuId cpu, Exit &exit)
 		exit.vectoring = {vmcs.read(field::idt_vectoring_info)};
 		if (exit.vectoring.valid()) {
 			if (exit.vectoring.has_error_code())
-				exit.vectoring_error_code = vmcs.read(field::idt_vectoring_error_code);
+				exit.vectoring_error_code =
+					vmcs.read(field::idt_vectoring_error_code);
 			if (exit.vectoring.is_software())
-				exit.instruction_length = vmcs.read(field::vm_exit_instruction_length);
+				exit.instruction_length =
+					vmcs.read(field::vm_exit_instruction_length);
 		}
 	}
 	if (fields.instruction_info)

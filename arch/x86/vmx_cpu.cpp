@@ -43,31 +43,28 @@ void VmxCpu::destroy_all()
 	all_ = nullptr;
 }
 
-Result<> VmxCpu::enable(const IrqOff &irq, const VmxConfig &config)
+bool VmxCpu::enable(const IrqOff &irq, const VmxConfig &config, Refusal &refusal)
 {
 	if (on_)
-		return {};
+		return true;
 
 	VmxConfig own;
-	Refusal refusal;
-	if (!vmx_configure(VmxRegisters::read(), own, refusal)) {
-		glue_log_err("CPU %d: %s", irq.cpu().value, refusal.reason);
-		return Errno::io;
-	}
+	if (!vmx_configure(VmxRegisters::read(), own, refusal))
+		return false;
 	if (!(own == config)) {
-		glue_log_err("CPU %d: its VMX differs from that of the first CPU", irq.cpu().value);
-		return Errno::io;
+		refusal = {Errno::io, "its VMX differs from that of the first CPU"};
+		return false;
 	}
 	if (glue_vmxe_set() != 0) {
-		glue_log_err("CPU %d: CR4.VMXE is set: another hypervisor is in VMX operation", irq.cpu().value);
-		return Errno::busy;
+		refusal = {Errno::busy, "CR4.VMXE is set: another hypervisor is in VMX operation"};
+		return false;
 	}
 	glue_intel_pt_vmx(1);
-	if (Result<> r = insn::vmxon(vmxon_region_.phys()); !r) {
+	if (!insn::vmxon(vmxon_region_.phys())) {
 		glue_intel_pt_vmx(0);
 		glue_vmxe_clear();
-		glue_log_err("CPU %d: VMXON failed", irq.cpu().value);
-		return r;
+		refusal = {Errno::io, "VMXON failed"};
+		return false;
 	}
 	host_star_ = insn::rdmsr(msr::star);
 	host_lstar_ = insn::rdmsr(msr::lstar);
@@ -80,7 +77,7 @@ Result<> VmxCpu::enable(const IrqOff &irq, const VmxConfig &config)
 	/* What guests of an earlier time in VMX operation left in the TLB. */
 	(void)insn::invept(insn::Invalidate::all_contexts, 0);
 	(void)insn::invvpid(insn::Invalidate::all_contexts, 0);
-	return {};
+	return true;
 }
 
 void VmxCpu::disable(const IrqOff &irq)

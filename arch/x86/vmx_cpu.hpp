@@ -17,7 +17,7 @@ namespace kvmpp
 
 class alignas(64) VmxCpu
 {
-      public:
+public:
 	/* Records for every CPU that may come. May sleep. Errno::nomem. */
 	static Result<> create_all(u32 revision);
 	static void destroy_all();
@@ -25,10 +25,11 @@ class alignas(64) VmxCpu
 	static const VmxCpu &of(CpuId cpu) { return all_[cpu.value]; }
 
 	/*
-	 * VMXON. Does nothing when it is on already. Errno::busy when CR4.VMXE is set by somebody
-	 * else; Errno::io when this CPU's VMX is not @config's or VMXON fails, all put back.
+	 * VMXON. True when it is on, also when it was on already. Else @refusal says why, and all
+	 * is as it was: Errno::busy when CR4.VMXE is set by somebody else; Errno::io when this
+	 * CPU's VMX is not @config's or VMXON fails.
 	 */
-	Result<> enable(const IrqOff &irq, const VmxConfig &config);
+	bool enable(const IrqOff &irq, const VmxConfig &config, Refusal &refusal);
 	/* Clears every VMCS loaded here, then VMXOFF. Does nothing when it is off already. */
 	void disable(const IrqOff &irq);
 
@@ -43,11 +44,12 @@ class alignas(64) VmxCpu
 	u64 exits(ExitReason reason) const { return exits_[static_cast<unsigned>(reason)]; }
 	void count_exit(ExitReason reason)
 	{
-		if (auto i = static_cast<unsigned>(reason); i < static_cast<unsigned>(ExitReason::count))
+		if (auto i = static_cast<unsigned>(reason);
+		    i < static_cast<unsigned>(ExitReason::count))
 			exits_[i]++;
 	}
 
-      private:
+private:
 	friend class LoadedVmcs;
 
 	static constinit VmxCpu *all_;
@@ -58,7 +60,8 @@ class alignas(64) VmxCpu
 	unsigned loaded_count_ = 0;
 	LoadedVmcs *current_ = nullptr;
 	/* Linux sets these once, when the CPU comes up. */
-	u64 host_star_ = 0, host_lstar_ = 0, host_cstar_ = 0, host_syscall_mask_ = 0, host_tsc_aux_ = 0;
+	u64 host_star_ = 0, host_lstar_ = 0, host_cstar_ = 0, host_syscall_mask_ = 0,
+	    host_tsc_aux_ = 0;
 	u64 clears_[clear_causes] = {};
 	u64 enables_ = 0;
 	u64 disables_ = 0;

@@ -38,7 +38,8 @@ void allow_msr(u8 *bitmap, u32 msr)
 
 /* On MSRs that the guest changes without an exit; each comes and goes with the VMCS or the vCPU. */
 constexpr u32 guests_own_msrs[] = {
-	msr::sysenter_cs, msr::sysenter_esp, msr::sysenter_eip, msr::fs_base, msr::gs_base, msr::kernel_gs_base,
+	msr::sysenter_cs, msr::sysenter_esp, msr::sysenter_eip,
+	msr::fs_base,     msr::gs_base,      msr::kernel_gs_base,
 };
 
 } // namespace
@@ -207,7 +208,10 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit)
 	Entry entry = Entry::exited;
 	Result<> accesses;
 
-	/* The CPU that still has it clears it; interrupts are on, so that IPIs both ways get through. */
+	/*
+	 * The CPU that still has it clears it; interrupts are on, so that IPIs both ways get
+	 * through.
+	 */
 	if (CpuId on = vmcs_.cpu(); !on.is_none() && on != preempt.cpu())
 		vmcs_.clear(ClearCause::move);
 	{

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A vCPU's VMX side: its VMCS, its VPID, and the passage into the guest and back. Context of all: the
- * vCPU's own thread, or another holding its mutex; interrupts and preemption on.
+ * A vCPU's VMX side: its VMCS, its VPID, and the passage into the guest and back. Context of all:
+ * the vCPU's own thread, or another holding its mutex; interrupts and preemption on.
  */
 #pragma once
 
@@ -17,15 +17,15 @@ namespace kvmpp
 {
 
 enum class Entry {
-	exited,	 /* the guest ran, or was refused at entry: see the Exit */
-	work,	 /* Linux wants the thread first: a signal, a reschedule */
+	exited,  /* the guest ran, or was refused at entry: see the Exit */
+	work,    /* Linux wants the thread first: a signal, a reschedule */
 	vmx_off, /* this CPU is on its way out: wait a tick and try again, elsewhere */
-	vmfail,	 /* VMLAUNCH or VMRESUME itself failed: Exit::raw_reason is the VM-instruction error */
+	vmfail, /* VMLAUNCH or VMRESUME failed; Exit::raw_reason is the VM-instruction error */
 };
 
 class VmxVcpu
 {
-      public:
+public:
 	VmxVcpu(const VmxConfig &config, Ept &ept) : config_(config), ept_(ept) {}
 	VmxVcpu(const VmxVcpu &) = delete;
 	VmxVcpu &operator=(const VmxVcpu &) = delete;
@@ -38,10 +38,13 @@ class VmxVcpu
 	Result<Entry> enter(VcpuState &state, Exit &exit);
 	/* Makes @groups of @state valid. Errno::intr when a signal came before VMX was on here. */
 	Result<> fetch(VcpuState &state, Groups groups);
-	/* The thread is scheduled away or returns to user space: its own state back. Interrupts off. */
+	/*
+	 * The thread is scheduled away or returns to user space: its own state back. Interrupts
+	 * off.
+	 */
 	void leave_guest(const IrqOff &irq, VcpuState &state);
 
-      private:
+private:
 	void set_up(ActiveVmcs &vmcs);
 	void adopt_cpu(const IrqOff &irq, ActiveVmcs &vmcs);
 	void enter_guest(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state);

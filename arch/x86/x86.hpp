@@ -16,10 +16,11 @@ inline constexpr u64 all = pe | mp | em | ts | et | ne | wp | am | nw | cd | pg;
 
 namespace cr4
 {
-inline constexpr u64 vme = 1 << 0, pvi = 1 << 1, tsd = 1 << 2, de = 1 << 3, pse = 1 << 4, pae = 1 << 5,
-		     mce = 1 << 6, pge = 1 << 7, pce = 1 << 8, osfxsr = 1 << 9, osxmmexcpt = 1 << 10,
-		     umip = 1 << 11, la57 = 1 << 12, vmxe = 1 << 13, fsgsbase = 1 << 16, pcide = 1 << 17,
-		     osxsave = 1 << 18, smep = 1 << 20, smap = 1 << 21;
+inline constexpr u64 vme = 1 << 0, pvi = 1 << 1, tsd = 1 << 2, de = 1 << 3, pse = 1 << 4,
+		     pae = 1 << 5, mce = 1 << 6, pge = 1 << 7, pce = 1 << 8, osfxsr = 1 << 9,
+		     osxmmexcpt = 1 << 10, umip = 1 << 11, la57 = 1 << 12, vmxe = 1 << 13,
+		     fsgsbase = 1 << 16, pcide = 1 << 17, osxsave = 1 << 18, smep = 1 << 20,
+		     smap = 1 << 21;
 } // namespace cr4
 
 namespace efer
@@ -29,7 +30,8 @@ inline constexpr u64 sce = 1 << 0, lme = 1 << 8, lma = 1 << 10, nx = 1 << 11;
 
 namespace rflags
 {
-inline constexpr u64 fixed = 1 << 1, tf = 1 << 8, if_ = 1 << 9, df = 1 << 10, rf = 1 << 16, vm = 1 << 17;
+inline constexpr u64 fixed = 1 << 1, tf = 1 << 8, if_ = 1 << 9, df = 1 << 10, rf = 1 << 16,
+		     vm = 1 << 17;
 } // namespace rflags
 
 namespace dr6
@@ -45,10 +47,11 @@ inline constexpr u64 fixed = 1 << 10, enabled = 0xff, gd = 1 << 13, writable = 0
 namespace msr
 {
 inline constexpr u32 tsc = 0x10, apic_base = 0x1b, feature_control = 0x3a, tsc_adjust = 0x3b,
-		     bios_sign_id = 0x8b, mtrr_cap = 0xfe, sysenter_cs = 0x174, sysenter_esp = 0x175,
-		     sysenter_eip = 0x176, mcg_cap = 0x179, mcg_status = 0x17a, misc_enable = 0x1a0,
-		     debugctl = 0x1d9, pat = 0x277, vmx_basic = 0x480, vmx_cr0_fixed0 = 0x486,
-		     vmx_cr0_fixed1 = 0x487, vmx_cr4_fixed0 = 0x488, vmx_cr4_fixed1 = 0x489,
+		     bios_sign_id = 0x8b, mtrr_cap = 0xfe, sysenter_cs = 0x174,
+		     sysenter_esp = 0x175, sysenter_eip = 0x176, mcg_cap = 0x179,
+		     mcg_status = 0x17a, misc_enable = 0x1a0, debugctl = 0x1d9, pat = 0x277,
+		     vmx_basic = 0x480, vmx_cr0_fixed0 = 0x486, vmx_cr0_fixed1 = 0x487,
+		     vmx_cr4_fixed0 = 0x488, vmx_cr4_fixed1 = 0x489,
 		     vmx_procbased_controls2 = 0x48b, vmx_ept_vpid_cap = 0x48c,
 		     vmx_true_pinbased_controls = 0x48d, vmx_true_procbased_controls = 0x48e,
 		     vmx_true_exit_controls = 0x48f, vmx_true_entry_controls = 0x490,

@@ -18,7 +18,7 @@ namespace kvmpp
 /* The thread stays on this CPU. */
 class PreemptOff
 {
-      public:
+public:
 	PreemptOff() { glue_preempt_disable(); }
 	~PreemptOff() { glue_preempt_enable(); }
 	PreemptOff(const PreemptOff &) = delete;
@@ -30,7 +30,7 @@ class PreemptOff
 /* Neither another thread nor an interrupt nor an IPI comes in between on this CPU; an NMI may. */
 class IrqOff
 {
-      public:
+public:
 	IrqOff() : flags_(glue_irq_save()) {}
 	~IrqOff() { glue_irq_restore(flags_); }
 	IrqOff(const IrqOff &) = delete;
@@ -38,14 +38,14 @@ class IrqOff
 
 	CpuId cpu() const { return {glue_this_cpu()}; }
 
-      private:
+private:
 	glue_u64 flags_;
 };
 
 /* No CPU comes or goes. May sleep to get there. */
 class CpusReadLock
 {
-      public:
+public:
 	CpusReadLock() { glue_cpus_read_lock(); }
 	~CpusReadLock() { glue_cpus_read_unlock(); }
 	CpusReadLock(const CpusReadLock &) = delete;
@@ -54,7 +54,7 @@ class CpusReadLock
 
 class CAPABILITY("mutex") Mutex
 {
-      public:
+public:
 	constexpr Mutex() = default;
 	Mutex(const Mutex &) = delete;
 	Mutex &operator=(const Mutex &) = delete;
@@ -62,20 +62,20 @@ class CAPABILITY("mutex") Mutex
 	/* Once, before the first use: lockdep wants its class at run time. */
 	void init(glue_lock_class lock_class) { glue_mutex_init(&mutex_, lock_class); }
 	void lock() ACQUIRE() { glue_mutex_lock(&mutex_); }
-	/* Errno::intr when a fatal signal came first; the mutex is then not held. */
-	Result<> lock_killable() NO_THREAD_SAFETY_ANALYSIS
+	/* False when a fatal signal came first. */
+	[[nodiscard]] bool lock_killable() TRY_ACQUIRE(true)
 	{
-		return from_errno(glue_mutex_lock_killable(&mutex_));
+		return glue_mutex_lock_killable(&mutex_) == 0;
 	}
 	void unlock() RELEASE() { glue_mutex_unlock(&mutex_); }
 
-      private:
+private:
 	glue_mutex mutex_{};
 };
 
 class CAPABILITY("spinlock") SpinLock
 {
-      public:
+public:
 	constexpr SpinLock() = default;
 	SpinLock(const SpinLock &) = delete;
 	SpinLock &operator=(const SpinLock &) = delete;
@@ -84,25 +84,25 @@ class CAPABILITY("spinlock") SpinLock
 	void lock() ACQUIRE() { glue_spin_lock(&lock_); }
 	void unlock() RELEASE() { glue_spin_unlock(&lock_); }
 
-      private:
+private:
 	glue_spinlock lock_{};
 };
 
 template <class Lock> class SCOPED_CAPABILITY Locked
 {
-      public:
+public:
 	explicit Locked(Lock &lock) ACQUIRE(lock) : lock_(lock) { lock_.lock(); }
 	~Locked() RELEASE() { lock_.unlock(); }
 	Locked(const Locked &) = delete;
 	Locked &operator=(const Locked &) = delete;
 
-      private:
+private:
 	Lock &lock_;
 };
 
 class Srcu
 {
-      public:
+public:
 	constexpr Srcu() = default;
 	Srcu(const Srcu &) = delete;
 	Srcu &operator=(const Srcu &) = delete;
@@ -111,20 +111,20 @@ class Srcu
 	void cleanup() { glue_srcu_cleanup(&srcu_); }
 	void synchronize() { glue_srcu_synchronize(&srcu_); }
 
-      private:
+private:
 	friend class SrcuRead;
 	glue_srcu srcu_{};
 };
 
 class SrcuRead
 {
-      public:
+public:
 	explicit SrcuRead(Srcu &srcu) : srcu_(srcu), index_(glue_srcu_read_lock(&srcu.srcu_)) {}
 	~SrcuRead() { glue_srcu_read_unlock(&srcu_.srcu_, index_); }
 	SrcuRead(const SrcuRead &) = delete;
 	SrcuRead &operator=(const SrcuRead &) = delete;
 
-      private:
+private:
 	Srcu &srcu_;
 	int index_;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The guest's physical memory as seen by the layer below virt/: what is RAM, and its contents. A view,
- * valid while its owner keeps the memory slots in place; virt/memslots.cpp implements it.
+ * The guest's physical memory as seen by the layer below virt/: what is RAM, and its contents. A
+ * view, valid while its owner keeps the memory slots in place; virt/memslots.cpp implements it.
  */
 #pragma once
 
@@ -15,7 +15,7 @@ class MemslotTable;
 
 class GuestMemory
 {
-      public:
+public:
 	explicit GuestMemory(const MemslotTable &table) : table_(table) {}
 
 	bool is_ram(GuestPhys address) const;
@@ -26,7 +26,7 @@ class GuestMemory
 	Result<> read(GuestPhys address, void *to, u32 length) const;
 	Result<> write(GuestPhys address, const void *from, u32 length) const;
 
-      private:
+private:
 	const MemslotTable &table_;
 };
 

@@ -10,7 +10,7 @@ namespace kvmpp
 
 template <class Tag> class ListLink
 {
-      public:
+public:
 	constexpr ListLink() = default;
 	ListLink(const ListLink &) = delete;
 	ListLink &operator=(const ListLink &) = delete;
@@ -26,7 +26,7 @@ template <class Tag> class ListLink
 		next_ = prev_ = this;
 	}
 
-      private:
+private:
 	template <class T, class U> friend class List;
 	/* Null only before the first use: a constant initialiser cannot name `this`. */
 	ListLink *next_ = nullptr;
@@ -35,7 +35,7 @@ template <class Tag> class ListLink
 
 template <class T, class Tag> class List
 {
-      public:
+public:
 	constexpr List() = default;
 	List(const List &) = delete;
 	List &operator=(const List &) = delete;
@@ -68,7 +68,7 @@ template <class T, class Tag> class List
 		}
 	}
 
-      private:
+private:
 	ListLink<Tag> head_;
 };
 

@@ -14,7 +14,7 @@ namespace kvmpp
 
 template <class T> class Owned
 {
-      public:
+public:
 	constexpr Owned() = default;
 	Owned(Owned &&other) : object_(other.release()) {}
 	~Owned()
@@ -53,14 +53,14 @@ template <class T> class Owned
 	T &operator*() const { return *object_; }
 	explicit operator bool() const { return object_ != nullptr; }
 
-      private:
+private:
 	T *object_ = nullptr;
 };
 
 /* A zeroed page of the kernel's direct map. */
 class Page
 {
-      public:
+public:
 	constexpr Page() = default;
 	Page(Page &&other) : address_(std::exchange(other.address_, nullptr)) {}
 	~Page()
@@ -88,7 +88,7 @@ class Page
 	void *release() { return std::exchange(address_, nullptr); }
 	explicit operator bool() const { return address_ != nullptr; }
 
-      private:
+private:
 	void *address_ = nullptr;
 };
 

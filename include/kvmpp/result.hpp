@@ -34,7 +34,7 @@ enum class Errno : int {
 
 template <class T = void> class [[nodiscard]] Result
 {
-      public:
+public:
 	Result(T value) : ok_(true), value_(std::move(value)) {}
 	Result(Errno error) : ok_(false), error_(error) {}
 	Result(Result &&other) : ok_(other.ok_)
@@ -56,7 +56,7 @@ template <class T = void> class [[nodiscard]] Result
 	T *operator->() { return &value_; }
 	Errno error() const { return error_; }
 
-      private:
+private:
 	bool ok_;
 	union {
 		T value_;
@@ -66,14 +66,14 @@ template <class T = void> class [[nodiscard]] Result
 
 template <> class [[nodiscard]] Result<void>
 {
-      public:
+public:
 	constexpr Result() = default;
 	constexpr Result(Errno error) : error_(static_cast<int>(error)) {}
 
 	constexpr explicit operator bool() const { return error_ == 0; }
 	constexpr Errno error() const { return static_cast<Errno>(error_); }
 
-      private:
+private:
 	int error_ = 0;
 };
 

@@ -32,7 +32,7 @@ template <class Tag> struct Address {
 	constexpr auto operator<=>(const Address &) const = default;
 };
 
-using HostPhys = Address<struct HostPhysTag>;	/* what the CPU's bus sees */
+using HostPhys = Address<struct HostPhysTag>;   /* what the CPU's bus sees */
 using GuestPhys = Address<struct GuestPhysTag>; /* before EPT */
 using GuestLinear = Address<struct GuestLinearTag>;
 using UserAddress = Address<struct UserAddressTag>; /* in the VMM's address space */

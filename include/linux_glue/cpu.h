@@ -32,8 +32,8 @@ void glue_cpus_read_lock(void);
 void glue_cpus_read_unlock(void);
 
 /*
- * Registers the module's hotplug callbacks, kvmpp_cpu_online() and kvmpp_cpu_offline(), and runs the
- * former on every CPU. 0 or an errno. May sleep.
+ * Registers the module's hotplug callbacks, kvmpp_cpu_online() and kvmpp_cpu_offline(), and runs
+ * the former on every CPU. 0 or an errno. May sleep.
  */
 int glue_hotplug_register(void);
 void glue_hotplug_unregister(void);

@@ -21,8 +21,9 @@ int kvmpp_cpu_online(int cpu);
 int kvmpp_cpu_offline(int cpu);
 
 /*
- * The machine goes to sleep, comes back, or goes down: VMX operation ends on, or returns to, this CPU
- * (suspend, resume: the only one online, interrupts off) or all of them (shutdown: process context).
+ * The machine goes to sleep, comes back, or goes down: VMX operation ends on, or returns to, this
+ * CPU (suspend, resume: the only one online, interrupts off) or all of them (shutdown: process
+ * context).
  */
 void kvmpp_syscore_suspend(void);
 void kvmpp_syscore_resume(void);

@@ -8,8 +8,8 @@
 GLUE_BEGIN
 
 /*
- * Creates a file for @object and reserves its descriptor; glue_fd_install() makes it visible to user
- * space, and from then on @object may be released at any time. 0 or a negative errno. Sleep.
+ * Creates a file for @object and reserves its descriptor; glue_fd_install() makes it visible to
+ * user space, and from then on @object may be released at any time. 0 or a negative errno. Sleep.
  */
 struct glue_new_fd {
 	int fd;

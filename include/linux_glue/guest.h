@@ -18,9 +18,9 @@ void glue_guest_fpu_leave(struct glue_guest_fpu *fpu);
 void glue_guest_fpu_restore(void);
 
 /*
- * What a VM exit does not bring back by itself of the thread that entered the guest. Saved before the
- * first entry after the thread was scheduled in, restored before it is scheduled away or returns to
- * user space.
+ * What a VM exit does not bring back by itself of the thread that entered the guest. Saved before
+ * the first entry after the thread was scheduled in, restored before it is scheduled away or
+ * returns to user space.
  */
 struct glue_thread_state {
 	glue_u64 fs_base;
@@ -36,9 +36,9 @@ void glue_thread_state_restore(const struct glue_thread_state *state);
 void glue_debug_registers_restore(void);
 
 /*
- * Around VM entry and VM exit, with interrupts off: RCU and the time accounting learn that this is the
- * guest. The timing part ends only after the interrupt that caused the exit was taken, so that its
- * tick is charged to the guest.
+ * Around VM entry and VM exit, with interrupts off: RCU and the time accounting learn that this is
+ * the guest. The timing part ends only after the interrupt that caused the exit was taken, so that
+ * its tick is charged to the guest.
  */
 void glue_guest_timing_enter(void);
 void glue_guest_timing_exit(void);
@@ -52,8 +52,8 @@ void glue_deliver_nmi(void);
 void glue_deliver_machine_check(void);
 
 /*
- * A callback, kvmpp_vcpu_sched_out(context), for when the calling thread is scheduled away. Registered
- * and removed by the thread itself, preemption on.
+ * A callback, kvmpp_vcpu_sched_out(context), for when the calling thread is scheduled away.
+ * Registered and removed by the thread itself, preemption on.
  */
 struct glue_sched_notifier {
 	glue_u64 opaque[4];
@@ -62,7 +62,9 @@ struct glue_sched_notifier {
 void glue_sched_notifier_register(struct glue_sched_notifier *notifier, void *context);
 void glue_sched_notifier_unregister(struct glue_sched_notifier *notifier);
 
-/* Something of Linux's is to be done before the next entry: a signal or a reschedule. Any context. */
+/*
+ * Something of Linux's is to be done before the next entry: a signal or a reschedule. Any context.
+ */
 int glue_work_pending(void);
 /* Does it. -EINTR when a signal is pending. May sleep. */
 int glue_work_handle(void);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Linux's locks, held as opaque storage whose size the build takes from the kernel's own headers. */
+/*
+ * Linux's locks, held as opaque storage whose size the build takes from the kernel's own headers.
+ */
 #ifndef LINUX_GLUE_LOCK_H
 #define LINUX_GLUE_LOCK_H
 

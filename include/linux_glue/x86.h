@@ -8,8 +8,8 @@
 GLUE_BEGIN
 
 /*
- * Sets CR4.VMXE on this CPU and in Linux's shadow of CR4. -EBUSY, and nothing changed, when it is set
- * already: then another module is in VMX operation. Interrupts off.
+ * Sets CR4.VMXE on this CPU and in Linux's shadow of CR4. -EBUSY, and nothing changed, when it is
+ * set already: then another module is in VMX operation. Interrupts off.
  */
 int glue_vmxe_set(void);
 /* Clears it again. Interrupts off. */

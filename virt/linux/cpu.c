@@ -96,9 +96,9 @@ COMPAT_SYSCORE(kvmpp_syscore, do_suspend, kvmpp_syscore_resume, kvmpp_syscore_sh
 int glue_hotplug_register(void)
 {
 	/*
-	 * A dynamic state: the ones named for KVM belong to KVM. No task but a per-CPU kernel thread
-	 * runs on a CPU before this state is reached on the way up; on the way down there may still
-	 * be some, and vCPU threads among them must cope (see LoadedVmcs::load()).
+	 * A dynamic state: the ones named for KVM belong to KVM. No task but a per-CPU kernel
+	 * thread runs on a CPU before this state is reached on the way up; on the way down there
+	 * may still be some, and vCPU threads among them must cope (see LoadedVmcs::load()).
 	 */
 	int state = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "kvmpp:online", cpu_comes, cpu_goes);
 

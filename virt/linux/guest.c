@@ -81,8 +81,8 @@ void glue_thread_state_save(struct glue_thread_state *state)
 void glue_thread_state_restore(const struct glue_thread_state *state)
 {
 	/*
-	 * A VM exit loads null selectors, an unusable LDTR and limits of its own. Bases of FS and of
-	 * user space's GS come after the selectors, since loading a selector changes the base.
+	 * A VM exit loads null selectors, an unusable LDTR and limits of its own. Bases of FS and
+	 * of user space's GS come after the selectors, since loading a selector changes the base.
 	 */
 	load_fixmap_gdt(smp_processor_id());
 	invalidate_tss_limit();

@@ -73,7 +73,9 @@ void glue_host_state_read(struct glue_host_state *state)
 
 glue_u64 glue_host_cr3(void)
 {
-	/* The register, not Linux's idea of it: no export is needed and it is what a VM exit loads. */
+	/*
+	 * The register, not Linux's idea of it: no export is needed and it is what a VM exit loads.
+	 */
 	return __read_cr3();
 }
 
