@@ -233,8 +233,10 @@ Result<> Vcpu::run()
 	kvm_run &run = *run_page_.as<kvm_run>();
 	u64 cr8 = read_once(run.cr8);
 
-	if (cr8 > 15)
+	/* Registers are not synchronised through the shared page: KVM_CAP_SYNC_REGS is 0. */
+	if (cr8 > 15 || read_once(run.kvm_valid_regs) || read_once(run.kvm_dirty_regs))
 		return Errno::inval;
+	run.flags = 0;
 	state_.cr8 = cr8;
 
 	Result<> result = run_guest();

@@ -75,8 +75,10 @@ inline void write_cr2(u64 value)
 	asm volatile("mov %0, %%cr2" : : "r"(value));
 }
 
+/* Addresses of a guest's breakpoints; none can hit in the host, whose own are switched off first. */
 inline void write_debug_registers(const u64 (&dr)[4])
 {
+	asm volatile("mov %0, %%db7" : : "r"(u64{0}));
 	asm volatile("mov %0, %%db0\n\tmov %1, %%db1\n\tmov %2, %%db2\n\tmov %3, %%db3"
 		     :
 		     : "r"(dr[0]), "r"(dr[1]), "r"(dr[2]), "r"(dr[3]));

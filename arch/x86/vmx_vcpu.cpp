@@ -174,14 +174,18 @@ bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 	if (s.dr7 & dr7::enabled)
 		insn::write_debug_registers(s.dr);
 	insn::write_cr2(s.cr2);
+	u64 debugctl = glue_debugctl();
 
 	glue_guest_timing_enter();
+	glue_perf_enter_guest();
 	bool failed = glue_vmx_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr), vmcs.launched());
 
+	glue_perf_leave_guest();
 	s.cr2 = insn::read_cr2();
 	if (own_xcr0)
 		insn::xsetbv(0, host_xcr0);
 	glue_debug_registers_restore();
+	glue_debugctl_restore(debugctl);
 	if (failed)
 		return false;
 

@@ -35,6 +35,17 @@ void glue_thread_state_restore(const struct glue_thread_state *state);
 /* Debug registers of the host, if it uses any: a VM exit leaves DR7 cleared. Interrupts off. */
 void glue_debug_registers_restore(void);
 
+/* IA32_DEBUGCTL of the host, as it was before the entry: a VM exit clears it. Interrupts off. */
+glue_u64 glue_debugctl(void);
+void glue_debugctl_restore(glue_u64 value);
+
+/*
+ * Host perf events that must not count in the guest stop, and go on after the exit; PEBS, which
+ * would write to the guest's addresses, among them. Interrupts off.
+ */
+void glue_perf_enter_guest(void);
+void glue_perf_leave_guest(void);
+
 /*
  * Around VM entry and VM exit, with interrupts off: RCU and the time accounting learn that this is
  * the guest. The timing part ends only after the interrupt that caused the exit was taken, so that

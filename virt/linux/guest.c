@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/context_tracking.h>
 #include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
@@ -14,6 +15,7 @@
 #include <asm/fpu/types.h>
 #include <asm/fsgsbase.h>
 #include <asm/msr.h>
+#include <asm/perf_event.h>
 #include <asm/processor.h>
 #include <asm/segment.h>
 
@@ -105,6 +107,37 @@ void glue_debug_registers_restore(void)
 {
 	if (hw_breakpoint_active())
 		hw_breakpoint_restore();
+}
+
+glue_u64 glue_debugctl(void)
+{
+	return get_debugctlmsr();
+}
+
+void glue_debugctl_restore(glue_u64 value)
+{
+	if (value)
+		update_debugctlmsr(value);
+}
+
+void glue_perf_enter_guest(void)
+{
+	int count;
+	struct perf_guest_switch_msr *msrs = perf_guest_get_msrs(&count, NULL);
+
+	for (int i = 0; msrs && i < count; i++)
+		if (msrs[i].guest != msrs[i].host)
+			wrmsrl(msrs[i].msr, msrs[i].guest);
+}
+
+void glue_perf_leave_guest(void)
+{
+	int count;
+	struct perf_guest_switch_msr *msrs = perf_guest_get_msrs(&count, NULL);
+
+	for (int i = 0; msrs && i < count; i++)
+		if (msrs[i].guest != msrs[i].host)
+			wrmsrl(msrs[i].msr, msrs[i].host);
 }
 
 void glue_guest_timing_enter(void)
