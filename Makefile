@@ -11,14 +11,14 @@ KBUILD := $(MAKE) -C $(KDIR) M=$(CURDIR) CONFIG_DEBUG_INFO_BTF_MODULES=
 all: modules
 
 modules:
-	$(KBUILD) modules
+	+$(KBUILD) modules
 
 install: modules_install
 modules_install: modules
-	$(KBUILD) modules_install
+	+$(KBUILD) modules_install
 
 clean:
-	$(KBUILD) clean
+	+$(KBUILD) clean
 
 demo:
 	scripts/demo
