@@ -20,6 +20,7 @@ namespace
 constinit VmxConfig config;
 constinit Mutex usage_lock;
 constinit unsigned users GUARDED_BY(usage_lock) = 0;
+constinit bool going_down GUARDED_BY(usage_lock) = false;
 /*
  * A CPU that comes online shall have VMX on. Written under usage_lock and cpus_read_lock, read by
  * the hotplug callbacks, which the latter keeps out: they must not take usage_lock, whose holders
@@ -107,6 +108,8 @@ Result<> hardware_get()
 {
 	Locked locked(usage_lock);
 
+	if (going_down)
+		return Errno::busy;
 	if (users > 0) {
 		users++;
 		return {};
@@ -163,7 +166,13 @@ void kvmpp_syscore_resume(void)
 		(void)enable_one();
 }
 
-void kvmpp_syscore_shutdown(void)
+void kvmpp_machine_down(void)
 {
+	Locked locked(usage_lock);
+	CpusReadLock cpus;
+
+	/* VMX operation blocks INIT, by which the next kernel starts CPUs. Nobody needs it any more. */
+	going_down = true;
+	wanted = false;
 	glue_call_on_all_cpus(disable_here, nullptr);
 }

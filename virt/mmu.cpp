@@ -64,20 +64,25 @@ void Mmu::unmap(u64 first_frame, u64 last_frame)
 		ept().flush();
 }
 
-void Mmu::invalidate_begin(const MemslotTable &table, u64 start, u64 end)
+void Mmu::unmap_user(const MemslotTable &table, u64 start, u64 end)
 {
 	bool found = false;
 	{
 		Locked locked(lock_);
 
-		in_progress_++;
 		table.for_each_in(start, end, [&](u64 first, u64 last) NO_THREAD_SAFETY_ANALYSIS {
 			found |= ept_.unmap(first, last);
 		});
 	}
-	/* Outside the lock: nothing is mapped anew before invalidate_end(). */
 	if (found)
 		ept().flush();
+}
+
+void Mmu::invalidate_begin()
+{
+	Locked locked(lock_);
+
+	in_progress_++;
 }
 
 void Mmu::invalidate_end()

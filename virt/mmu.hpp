@@ -33,9 +33,15 @@ public:
 	/* Pages of [first, last] frames go out of the EPT, and out of every CPU's TLB. */
 	void unmap(u64 first_frame, u64 last_frame);
 
-	/* The MMU notifier: nothing is mapped between the two, whichever page it is. */
-	void invalidate_begin(const MemslotTable &table, u64 start, u64 end);
+	/*
+	 * The MMU notifier: nothing is mapped between the two, whichever page it is. Only then does
+	 * the caller look up the table for unmap_user(): whatever was mapped before was mapped by it
+	 * or by an older one.
+	 */
+	void invalidate_begin();
 	void invalidate_end();
+	/* What lies in [start, end) of the VMM's addresses goes out as in unmap(). */
+	void unmap_user(const MemslotTable &table, u64 start, u64 end);
 
 private:
 	SpinLock lock_;

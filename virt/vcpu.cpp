@@ -36,10 +36,14 @@ public:
 	}
 	~InRun()
 	{
-		glue_sched_notifier_unregister(&notifier_);
 		{
-			IrqOff irq;
-			vcpu_.sched_out(irq);
+			/* Scheduled away in between, nobody would take the guest's MSRs out. */
+			PreemptOff preempt;
+			{
+				IrqOff irq;
+				vcpu_.sched_out(irq);
+			}
+			glue_sched_notifier_unregister(&notifier_);
 		}
 		glue_guest_fpu_leave(fpu_);
 	}

@@ -150,9 +150,10 @@ bool Vm::has_vcpus()
 
 void Vm::invalidate_begin(u64 start, u64 end)
 {
-	SrcuRead read(srcu_);
+	mmu_.invalidate_begin();
 
-	mmu_.invalidate_begin(slots(read), start, end);
+	SrcuRead read(srcu_);
+	mmu_.unmap_user(slots(read), start, end);
 }
 
 } // namespace kvmpp

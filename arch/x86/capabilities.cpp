@@ -112,9 +112,7 @@ VmxRegisters VmxRegisters::read()
 	if (r.secondary & allowed(secondary::enable_ept | secondary::enable_vpid))
 		r.ept_vpid = rdmsr_or_zero(msr::vmx_ept_vpid_cap);
 	r.cr0_fixed0 = rdmsr_or_zero(msr::vmx_cr0_fixed0);
-	r.cr0_fixed1 = rdmsr_or_zero(msr::vmx_cr0_fixed1);
 	r.cr4_fixed0 = rdmsr_or_zero(msr::vmx_cr4_fixed0);
-	r.cr4_fixed1 = rdmsr_or_zero(msr::vmx_cr4_fixed1);
 	return r;
 }
 
@@ -189,7 +187,6 @@ bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 	 */
 	config.cr0_must_be_set = r.cr0_fixed0 & ~(cr0::pe | cr0::pg);
 	config.cr4_must_be_set = r.cr4_fixed0;
-	config.cr4_may_be_set = r.cr4_fixed1;
 	return true;
 }
 

@@ -22,8 +22,8 @@ struct VmxRegisters {
 	u64 exit = 0;
 	u64 entry = 0;
 	u64 ept_vpid = 0;
-	u64 cr0_fixed0 = 0, cr0_fixed1 = 0;
-	u64 cr4_fixed0 = 0, cr4_fixed1 = 0;
+	u64 cr0_fixed0 = 0;
+	u64 cr4_fixed0 = 0;
 
 	/* Of the CPU it runs on. Preemption off. */
 	static VmxRegisters read();
@@ -39,7 +39,6 @@ struct VmxConfig {
 	/* Bits that a guest's CR0 and CR4 must have set in VMX operation, less PE and PG. */
 	u64 cr0_must_be_set = 0;
 	u64 cr4_must_be_set = 0;
-	u64 cr4_may_be_set = 0;
 
 	bool operator==(const VmxConfig &) const = default;
 	bool has_rdtscp() const;

@@ -68,7 +68,10 @@ void init_guest_features(u64 host_xcr0, bool rdtscp, bool invpcid)
 
 	features.rdtscp = rdtscp;
 	features.invpcid = invpcid;
+	/* What four levels of EPT can map. */
 	features.physical_address_bits = insn::cpuid(highest_extended_leaf).eax & 0xff;
+	if (features.physical_address_bits > 48)
+		features.physical_address_bits = 48;
 	/* Wider features (AVX-512 and later) need more than this module saves. */
 	features.xcr0 = host_xcr0 & 7;
 	features.cr4 = cr4::vme | cr4::pvi | cr4::tsd | cr4::de | cr4::pse | cr4::pae | cr4::mce |
@@ -159,7 +162,7 @@ insn::CpuidResult guest_cpuid(const VcpuState &s, u32 vcpu_id, u32 leaf, u32 sub
 		r = {0, 0, 0, r.edx & bit(8)}; /* invariant TSC */
 		break;
 	case 0x80000008:
-		r = {r.eax & 0xffff, 0, 0, 0};
+		r = {(r.eax & 0xff00) | features.physical_address_bits, 0, 0, 0};
 		break;
 	default:
 		return {};

@@ -52,6 +52,10 @@ Groups exit_state(const Exit &exit)
 	case ExitReason::wrmsr:
 	case ExitReason::xsetbv:
 		return skip;
+	case ExitReason::exception_or_nmi:
+		if (static_cast<Vector>(exit.interruption.vector()) == Vector::debug)
+			return Group::rflags | Group::interruptibility;
+		return {};
 	case ExitReason::io_instruction:
 		return IoAccess(exit.qualification).string ? emulation_state : skip;
 	case ExitReason::control_register_access:

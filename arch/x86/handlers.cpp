@@ -50,6 +50,11 @@ Next handle_exception(VcpuState &s, const Exit &exit)
 				   .instruction_length = exit.instruction_length};
 			return Next::resume;
 		}
+		if ((s.rflags & rflags::tf) && (s.interruptibility & blocking_by_sti_or_mov_ss)) {
+			/* VM entry insists on the trap that such blocking has held back. */
+			s.pending_debug |= dr6::bs;
+			s.mark_dirty(Group::interruptibility);
+		}
 		return after_injection(s, s.inject(Vector::debug));
 	}
 	default:
@@ -161,6 +166,11 @@ Next handle_dr(VcpuState &s, const Exit &exit)
 {
 	DrAccess access(exit.qualification);
 
+	/* Unlike that of MOV CR, this exit comes before the check of the privilege level. */
+	if ((access.dr == 4 || access.dr == 5) && (s.cr4 & cr4::de))
+		return after_injection(s, s.inject(Vector::invalid_opcode));
+	if (s.cpl() > 0)
+		return after_injection(s, s.inject(Vector::general_protection, 0));
 	if (s.dr7 & dr7::gd) {
 		/*
 		 * "General detect": the exit comes before the exception that the CPU would raise.
@@ -170,11 +180,8 @@ Next handle_dr(VcpuState &s, const Exit &exit)
 		s.mark_dirty(Group::dr7);
 		return after_injection(s, s.inject(Vector::debug));
 	}
-	if (access.dr == 4 || access.dr == 5) {
-		if (s.cr4 & cr4::de)
-			return after_injection(s, s.inject(Vector::invalid_opcode));
+	if (access.dr == 4 || access.dr == 5)
 		access.dr += 2;
-	}
 	if (access.from) {
 		write_operand(s, access.reg,
 			      access.dr < 4    ? s.dr[access.dr]

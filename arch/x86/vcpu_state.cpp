@@ -67,8 +67,6 @@ void VcpuState::reset(u32 vcpu_id, u64 tsc_offset_at_reset)
 
 void VcpuState::skip_instruction(u32 length)
 {
-	constexpr u32 blocking_by_sti_or_mov_ss = 3;
-
 	u64 before = rip;
 	rip += length;
 	rip_passed_4g = (before ^ rip) >> 32;

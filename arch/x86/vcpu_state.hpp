@@ -67,6 +67,9 @@ inline constexpr u64 cr0_guest_owned = cr0::mp | cr0::em | cr0::ts | cr0::wp | c
 inline constexpr u64 cr4_guest_owned =
 	cr4::pvi | cr4::tsd | cr4::de | cr4::pce | cr4::osfxsr | cr4::osxmmexcpt | cr4::pge;
 
+/* In VcpuState::interruptibility. */
+inline constexpr u32 blocking_by_sti_or_mov_ss = 3;
+
 class Groups
 {
 public:

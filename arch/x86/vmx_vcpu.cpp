@@ -190,6 +190,8 @@ bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 		return false;
 
 	read_exit(vmcs, {glue_this_cpu()}, exit);
+	if (exit.reason() == ExitReason::machine_check_on_entry)
+		glue_deliver_machine_check();
 	if (exit.entry_failed())
 		return true;
 	vmcs.set_launched();

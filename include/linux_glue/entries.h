@@ -21,13 +21,12 @@ int kvmpp_cpu_online(int cpu);
 int kvmpp_cpu_offline(int cpu);
 
 /*
- * The machine goes to sleep, comes back, or goes down: VMX operation ends on, or returns to, this
- * CPU (suspend, resume: the only one online, interrupts off) or all of them (shutdown: process
- * context).
+ * The machine goes to sleep or comes back: this CPU, the only one online, interrupts off. Or it goes
+ * down, for a reboot, power-off or kexec: process context.
  */
 void kvmpp_syscore_suspend(void);
 void kvmpp_syscore_resume(void);
-void kvmpp_syscore_shutdown(void);
+void kvmpp_machine_down(void);
 
 /* ioctls. Process context. */
 long kvmpp_device_ioctl(unsigned int command, unsigned long argument);

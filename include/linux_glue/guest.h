@@ -74,7 +74,8 @@ void glue_sched_notifier_register(struct glue_sched_notifier *notifier, void *co
 void glue_sched_notifier_unregister(struct glue_sched_notifier *notifier);
 
 /*
- * Something of Linux's is to be done before the next entry: a signal or a reschedule. Any context.
+ * Something of Linux's is to be done before the next entry: a signal, a reschedule, what waits for
+ * a return to user space. Interrupts off.
  */
 int glue_work_pending(void);
 /* Does it. -EINTR when a signal is pending. May sleep. */

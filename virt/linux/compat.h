@@ -9,7 +9,7 @@
 
 /* Backported to some 6.12.y, so that Kbuild looks for it in the header. */
 #ifdef HAVE_STRUCT_SYSCORE
-#define COMPAT_SYSCORE(name, suspend_function, resume_function, shutdown_function) \
+#define COMPAT_SYSCORE(name, suspend_function, resume_function) \
 	static int name##_do_suspend(void *data) \
 	{ \
 		return suspend_function(); \
@@ -18,24 +18,18 @@
 	{ \
 		resume_function(); \
 	} \
-	static void name##_do_shutdown(void *data) \
-	{ \
-		shutdown_function(); \
-	} \
 	static const struct syscore_ops name##_ops = { \
 		.suspend = name##_do_suspend, \
 		.resume = name##_do_resume, \
-		.shutdown = name##_do_shutdown, \
 	}; \
 	static struct syscore name = { .ops = &name##_ops }
 #define compat_syscore_register	  register_syscore
 #define compat_syscore_unregister unregister_syscore
 #else
-#define COMPAT_SYSCORE(name, suspend_function, resume_function, shutdown_function) \
+#define COMPAT_SYSCORE(name, suspend_function, resume_function) \
 	static struct syscore_ops name = { \
 		.suspend = suspend_function, \
 		.resume = resume_function, \
-		.shutdown = shutdown_function, \
 	}
 #define compat_syscore_register	  register_syscore_ops
 #define compat_syscore_unregister unregister_syscore_ops

@@ -3,6 +3,7 @@
 #include <linux/cpumask.h>
 #include <linux/irqflags.h>
 #include <linux/preempt.h>
+#include <linux/reboot.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 
@@ -91,7 +92,17 @@ static int do_suspend(void)
 	return 0;
 }
 
-COMPAT_SYSCORE(kvmpp_syscore, do_suspend, kvmpp_syscore_resume, kvmpp_syscore_shutdown);
+COMPAT_SYSCORE(kvmpp_syscore, do_suspend, kvmpp_syscore_resume);
+
+static int machine_down(struct notifier_block *block, unsigned long event, void *data)
+{
+	kvmpp_machine_down();
+	return NOTIFY_OK;
+}
+
+static struct notifier_block reboot_notifier = {
+	.notifier_call = machine_down,
+};
 
 int glue_hotplug_register(void)
 {
@@ -106,11 +117,13 @@ int glue_hotplug_register(void)
 		return state;
 	hotplug_state = state;
 	compat_syscore_register(&kvmpp_syscore);
+	register_reboot_notifier(&reboot_notifier);
 	return 0;
 }
 
 void glue_hotplug_unregister(void)
 {
+	unregister_reboot_notifier(&reboot_notifier);
 	compat_syscore_unregister(&kvmpp_syscore);
 	cpuhp_remove_state(hotplug_state);
 }

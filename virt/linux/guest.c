@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/context_tracking.h>
+#include <linux/entry-kvm.h>
 #include <linux/hw_breakpoint.h>
+#include <linux/kvm_host.h>
 #include <linux/perf_event.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
@@ -14,6 +16,7 @@
 #include <asm/fpu/api.h>
 #include <asm/fpu/types.h>
 #include <asm/fsgsbase.h>
+#include <asm/mce.h>
 #include <asm/msr.h>
 #include <asm/perf_event.h>
 #include <asm/processor.h>
@@ -173,7 +176,12 @@ void glue_deliver_nmi(void)
 
 void glue_deliver_machine_check(void)
 {
-	asm volatile("int $18");
+#ifdef CONFIG_X86_MCE
+	/* As from user space: not the kernel but the guest consumed what was bad. */
+	struct pt_regs regs = { .cs = 3, .flags = X86_EFLAGS_IF };
+
+	do_machine_check(&regs);
+#endif
 }
 
 static void sched_in(struct preempt_notifier *notifier, int cpu)
@@ -210,15 +218,16 @@ void glue_sched_notifier_unregister(struct glue_sched_notifier *glue)
 
 int glue_work_pending(void)
 {
-	return signal_pending(current) || need_resched();
+	return xfer_to_guest_mode_work_pending();
 }
 
 int glue_work_handle(void)
 {
-	if (signal_pending(current))
-		return -EINTR;
-	cond_resched();
-	return 0;
+	/* It notes a signal in KVM's structure of a vCPU, which nobody reads here. */
+	static struct kvm_run run;
+	static struct kvm_vcpu vcpu = { .run = &run };
+
+	return xfer_to_guest_mode_handle_work(&vcpu);
 }
 
 int glue_signal_pending(void)
