@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+//
+// The host's side: CPUs, modules, and what kvmpp says of itself in debugfs.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace host
+{
+
+std::string read_file(const std::string &path);
+// Returns 0 or -errno.
+int write_file(const std::string &path, const std::string &text);
+
+std::vector<unsigned> online_cpus();
+// Returns 0 or -errno.
+int set_online(unsigned cpu, bool online);
+// The calling thread's, or another's, affinity.
+void pin(const std::vector<unsigned> &cpus, int tid = 0);
+unsigned current_cpu();
+
+// insmod and rmmod. Return 0 or -errno.
+int insert_module(const std::string &name);
+int remove_module(const std::string &name);
+bool module_loaded(const std::string &name);
+
+// A line of kvmpp's debugfs file "cpus".
+struct CpuState {
+	bool vmx_on = false;
+	unsigned loaded = 0;
+};
+
+bool have_debugfs();
+std::map<unsigned, CpuState> cpu_states();
+std::map<std::string, uint64_t> stats();
+
+} // namespace host

@@ -1,0 +1,612 @@
+// SPDX-License-Identifier: GPL-2.0
+//
+// VMCSs and VMX operation over a host's life: guests moved between CPUs, CPUs taken offline and
+// back, VMs made and gone meanwhile, the module removed. After each case kvmpp must say that no CPU
+// is in VMX operation, and no VMCS on any CPU's list.
+//
+// Most cases run on stock KVM as well, which shows that a case asks nothing impossible; what
+// concerns kvmpp's own files is skipped there.
+
+#include "expect.hpp"
+#include "guests.hpp"
+#include "host.hpp"
+#include "ktap.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+namespace
+{
+
+using expect::equal;
+using expect::that;
+namespace lm = guest::longmode;
+namespace real = guest::real;
+
+uint32_t sum_of(uint32_t rounds)
+{
+	uint32_t sum = 0;
+	for (uint32_t i = 1; i <= rounds; i++) {
+		sum += i;
+		sum = sum << 1 | sum >> 31;
+		sum ^= i;
+	}
+	return sum;
+}
+
+void kvmpp_only()
+{
+	if (!Device::is_kvmpp())
+		ktap::skip("not on %s", Device::path());
+}
+
+std::vector<unsigned> all_cpus;
+
+void two_cpus()
+{
+	// A failed case before this one may have left some offline.
+	for (unsigned cpu = 1; cpu < 64; cpu++)
+		host::set_online(cpu, true);
+	all_cpus = host::online_cpus();
+	if (all_cpus.size() < 2)
+		ktap::skip("one CPU only");
+}
+
+unsigned last_cpu()
+{
+	return all_cpus.back();
+}
+
+void offline(unsigned cpu)
+{
+	equal("CPU offline", host::set_online(cpu, false), 0);
+}
+
+void online(unsigned cpu)
+{
+	equal("CPU online", host::set_online(cpu, true), 0);
+}
+
+// VMX on exactly where a CPU is online, if at all. VMs go in the background of close(): a file's
+// last reference may be a moment later.
+void check_vmx(bool on)
+{
+	if (!Device::is_kvmpp())
+		return;
+	for (unsigned attempt = 0;; attempt++) {
+		const auto states = host::cpu_states();
+		equal("lines in debugfs's cpus", states.size(), host::online_cpus().size());
+		const bool right = std::all_of(states.begin(), states.end(), [&](const auto &line) {
+			return line.second.vmx_on == on && (on || line.second.loaded == 0);
+		});
+		if (right)
+			return;
+		if (attempt == 50) {
+			for (const auto &[cpu, state] : states)
+				expect::note("cpu %u vmx %s loaded %u", cpu,
+					     state.vmx_on ? "on" : "off", state.loaded);
+			expect::fail("VMX is not %s on every CPU with no VMCS left",
+				     on ? "on" : "off");
+		}
+		usleep(20'000);
+	}
+}
+
+// The CPU on whose list the only VMCS is, or -1.
+int cpu_of_vmcs()
+{
+	int found = -1;
+	for (const auto &[cpu, state] : host::cpu_states()) {
+		if (state.loaded == 0)
+			continue;
+		equal("VMCSs loaded", state.loaded, 1u);
+		equal("another CPU with a VMCS", found, -1);
+		found = static_cast<int>(cpu);
+	}
+	return found;
+}
+
+// A thread which runs the guest "sum" over and over, and checks it each time.
+class Runner
+{
+public:
+	explicit Runner(uint32_t rounds = 300'000)
+		: rounds_(rounds), wanted_(sum_of(rounds)), machine_(real::sum),
+		  thread_([this] { loop(); })
+	{
+		while (tid_ == 0)
+			usleep(1'000);
+	}
+
+	~Runner() { stop(); }
+
+	void stop()
+	{
+		stop_ = true;
+		if (thread_.joinable())
+			thread_.join();
+	}
+
+	int tid() const { return tid_; }
+	unsigned finished() const { return finished_; }
+
+	// The guest must make progress from now on.
+	void check_progress() const
+	{
+		const unsigned before = finished_;
+		for (unsigned i = 0; i < 1000; i++) {
+			if (finished_ >= before + 2)
+				return;
+			usleep(10'000);
+		}
+		expect::fail("the guest makes no progress");
+	}
+
+private:
+	void loop()
+	{
+		tid_ = static_cast<int>(syscall(SYS_gettid));
+		while (!stop_) {
+			kvm_regs regs = machine_.vcpu.regs();
+			regs.rip = real::sum;
+			regs.rdi = rounds_;
+			machine_.vcpu.set_regs(regs);
+			machine_.vcpu.run_until(KVM_EXIT_HLT);
+			equal("the guest's sum", machine_.vcpu.regs().rax, wanted_);
+			finished_++;
+		}
+	}
+
+	const uint32_t rounds_, wanted_;
+	RealMachine machine_;
+	std::atomic<bool> stop_ = false;
+	std::atomic<int> tid_ = 0;
+	std::atomic<unsigned> finished_ = 0;
+	std::thread thread_;
+};
+
+void vmx_follows_vms()
+{
+	kvmpp_only();
+	check_vmx(false);
+	const auto before = host::stats();
+	{
+		Device device;
+		check_vmx(false);
+		Vm first(device);
+		check_vmx(true);
+		{
+			Vm second(device);
+			check_vmx(true);
+		}
+		check_vmx(true);
+		Vcpu vcpu(first);
+		check_vmx(true);
+	}
+	check_vmx(false);
+	auto after = host::stats();
+	auto earlier = before;
+	const auto cpus = host::online_cpus().size();
+	equal("vmx_enables", after["vmx_enables"] - earlier["vmx_enables"], cpus);
+	equal("vmx_disables", after["vmx_disables"] - earlier["vmx_disables"], cpus);
+}
+
+void moved_by_affinity()
+{
+	two_cpus();
+	{
+		Runner runner;
+		for (unsigned round = 0; round < 60; round++) {
+			host::pin({all_cpus[round % all_cpus.size()]}, runner.tid());
+			usleep(5'000);
+		}
+		runner.check_progress();
+	}
+	check_vmx(false);
+}
+
+void vmcs_follows_thread()
+{
+	kvmpp_only();
+	two_cpus();
+	RealMachine machine(real::halt);
+	auto before = host::stats();
+	for (unsigned round = 0; round < 10; round++) {
+		const unsigned cpu = all_cpus[round % all_cpus.size()];
+		host::pin({cpu});
+		machine.vcpu.enter_real(real::halt);
+		machine.vcpu.run_until(KVM_EXIT_HLT);
+		equal("the VMCS's CPU", cpu_of_vmcs(), static_cast<int>(cpu));
+	}
+	auto after = host::stats();
+	that("vmclears_move counts the moves",
+	     after["vmclears_move"] - before["vmclears_move"] >= 9);
+}
+
+void cpu_offline_under_guest()
+{
+	two_cpus();
+	{
+		Runner runner;
+		for (unsigned round = 0; round < 4; round++) {
+			// Put it on the CPU, but let it go elsewhere.
+			host::pin({last_cpu()}, runner.tid());
+			runner.check_progress();
+			host::pin(all_cpus, runner.tid());
+			offline(last_cpu());
+			check_vmx(true);
+			runner.check_progress();
+			online(last_cpu());
+			check_vmx(true);
+			runner.check_progress();
+		}
+	}
+	check_vmx(false);
+}
+
+// The thread may run nowhere else: the kernel moves it all the same, and widens its mask.
+void cpu_offline_under_pinned_guest()
+{
+	two_cpus();
+	{
+		Runner runner;
+		host::pin({last_cpu()}, runner.tid());
+		runner.check_progress();
+		offline(last_cpu());
+		runner.check_progress();
+		online(last_cpu());
+		runner.check_progress();
+	}
+	check_vmx(false);
+}
+
+// A VMCS that is loaded on the CPU while its vCPU does not run.
+void cpu_offline_under_idle_vmcs()
+{
+	two_cpus();
+	{
+		LongMachine machine(lm::peek);
+		machine.at<uint64_t>(GUEST_SCRATCH) = 0x1234;
+		host::pin({last_cpu()});
+		call(machine, lm::peek, 0, GUEST_SCRATCH);
+		host::pin({all_cpus.front()});
+		if (Device::is_kvmpp())
+			equal("the VMCS's CPU", cpu_of_vmcs(), static_cast<int>(last_cpu()));
+		const uint64_t swept = Device::is_kvmpp() ? host::stats()["vmclears_off"] : 0;
+		offline(last_cpu());
+		if (Device::is_kvmpp()) {
+			equal("the VMCS's CPU", cpu_of_vmcs(), -1);
+			equal("vmclears_off", host::stats()["vmclears_off"], swept + 1);
+		}
+		// State that was in the VMCS only must have reached memory.
+		call(machine, lm::peek, 0, GUEST_SCRATCH);
+		equal("what the guest reads", machine.vcpu.regs().rax, 0x1234u);
+		online(last_cpu());
+		host::pin({last_cpu()});
+		call(machine, lm::peek, 0, GUEST_SCRATCH);
+		equal("what the guest reads", machine.vcpu.regs().rax, 0x1234u);
+	}
+	check_vmx(false);
+}
+
+// An idle VMCS whose VM goes while its last CPU is offline; and a VM made and gone meanwhile.
+void vm_gone_while_cpu_offline()
+{
+	two_cpus();
+	{
+		RealMachine machine(real::halt);
+		host::pin({last_cpu()});
+		machine.vcpu.run_until(KVM_EXIT_HLT);
+		host::pin({all_cpus.front()});
+		offline(last_cpu());
+	}
+	check_vmx(false);
+	{
+		RealMachine machine(real::halt);
+		machine.vcpu.run_until(KVM_EXIT_HLT);
+		check_vmx(true);
+	}
+	online(last_cpu());
+	check_vmx(false);
+}
+
+void cpu_offline_before_first_vm()
+{
+	two_cpus();
+	offline(last_cpu());
+	{
+		RealMachine machine(real::halt);
+		machine.vcpu.run_until(KVM_EXIT_HLT);
+		check_vmx(true);
+		online(last_cpu());
+		check_vmx(true);
+		host::pin({last_cpu()});
+		machine.vcpu.enter_real(real::halt);
+		machine.vcpu.run_until(KVM_EXIT_HLT);
+	}
+	check_vmx(false);
+}
+
+void last_cpu_stays()
+{
+	const auto cpus = host::online_cpus();
+	{
+		Runner runner;
+		for (size_t i = cpus.size() - 1; i > 0; i--)
+			offline(cpus[i]);
+		// CPU 0 has no such file on most kernels; where it has, the last one says EBUSY.
+		const int result = host::set_online(cpus.front(), false);
+		if (result != -EBUSY && result != -ENOENT && result != -EACCES && result != -EPERM)
+			expect::fail("taking the last CPU offline gives %d", result);
+		runner.check_progress();
+		for (size_t i = 1; i < cpus.size(); i++)
+			online(cpus[i]);
+		runner.check_progress();
+	}
+	check_vmx(false);
+}
+
+void vms_come_and_go_under_hotplug()
+{
+	two_cpus();
+	{
+		Runner runner(50'000);
+		std::atomic<bool> stop = false;
+		std::thread maker([&] {
+			while (!stop) {
+				RealMachine machine(real::halt);
+				machine.vcpu.run_until(KVM_EXIT_HLT);
+			}
+		});
+		for (unsigned round = 0; round < 5; round++) {
+			offline(last_cpu());
+			usleep(10'000);
+			online(last_cpu());
+			usleep(10'000);
+		}
+		stop = true;
+		maker.join();
+		runner.check_progress();
+	}
+	check_vmx(false);
+}
+
+// First VMs and last VMs while a CPU comes and goes: VMX on and off race with hotplug.
+void first_and_last_vm_under_hotplug()
+{
+	two_cpus();
+	std::atomic<bool> stop = false;
+	std::thread maker([&] {
+		while (!stop) {
+			RealMachine machine(real::halt);
+			machine.vcpu.run_until(KVM_EXIT_HLT);
+		}
+	});
+	for (unsigned round = 0; round < 5; round++) {
+		offline(last_cpu());
+		online(last_cpu());
+	}
+	stop = true;
+	maker.join();
+	check_vmx(false);
+}
+
+void killed_under_hotplug()
+{
+	two_cpus();
+	for (unsigned round = 0; round < 3; round++) {
+		const pid_t child = fork();
+		if (child == 0) {
+			RealMachine machine(real::spin);
+			Vcpu second(machine.vm, 1);
+			second.enter_real(real::spin);
+			std::thread other([&] { second.try_run(); });
+			machine.vcpu.try_run();
+			_exit(1);
+		}
+		usleep(100'000);
+		offline(last_cpu());
+		kill(child, SIGKILL);
+		online(last_cpu());
+		int status;
+		that("waitpid", waitpid(child, &status, 0) == child);
+		check_vmx(false);
+	}
+}
+
+void more_vcpus_than_cpus()
+{
+	two_cpus();
+	{
+		Runner first, second, third;
+		offline(last_cpu());
+		first.check_progress();
+		second.check_progress();
+		third.check_progress();
+		online(last_cpu());
+		first.check_progress();
+		second.check_progress();
+		third.check_progress();
+	}
+	check_vmx(false);
+}
+
+// What a VM takes it gives back: pages, tables, the VMCS, pins on the VMM's memory.
+void memory_given_back()
+{
+	const auto free_kib = [] {
+		const std::string text = host::read_file("/proc/meminfo");
+		return std::stol(text.substr(text.find("MemFree:") + 8));
+	};
+	const auto make = [](unsigned count) {
+		for (unsigned i = 0; i < count; i++) {
+			LongMachine machine(lm::poke);
+			call(machine, lm::poke, i, GUEST_SCRATCH + i % 16 * 0x1000);
+		}
+	};
+	// Caches fill at first; what is lost for good is lost in each round.
+	constexpr unsigned count = 60;
+	constexpr long page_each_kib = count * 4;
+	long lost = 0;
+	for (unsigned round = 0; round < 5; round++) {
+		const long before = free_kib();
+		make(count);
+		lost = before - free_kib();
+		if (lost < page_each_kib / 2)
+			return;
+	}
+	expect::fail("%u VMs have taken %ld KiB for good", count, lost);
+}
+
+// ---- The module
+
+int remove_kvmpp()
+{
+	// A file's release may come a moment after close().
+	int result = -EWOULDBLOCK;
+	for (unsigned i = 0; i < 50 && result == -EWOULDBLOCK; i++) {
+		result = host::remove_module("kvmpp");
+		if (result == -EWOULDBLOCK)
+			usleep(20'000);
+	}
+	return result;
+}
+
+void module_stays_while_used()
+{
+	kvmpp_only();
+	{
+		Device device;
+		equal("rmmod with the device open", host::remove_module("kvmpp"), -EWOULDBLOCK);
+	}
+	{
+		Fd vm;
+		{
+			Device device;
+			vm = Fd(static_cast<int>(device.fd().call(KVM_CREATE_VM)));
+			that("KVM_CREATE_VM", vm.get() >= 0);
+		}
+		equal("rmmod with a VM open", host::remove_module("kvmpp"), -EWOULDBLOCK);
+		Fd vcpu(static_cast<int>(vm.call(KVM_CREATE_VCPU)));
+		that("KVM_CREATE_VCPU", vcpu.get() >= 0);
+		vm.close();
+		equal("rmmod with a vCPU open", host::remove_module("kvmpp"), -EWOULDBLOCK);
+	}
+	check_vmx(false);
+	equal("rmmod", remove_kvmpp(), 0);
+	that("the device is gone", access(Device::path(), F_OK) != 0);
+	equal("insert again", host::insert_module("kvmpp"), 0);
+	RealMachine machine(real::halt);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+}
+
+void module_out_and_in()
+{
+	kvmpp_only();
+	for (unsigned round = 0; round < 5; round++) {
+		{
+			RealMachine machine(real::halt);
+			machine.vcpu.run_until(KVM_EXIT_HLT);
+		}
+		equal("rmmod", remove_kvmpp(), 0);
+		equal("insert", host::insert_module("kvmpp"), 0);
+		check_vmx(false);
+	}
+}
+
+// Linux 6.1's kvm_intel is in VMX operation while it has a VM; from 6.12 on it is from its load.
+void kvm_intel_in_vmx_operation()
+{
+	kvmpp_only();
+	if (host::insert_module("kvm_intel"))
+		ktap::skip("kvm_intel cannot be inserted");
+	{
+		Fd kvm(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+		that("/dev/kvm can be opened", kvm.get() >= 0);
+		Fd vm(static_cast<int>(kvm.call(KVM_CREATE_VM)));
+		that("kvm_intel makes a VM", vm.get() >= 0);
+		Device device;
+		equal("KVM_CREATE_VM", device.fd().call(KVM_CREATE_VM), -EBUSY);
+		check_vmx(false);
+	}
+	equal("rmmod kvm_intel", host::remove_module("kvm_intel"), 0);
+	host::remove_module("kvm");
+	RealMachine machine(real::halt);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+}
+
+// And the reverse: kvm_intel must find kvmpp's VMX operation, not break it.
+void kvmpp_in_vmx_operation()
+{
+	kvmpp_only();
+	RealMachine machine(real::halt);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	// From 6.12 on the insertion itself fails.
+	if (host::insert_module("kvm_intel") == 0) {
+		Fd kvm(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+		that("/dev/kvm can be opened", kvm.get() >= 0);
+		equal("KVM_CREATE_VM of kvm_intel", kvm.call(KVM_CREATE_VM), -EBUSY);
+		kvm.close();
+		host::remove_module("kvm_intel");
+		host::remove_module("kvm");
+	}
+	check_vmx(true);
+	machine.vcpu.enter_real(real::halt);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+}
+
+void exits_are_counted()
+{
+	kvmpp_only();
+	auto before = host::stats();
+	LongMachine machine(lm::identify);
+	for (unsigned i = 0; i < 10; i++)
+		call(machine, lm::identify);
+	auto after = host::stats();
+	equal("exit_cpuid", after["exit_cpuid"] - before["exit_cpuid"], 10u);
+	equal("exit_hlt", after["exit_hlt"] - before["exit_hlt"], 10u);
+	uint64_t sum = 0;
+	for (const auto &[name, value] : after)
+		if (name.starts_with("exit_"))
+			sum += value;
+	equal("exits_total", after["exits_total"], sum);
+}
+
+constexpr ktap::Case cases[] = {
+	{"vmx_follows_vms", vmx_follows_vms},
+	{"moved_by_affinity", moved_by_affinity},
+	{"vmcs_follows_thread", vmcs_follows_thread},
+	{"cpu_offline_under_guest", cpu_offline_under_guest, 60},
+	{"cpu_offline_under_pinned_guest", cpu_offline_under_pinned_guest},
+	{"cpu_offline_under_idle_vmcs", cpu_offline_under_idle_vmcs},
+	{"vm_gone_while_cpu_offline", vm_gone_while_cpu_offline},
+	{"cpu_offline_before_first_vm", cpu_offline_before_first_vm},
+	{"last_cpu_stays", last_cpu_stays},
+	{"vms_come_and_go_under_hotplug", vms_come_and_go_under_hotplug, 60},
+	{"first_and_last_vm_under_hotplug", first_and_last_vm_under_hotplug, 60},
+	{"killed_under_hotplug", killed_under_hotplug},
+	{"more_vcpus_than_cpus", more_vcpus_than_cpus},
+	{"memory_given_back", memory_given_back, 90},
+	{"exits_are_counted", exits_are_counted},
+	{"module_stays_while_used", module_stays_while_used},
+	{"module_out_and_in", module_out_and_in, 60},
+	// Inserting kvm_intel takes the emulated machine a quarter of a minute.
+	{"kvm_intel_in_vmx_operation", kvm_intel_in_vmx_operation, 90},
+	{"kvmpp_in_vmx_operation", kvmpp_in_vmx_operation, 90},
+};
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+	return ktap::run(cases, argc, argv);
+}

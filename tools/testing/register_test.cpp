@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: GPL-2.0
+//
+// The registers a guest has to itself: control, debug and model-specific ones, what CPUID and the
+// TSC say, system calls, SIMD state. They hold what the guest wrote, over exits as well, and refuse
+// what a processor refuses.
+
+#include "expect.hpp"
+#include "guests.hpp"
+#include "ktap.hpp"
+
+namespace
+{
+
+using expect::equal;
+using expect::that;
+namespace lm = guest::longmode;
+
+// ---- Registers
+
+void control_registers()
+{
+	LongMachine machine(lm::control);
+	std::memcpy(&machine.at<std::byte>(GUEST_SCRATCH), &machine.at<std::byte>(GUEST_TABLES),
+		    0x1000);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	const uint64_t cr0 = machine.result(0);
+	equal("CR0 at the start", cr0, 0x80000033u);
+	equal("CR0 with TS", machine.result(1), cr0 | 8);
+	equal("CR0 after CLTS", machine.result(2), cr0);
+	equal("CR0 after LMSW", machine.result(3), cr0 | 8);
+	equal("CR0 with WP, AM", machine.result(4), cr0 | 0x50000);
+	equal("CR4 at the start", machine.result(5), 0x620u);
+	equal("CR4 with DE, PGE", machine.result(6), 0x6a8u);
+	equal("CR3 at the start", machine.result(7), uint64_t{GUEST_TABLES});
+	equal("CR3 later", machine.result(8), uint64_t{GUEST_SCRATCH});
+	equal("CR8 at the start", machine.result(9), 0u);
+	equal("CR8 later", machine.result(10), 5u);
+
+	const kvm_sregs sregs = machine.vcpu.sregs();
+	equal("KVM_GET_SREGS CR0", sregs.cr0, cr0 | 0x50000);
+	equal("KVM_GET_SREGS CR2", sregs.cr2, 0x123456789u);
+	equal("KVM_GET_SREGS CR3", sregs.cr3, uint64_t{GUEST_SCRATCH});
+	equal("KVM_GET_SREGS CR4", sregs.cr4, 0x6a8u);
+	equal("KVM_GET_SREGS CR8", sregs.cr8, 5u);
+	equal("kvm_run's CR8", machine.vcpu.state().cr8, 5u);
+
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	equal("CR2 after an exit", machine.result(11), 0x123456789u);
+	equal("CR8 after an exit", machine.result(12), 5u);
+}
+
+// Without an APIC in the kernel, a lower CR8 is the VMM's business: it may have an interrupt for
+// the guest which the higher one held back.
+void cr8_lowered()
+{
+	LongMachine machine(lm::cr8_down);
+	machine.vcpu.run_until(KVM_EXIT_SET_TPR);
+	equal("kvm_run's CR8", machine.vcpu.state().cr8, 3u);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	equal("CR8", machine.vcpu.regs().rbx, 3u);
+}
+
+void control_registers_refuse()
+{
+	constexpr uint64_t cr0 = 0x80000033;
+	constexpr uint64_t cr4 = 0x620;
+	const Raise raises[] = {
+		{"CR0.PG without PE", lm::write_cr0, lm::write_cr0_at, 13, 0, {.rax = cr0 & ~1ul}},
+		{"CR0.NW without CD",
+		 lm::write_cr0,
+		 lm::write_cr0_at,
+		 13,
+		 0,
+		 {.rax = cr0 | bit(29)}},
+		{"CR0 bit 32", lm::write_cr0, lm::write_cr0_at, 13, 0, {.rax = cr0 | bit(32)}},
+		{"CR3 bit 62",
+		 lm::write_cr3,
+		 lm::write_cr3_at,
+		 13,
+		 0,
+		 {.rax = GUEST_TABLES | bit(62)}},
+		{"CR4 without PAE", lm::write_cr4, lm::write_cr4_at, 13, 0, {.rax = cr4 & ~bit(5)}},
+		{"CR4 bit 15", lm::write_cr4, lm::write_cr4_at, 13, 0, {.rax = cr4 | bit(15)}},
+		{"CR4 bit 40", lm::write_cr4, lm::write_cr4_at, 13, 0, {.rax = cr4 | bit(40)}},
+		{"CR8 0x10", lm::write_cr8, lm::write_cr8_at, 13, 0, {.rax = 0x10}},
+	};
+	for (const Raise &raise : raises)
+		expect_fault(raise);
+}
+
+struct Msr {
+	const char *name;
+	uint32_t index;
+	uint64_t value;
+};
+
+void msr_round_trips()
+{
+	LongMachine machine(lm::msr_read);
+	Msrs msrs(machine);
+	constexpr Msr list[] = {
+		{"STAR", msr_star, 0x0011223344556677},
+		{"LSTAR", msr_lstar, 0xffffffff81000000},
+		{"CSTAR", msr_cstar, 0xffffffff82000000},
+		{"FMASK", msr_fmask, 0x47700},
+		{"FS_BASE", msr_fs_base, 0x7f0012345678},
+		{"GS_BASE", msr_gs_base, 0xffff888012345678},
+		{"KERNEL_GS_BASE", msr_kernel_gs_base, 0xffff888087654321},
+		{"SYSENTER_CS", msr_sysenter_cs, 0x10},
+		{"SYSENTER_ESP", msr_sysenter_esp, 0xffff888000001000},
+		{"SYSENTER_EIP", msr_sysenter_eip, 0xffffffff83000000},
+		{"PAT", msr_pat, 0x0007040600070401},
+		{"EFER", msr_efer, 0xd01},
+	};
+	// All written before any is read, with exits, and thereby the host's own values, between.
+	for (const Msr &msr : list)
+		msrs.write(msr.index, msr.value);
+	for (unsigned round = 0; round < 2; round++)
+		for (const Msr &msr : list)
+			equal(msr.name, msrs.read(msr.index), msr.value);
+	equal("KVM_GET_SREGS FS base", machine.vcpu.sregs().fs.base, list[4].value);
+	equal("KVM_GET_SREGS GS base", machine.vcpu.sregs().gs.base, list[5].value);
+	equal("KVM_GET_SREGS EFER", machine.vcpu.sregs().efer, 0xd01u);
+	equal("exceptions", machine.fault().count, 0u);
+}
+
+void msr_tsc_aux_round_trip()
+{
+	LongMachine machine(lm::msr_read);
+	Msrs msrs(machine);
+	if (!(identify(machine, 0x80000001).rdx & bit(27)))
+		ktap::skip("the guest has no RDTSCP");
+	msrs.write(msr_tsc_aux, 0x1234567);
+	equal("TSC_AUX", msrs.read(msr_tsc_aux), 0x1234567u);
+	call(machine, lm::timep);
+	equal("RDTSCP's ECX", machine.vcpu.regs().rcx, 0x1234567u);
+}
+
+void msr_apic_base_round_trip()
+{
+	LongMachine machine(lm::msr_read);
+	Msrs msrs(machine);
+	const uint64_t value = msrs.read(msr_apic_base);
+	equal("KVM_GET_SREGS APIC base", machine.vcpu.sregs().apic_base, value);
+	msrs.write(msr_apic_base, value);
+	equal("APIC_BASE", msrs.read(msr_apic_base), value);
+	equal("exceptions", machine.fault().count, 0u);
+}
+
+Raise refused_read(uint32_t index)
+{
+	return {"RDMSR", lm::read_msr, lm::read_msr_at, 13, 0, {.rcx = index}};
+}
+
+Raise refused_write(const char *name, uint32_t index, uint64_t value)
+{
+	return {name,
+		lm::write_msr,
+		lm::write_msr_at,
+		13,
+		0,
+		{.rax = value & 0xffffffff, .rcx = index, .rdx = value >> 32}};
+}
+
+void msr_refusals()
+{
+	const Raise raises[] = {
+		refused_read(0x12345),
+		refused_read(0xc0012345),
+		refused_write("unknown MSR", 0x12345, 0),
+		refused_write("LSTAR not canonical", msr_lstar, non_canonical),
+		refused_write("FS_BASE not canonical", msr_fs_base, non_canonical),
+		refused_write("KERNEL_GS_BASE not canonical", msr_kernel_gs_base, non_canonical),
+		refused_write("SYSENTER_EIP not canonical", msr_sysenter_eip, non_canonical),
+		refused_write("PAT with a reserved type", msr_pat, 0x0007040600070402),
+		refused_write("EFER with a reserved bit", msr_efer, 0x501 | bit(9)),
+		refused_write("EFER.LME off with paging on", msr_efer, 1),
+	};
+	for (const Raise &raise : raises)
+		expect_fault(raise);
+}
+
+void system_calls()
+{
+	LongMachine machine(lm::system_calls);
+	Msrs msrs(machine);
+	msrs.write(msr_star, uint64_t{SEL_CODE64 | (SEL_UCODE32 | 3) << 16} << 32);
+	msrs.write(msr_lstar, lm::syscall_entry);
+	msrs.write(msr_fmask, 0x201);
+	call(machine, lm::system_calls);
+	equal("CS in ring 3", machine.result(0), uint64_t{SEL_UCODE64 | 3});
+	equal("SS in ring 3", machine.result(1), uint64_t{SEL_UDATA | 3});
+	equal("CF and IF after FMASK", machine.result(2) & 0x201, 0u);
+	equal("CS in ring 0", machine.result(3), uint64_t{SEL_CODE64});
+	equal("SS in ring 0", machine.result(4), uint64_t{SEL_DATA});
+	equal("RCX", machine.result(5), lm::syscall_return);
+	equal("R11", machine.result(6), 0x203u);
+}
+
+void fast_system_calls()
+{
+	LongMachine machine(lm::fast_calls);
+	Msrs msrs(machine);
+	msrs.write(msr_sysenter_cs, SEL_CODE64);
+	msrs.write(msr_sysenter_esp, GUEST_STACK - 0x100);
+	msrs.write(msr_sysenter_eip, lm::sysenter_entry);
+	call(machine, lm::fast_calls);
+	equal("CS in ring 3", machine.result(0), uint64_t{SEL_UCODE64 | 3});
+	equal("SS in ring 3", machine.result(1), uint64_t{SEL_UDATA_ | 3});
+	equal("RSP in ring 3", machine.result(2), uint64_t{GUEST_STACK_USER});
+	equal("CS in ring 0", machine.result(3), uint64_t{SEL_CODE64});
+	equal("SS in ring 0", machine.result(4), uint64_t{SEL_DATA});
+	equal("RSP in ring 0", machine.result(5), uint64_t{GUEST_STACK - 0x100});
+}
+
+void swapgs()
+{
+	LongMachine machine(lm::swap);
+	Msrs msrs(machine);
+	machine.at<uint64_t>(GUEST_SCRATCH) = 111;
+	machine.at<uint64_t>(GUEST_SCRATCH + 0x100) = 222;
+	msrs.write(msr_gs_base, GUEST_SCRATCH);
+	msrs.write(msr_kernel_gs_base, GUEST_SCRATCH + 0x100);
+	call(machine, lm::swap);
+	equal("through KERNEL_GS_BASE", machine.vcpu.regs().rax, 222u);
+	equal("through GS_BASE", machine.vcpu.regs().rbx, 111u);
+}
+
+void cpuid()
+{
+	// call() expects HLT: an exit of CPUID to user space would fail it.
+	LongMachine machine(lm::identify);
+	kvm_regs regs = identify(machine, 0);
+	that("there are leaves up to 1 at least", regs.rax >= 1);
+	const uint32_t vendor[] = {static_cast<uint32_t>(regs.rbx), static_cast<uint32_t>(regs.rdx),
+				   static_cast<uint32_t>(regs.rcx)};
+	that("the vendor is GenuineIntel", !std::memcmp(vendor, "GenuineIntel", sizeof(vendor)));
+	that("CPUID clears the upper halves", !((regs.rax | regs.rbx | regs.rcx | regs.rdx) >> 32));
+
+	regs = identify(machine, 1);
+	equal("hypervisor bit", regs.rcx >> 31 & 1, 1u);
+	constexpr uint64_t needed =
+		bit(0) | bit(4) | bit(5) | bit(6) | bit(8) | bit(23) | bit(24) | bit(25) | bit(26);
+	equal("FPU, TSC, MSR, PAE, CX8, MMX, FXSR, SSE, SSE2", regs.rdx & needed, needed);
+	equal("OSXSAVE, with CR4.OSXSAVE clear", regs.rcx >> 27 & 1, 0u);
+
+	regs = identify(machine, 0x80000000);
+	that("there are extended leaves", regs.rax >= 0x80000001);
+	regs = identify(machine, 0x80000001);
+	equal("LM and SYSCALL", regs.rdx & (bit(29) | bit(11)), bit(29) | bit(11));
+}
+
+void time_stamps()
+{
+	LongMachine machine(lm::time);
+	uint64_t last = 0;
+	for (unsigned round = 0; round < 20; round++) {
+		kvm_regs regs = machine.vcpu.regs();
+		regs.rip = lm::time;
+		machine.vcpu.set_regs(regs);
+		machine.vcpu.run_until(KVM_EXIT_HLT);
+		const uint64_t now = machine.vcpu.regs().rbx;
+		that("the TSC does not go backwards over exits", now >= last);
+		last = now;
+	}
+	equal("exceptions", machine.fault().count, 0u);
+	that("the TSC moves", last > 0);
+}
+
+void debug_registers()
+{
+	LongMachine machine(lm::debug_write);
+	kvm_regs regs = machine.vcpu.regs();
+	regs.r8 = 0x111000;
+	regs.r9 = 0x222000;
+	regs.r10 = 0xffffffff81234567;
+	regs.r11 = 0x444000;
+	regs.r12 = 0xffff0ff1;
+	// Bits that enable nothing, but have to be kept: LEN and R/W of two breakpoints, GE.
+	regs.r13 = 0x00dd0600;
+	machine.vcpu.set_regs(regs);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	const kvm_regs written = regs;
+	for (unsigned round = 0; round < 2; round++) {
+		regs.r8 = regs.r9 = regs.r10 = regs.r11 = regs.r12 = regs.r13 = 0;
+		regs.rip = lm::debug_read;
+		machine.vcpu.set_regs(regs);
+		machine.vcpu.run_until(KVM_EXIT_HLT);
+		regs = machine.vcpu.regs();
+		equal("DR0", regs.r8, written.r8);
+		equal("DR1", regs.r9, written.r9);
+		equal("DR2", regs.r10, written.r10);
+		equal("DR3", regs.r11, written.r11);
+		equal("DR6", regs.r12, written.r12);
+		equal("DR7", regs.r13, written.r13);
+	}
+}
+
+void breakpoint_on_instruction()
+{
+	LongMachine machine(lm::break_execute);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	const auto &fault = machine.fault();
+	equal("exceptions", fault.count, 1u);
+	equal("vector", fault.vector, 1u);
+	equal("RIP", fault.rip, lm::break_execute_at);
+	equal("DR6", fault.dr6 & 0xf, 1u);
+}
+
+void breakpoint_on_write()
+{
+	LongMachine machine(lm::break_write);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	const auto &fault = machine.fault();
+	equal("exceptions", fault.count, 1u);
+	equal("vector", fault.vector, 1u);
+	equal("RIP", fault.rip, lm::break_write_after);
+	equal("DR6", fault.dr6 & 0xf, 2u);
+}
+
+// A breakpoint the guest sets before an exit hits after it.
+void breakpoint_over_exit()
+{
+	LongMachine machine(lm::debug_write);
+	kvm_regs regs = machine.vcpu.regs();
+	regs.r8 = lm::ud_at;
+	regs.r12 = 0xffff0ff0;
+	regs.r13 = 0x402;
+	machine.vcpu.set_regs(regs);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	call(machine, lm::ud);
+	const auto &fault = machine.fault();
+	equal("vector", fault.vector, 1u);
+	equal("RIP", fault.rip, lm::ud_at);
+}
+
+// ---- SIMD
+
+void simd_kept()
+{
+	LongMachine machine(lm::simd_load);
+	// An FXSAVE image: FCW, MXCSR, and 16 registers of each kind with patterns.
+	auto *image = &machine.at<uint8_t>(GUEST_SCRATCH);
+	for (unsigned i = 32; i < 416; i++)
+		image[i] = static_cast<uint8_t>(i * 7 + 1);
+	// x87 registers have 10 bytes; what FXSAVE puts behind them is zero.
+	for (unsigned i = 0; i < 8; i++)
+		std::memset(image + 32 + 16 * i + 10, 0, 6);
+	std::memset(image, 0, 32);
+	machine.at<uint16_t>(GUEST_SCRATCH) = 0x27f;
+	image[4] = 0xff; // all x87 registers in use
+	machine.at<uint32_t>(GUEST_SCRATCH + 24) = 0x3f80;
+
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	// The VMM's own use of the registers.
+	volatile double value = 3;
+	for (unsigned i = 0; i < 100; i++)
+		value = value * 1.5 + 1;
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	const auto *saved = &machine.at<uint8_t>(GUEST_SCRATCH + 512);
+	equal("FCW", machine.at<uint16_t>(GUEST_SCRATCH + 512), 0x27f);
+	equal("MXCSR", machine.at<uint32_t>(GUEST_SCRATCH + 512 + 24), 0x3f80u);
+	that("x87 registers kept", !std::memcmp(saved + 32, image + 32, 128));
+	that("XMM registers kept", !std::memcmp(saved + 160, image + 160, 256));
+}
+
+void avx_kept()
+{
+	LongMachine machine(lm::avx_load);
+	constexpr uint64_t xsave_avx = bit(26) | bit(28);
+	if ((identify(machine, 1).rcx & xsave_avx) != xsave_avx)
+		ktap::skip("the guest has no AVX");
+	for (unsigned i = 0; i < 96; i++)
+		machine.at<uint8_t>(GUEST_SCRATCH + i) = static_cast<uint8_t>(i * 5 + 3);
+	call(machine, lm::avx_load);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	that("YMM registers kept", !std::memcmp(&machine.at<uint8_t>(GUEST_SCRATCH + 512),
+						&machine.at<uint8_t>(GUEST_SCRATCH), 96));
+	equal("XCR0", machine.vcpu.regs().rax, 7u);
+	equal("OSXSAVE, with CR4.OSXSAVE set", identify(machine, 1).rcx >> 27 & 1, 1u);
+}
+
+void xsetbv_refuses()
+{
+	LongMachine machine(lm::identify);
+	if (!(identify(machine, 1).rcx & bit(26)))
+		ktap::skip("the guest has no XSAVE");
+	kvm_sregs sregs = machine.vcpu.sregs();
+	sregs.cr4 |= bit(18);
+	machine.vcpu.set_sregs(sregs);
+	// x87 off, AVX without SSE, an unknown component, a register other than XCR0.
+	const struct {
+		uint64_t rax, rcx;
+	} bad[] = {{6, 0}, {5, 0}, {bit(30), 0}, {7, 1}};
+	for (unsigned i = 0; i < std::size(bad); i++) {
+		kvm_regs regs = machine.vcpu.regs();
+		regs.rax = bad[i].rax;
+		regs.rcx = bad[i].rcx;
+		regs.rdx = 0;
+		machine.vcpu.set_regs(regs);
+		call(machine, lm::set_xcr);
+		equal("exceptions", machine.fault().count, i + 1);
+		equal("vector", machine.fault().vector, 13u);
+	}
+}
+
+constexpr ktap::Case cases[] = {
+	{"control_registers", control_registers},
+	{"cr8_lowered", cr8_lowered},
+	{"control_registers_refuse", control_registers_refuse},
+	{"msr_round_trips", msr_round_trips},
+	{"msr_tsc_aux", msr_tsc_aux_round_trip},
+	{"msr_apic_base", msr_apic_base_round_trip},
+	{"msr_refusals", msr_refusals},
+	{"system_calls", system_calls},
+	{"fast_system_calls", fast_system_calls},
+	{"swapgs", swapgs},
+	{"cpuid", cpuid},
+	{"time_stamps", time_stamps},
+	{"debug_registers", debug_registers},
+	{"breakpoint_on_instruction", breakpoint_on_instruction},
+	{"breakpoint_on_write", breakpoint_on_write},
+	{"breakpoint_over_exit", breakpoint_over_exit},
+	{"simd_kept", simd_kept},
+	{"avx_kept", avx_kept},
+	{"xsetbv_refuses", xsetbv_refuses},
+};
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+	return ktap::run(cases, argc, argv);
+}
