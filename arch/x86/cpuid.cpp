@@ -93,7 +93,7 @@ void init_guest_features(u64 host_xcr0, bool rdtscp, bool invpcid)
 insn::CpuidResult guest_cpuid(const VcpuState &s, u32 vcpu_id, u32 leaf, u32 subleaf)
 {
 	if (leaf == hypervisor_leaf)
-		return {hypervisor_leaf, 0x706d766b, 0x6d766b70, 0x00007070}; /* "kvmpkvmppp" */
+		return {hypervisor_leaf, 0x706d766b, 0x6d766b70, 0x00007070}; /* "kvmppkvmpp" */
 	/* A leaf beyond the last of its kind answers as the last basic leaf does. */
 	if (leaf > highest_leaf && (leaf < 0x80000000 || leaf > highest_extended_leaf))
 		leaf = highest_leaf;

@@ -73,6 +73,12 @@ CodeSize code_size(const VcpuState &s)
 	return s.seg(Seg::cs).is_big() ? CodeSize::bits32 : CodeSize::bits16;
 }
 
+/* Linear addresses have 32 bits but in 64-bit code: what goes past 4 GiB begins anew at 0. */
+GuestLinear linear_address(const VcpuState &s, u64 value)
+{
+	return {s.code64() ? value : static_cast<u32>(value)};
+}
+
 /* Fetches and decodes the instruction at RIP. What is not `ok` is done already, with @next. */
 bool fetch_mov(VcpuState &s, const Exit &exit, const GuestMemory &memory, MovInstruction &mov,
 	       Next &next)
@@ -83,8 +89,8 @@ bool fetch_mov(VcpuState &s, const Exit &exit, const GuestMemory &memory, MovIns
 	CodeSize code = code_size(s);
 
 	while (have < longest) {
-		GuestLinear linear{s.rip + have +
-				   (code == CodeSize::bits64 ? 0 : s.seg(Seg::cs).base)};
+		u64 base = code == CodeSize::bits64 ? 0 : s.seg(Seg::cs).base;
+		GuestLinear linear = linear_address(s, base + s.rip + have);
 		Translation t = translate(s, memory, linear, {.fetch = true});
 
 		if (t.outcome != Translation::Outcome::ok) {
@@ -163,7 +169,7 @@ bool copy_linear(VcpuState &s, const Exit &exit, const GuestMemory &memory, Gues
 			next = emulation_failed(s, exit);
 			return false;
 		}
-		linear.value += length;
+		linear = linear_address(s, linear.value + length);
 		data += length;
 		size -= length;
 	}
@@ -221,7 +227,7 @@ Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 	unsigned part_count = 0;
 	GuestLinear linear = operand_address(s, mov);
 	for (u8 done = 0; done < mov.size;) {
-		GuestLinear at = linear + done;
+		GuestLinear at = linear_address(s, linear.value + done);
 		Translation t = translate(s, memory, at, {.write = mov.store});
 
 		if (t.outcome != Translation::Outcome::ok)
