@@ -168,9 +168,9 @@ Result<Next> Vcpu::step()
 		glue_wait_a_tick();
 		return Next::resume;
 	case Entry::vmfail:
-		state_.user = {
-			.reason = KVM_EXIT_FAIL_ENTRY,
-			.fail_entry = {.hardware_entry_failure_reason = exit.raw_reason, .cpu = 0}};
+		state_.user = {.reason = KVM_EXIT_FAIL_ENTRY,
+			       .fail_entry = {.hardware_entry_failure_reason = exit.raw_reason,
+					      .cpu = static_cast<u32>(exit.cpu.value)}};
 		return Next::user;
 	case Entry::exited:
 		break;

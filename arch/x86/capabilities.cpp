@@ -113,6 +113,7 @@ VmxRegisters VmxRegisters::read()
 		r.ept_vpid = rdmsr_or_zero(msr::vmx_ept_vpid_cap);
 	r.cr0_fixed0 = rdmsr_or_zero(msr::vmx_cr0_fixed0);
 	r.cr4_fixed0 = rdmsr_or_zero(msr::vmx_cr4_fixed0);
+	r.host_cr4 = glue_host_cr4();
 	return r;
 }
 
@@ -186,7 +187,8 @@ bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 	 * Registers").
 	 */
 	config.cr0_must_be_set = r.cr0_fixed0 & ~(cr0::pe | cr0::pg);
-	config.cr4_must_be_set = r.cr4_fixed0;
+	/* A machine check is the host's, in the guest as well: with MCE clear it would reset. */
+	config.cr4_must_be_set = r.cr4_fixed0 | (r.host_cr4 & cr4::mce);
 	return true;
 }
 

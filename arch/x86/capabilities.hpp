@@ -24,6 +24,7 @@ struct VmxRegisters {
 	u64 ept_vpid = 0;
 	u64 cr0_fixed0 = 0;
 	u64 cr4_fixed0 = 0;
+	u64 host_cr4 = 0;
 
 	/* Of the CPU it runs on. Preemption off. */
 	static VmxRegisters read();

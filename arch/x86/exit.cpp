@@ -53,9 +53,15 @@ Groups exit_state(const Exit &exit)
 	case ExitReason::xsetbv:
 		return skip;
 	case ExitReason::exception_or_nmi:
-		if (static_cast<Vector>(exit.interruption.vector()) == Vector::debug)
+		switch (static_cast<Vector>(exit.interruption.vector())) {
+		case Vector::debug:
 			return Group::rflags | Group::interruptibility;
-		return {};
+		case Vector::alignment_check:
+			return Group::rip | Group::rflags | Groups(Group::cr0) |
+			       Groups(Group::segments);
+		default:
+			return {};
+		}
 	case ExitReason::io_instruction:
 		return IoAccess(exit.qualification).string ? emulation_state : skip;
 	case ExitReason::control_register_access:

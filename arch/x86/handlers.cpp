@@ -4,6 +4,8 @@
 #include "cpuid.hpp"
 #include "paging.hpp"
 
+#include <linux_glue/x86.h>
+
 #include <linux/kvm.h>
 
 namespace kvmpp
@@ -26,6 +28,10 @@ Next handle_exception(VcpuState &s, const Exit &exit)
 	case Vector::machine_check:
 		return Next::resume; /* likewise */
 	case Vector::alignment_check:
+		/* Not the guest's own check: Linux has the CPU raise #AC for a split lock. */
+		if (!(s.cpl() == 3 && (s.cr0 & cr0::am) && (s.rflags & rflags::ac)) &&
+		    glue_split_lock(s.rip))
+			return Next::resume;
 		return after_injection(
 			s, s.inject(Vector::alignment_check, exit.interruption_error_code));
 	case Vector::debug: {
@@ -43,7 +49,9 @@ Next handle_exception(VcpuState &s, const Exit &exit)
 		}
 		if (exit.interruption.type() ==
 		    InterruptionInfo::Type::privileged_software_exception) {
-			/* INT1: a trap, so that delivery has to step over it. */
+			/* INT1: a trap, so that delivery has to step over it, blocking or not. */
+			s.interruptibility &= ~blocking_by_sti_or_mov_ss;
+			s.mark_dirty(Group::interruptibility);
 			s.has_event = true;
 			s.event = {.info = exit.interruption,
 				   .error_code = 0,
@@ -254,10 +262,11 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 	}
 	if (exit.vectoring.valid()) {
 		/* The exit came in the middle of an event's delivery: deliver it again. */
-		constexpr u32 nmi_unblocking_bit = 1 << 12;
+		/* Vector, type, error code, valid: the other bits mean something else here. */
+		constexpr u32 kept = InterruptionInfo::valid_bit | 0xfff;
 
 		s.has_event = true;
-		s.event = {.info = {exit.vectoring.raw & ~nmi_unblocking_bit},
+		s.event = {.info = {exit.vectoring.raw & kept},
 			   .error_code = exit.vectoring_error_code,
 			   .instruction_length = exit.instruction_length};
 	}

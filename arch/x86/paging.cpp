@@ -14,7 +14,6 @@ constexpr u64 address_field = 0x000ffffffffff000;
 /* "Page-Fault Exception": bits of the error code. */
 constexpr u32 error_present = 1 << 0, error_write = 1 << 1, error_user = 1 << 2,
 	      error_fetch = 1 << 4;
-constexpr u64 rflags_ac = 1 << 18;
 
 /* Rights along the walk: all entries must grant W and U, one denies X. */
 struct Rights {
@@ -40,7 +39,7 @@ bool allowed(const VcpuState &s, const Rights &rights, PageAccess access, bool u
 	if (rights.user) {
 		if (access.fetch)
 			return !(s.cr4 & cr4::smep);
-		if ((s.cr4 & cr4::smap) && !(s.rflags & rflags_ac))
+		if ((s.cr4 & cr4::smap) && !(s.rflags & rflags::ac))
 			return false;
 	}
 	return !access.write || rights.writable || !(s.cr0 & cr0::wp);

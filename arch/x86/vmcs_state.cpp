@@ -136,8 +136,8 @@ void write_state(ActiveVmcs &vmcs, VcpuState &s, const VmxConfig &config)
 	if (dirty.has(Group::cr3))
 		vmcs.write(field::guest_cr3, s.cr3);
 	if (dirty.has(Group::cr4)) {
-		/* Without MCE, a machine check in the guest would reset the machine. */
-		vmcs.write(field::guest_cr4, s.cr4 | cr4::mce | config.cr4_must_be_set);
+		u64 own = s.cr4 & ~cr4::mce;
+		vmcs.write(field::guest_cr4, own | config.cr4_must_be_set);
 		vmcs.write(field::cr4_read_shadow, s.cr4);
 	}
 	if (dirty.has(Group::efer)) {

@@ -97,6 +97,7 @@ inline bool vmread(u64 field, u64 &value)
 		 : [field] "r"(field)
 		 : "cc"
 		 : failed);
+	asm volatile(""); /* gcc 12 may misplace an output of asm goto: its bug 113921 */
 	value = v;
 	return true;
 failed:

@@ -173,15 +173,14 @@ bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 		insn::xsetbv(0, s.xcr0);
 	if (s.dr7 & dr7::enabled)
 		insn::write_debug_registers(s.dr);
-	insn::write_cr2(s.cr2);
 	u64 debugctl = glue_debugctl();
 
 	glue_guest_timing_enter();
 	glue_perf_enter_guest();
-	bool failed = glue_vmx_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr), vmcs.launched());
+	bool failed =
+		glue_vmx_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr), vmcs.launched(), &s.cr2);
 
 	glue_perf_leave_guest();
-	s.cr2 = insn::read_cr2();
 	if (own_xcr0)
 		insn::xsetbv(0, host_xcr0);
 	glue_debug_registers_restore();
@@ -192,8 +191,11 @@ bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 	read_exit(vmcs, {glue_this_cpu()}, exit);
 	if (exit.reason() == ExitReason::machine_check_on_entry)
 		glue_deliver_machine_check();
-	if (exit.entry_failed())
+	if (exit.entry_failed()) {
+		/* Only an entry that succeeds takes the event out. */
+		vmcs.write(field::vm_entry_interruption_info, 0);
 		return true;
+	}
 	vmcs.set_launched();
 	s.has_event = false;
 	forget_state(s);
@@ -252,6 +254,7 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit)
 
 		if (!run(vmcs, s, exit)) {
 			exit = Exit();
+			exit.cpu = irq.cpu();
 			exit.raw_reason = vmcs.read(field::vm_instruction_error);
 			entry = Entry::vmfail;
 		}

@@ -31,7 +31,7 @@ inline constexpr u64 sce = 1 << 0, lme = 1 << 8, lma = 1 << 10, nx = 1 << 11;
 namespace rflags
 {
 inline constexpr u64 fixed = 1 << 1, tf = 1 << 8, if_ = 1 << 9, df = 1 << 10, rf = 1 << 16,
-		     vm = 1 << 17;
+		     vm = 1 << 17, ac = 1 << 18;
 } // namespace rflags
 
 namespace dr6

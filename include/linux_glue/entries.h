@@ -21,8 +21,8 @@ int kvmpp_cpu_online(int cpu);
 int kvmpp_cpu_offline(int cpu);
 
 /*
- * The machine goes to sleep or comes back: this CPU, the only one online, interrupts off. Or it goes
- * down, for a reboot, power-off or kexec: process context.
+ * The machine goes to sleep or comes back: this CPU, the only one online, interrupts off. Or it
+ * goes down, for a reboot, power-off or kexec: process context.
  */
 void kvmpp_syscore_suspend(void);
 void kvmpp_syscore_resume(void);

@@ -54,9 +54,12 @@ void glue_perf_leave_guest(void);
 void glue_guest_timing_enter(void);
 void glue_guest_timing_exit(void);
 
-/* Enters through kvmpp_vmx_enter() as seen by RCU. Interrupts off. Its return value. */
+/*
+ * Enters through kvmpp_vmx_enter(), with the guest's CR2, as seen by RCU. Its return value.
+ * Interrupts off.
+ */
 struct kvmpp_gprs;
-int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched);
+int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched, glue_u64 *cr2);
 
 /* Hands the NMI or machine check that caused a VM exit to Linux's own handler. Interrupts off. */
 void glue_deliver_nmi(void);

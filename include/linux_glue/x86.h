@@ -40,6 +40,12 @@ void glue_host_state_read(struct glue_host_state *state);
 glue_u64 glue_host_cr3(void);
 glue_u64 glue_host_cr4(void);
 
+/*
+ * Tells Linux of a split lock in a guest at @rip, which slows it down or warns. 0 where it is none
+ * of Linux's business, and the guest gets its #AC. May sleep.
+ */
+int glue_split_lock(glue_u64 rip);
+
 /* XCR0 of the host; 0 where the host does not use XSAVE. */
 glue_u64 glue_host_xcr0(void);
 

@@ -18,9 +18,11 @@
 #include <asm/fsgsbase.h>
 #include <asm/mce.h>
 #include <asm/msr.h>
+#include <asm/nospec-branch.h>
 #include <asm/perf_event.h>
 #include <asm/processor.h>
 #include <asm/segment.h>
+#include <asm/special_insns.h>
 
 #include <linux_glue/entries.h>
 #include <linux_glue/guest.h>
@@ -80,6 +82,11 @@ void glue_thread_state_save(struct glue_thread_state *state)
 	savesegment(es, state->es);
 	savesegment(fs, state->fs);
 	savesegment(gs, state->gs);
+	/* Without FSGSBASE Linux keeps no base of a selector that is not null: it reloads it. */
+	if (state->fs && !boot_cpu_has(X86_FEATURE_FSGSBASE))
+		rdmsrl(MSR_FS_BASE, state->fs_base);
+	if (state->gs && !boot_cpu_has(X86_FEATURE_FSGSBASE))
+		rdmsrl(MSR_KERNEL_GS_BASE, state->gs_base);
 	asm volatile("sldt %0" : "=m"(state->ldt));
 }
 
@@ -153,7 +160,7 @@ void glue_guest_timing_exit(void)
 	vtime_account_guest_exit();
 }
 
-noinstr int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched)
+noinstr int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched, glue_u64 *cr2)
 {
 	int failed;
 
@@ -163,7 +170,14 @@ noinstr int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched)
 		compat_note_context_switch();
 		instrumentation_end();
 	}
+	native_write_cr2(*cr2);
 	failed = kvmpp_vmx_enter(gprs, launched);
+	*cr2 = native_read_cr2();
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+	/* What the guest taught the branch predictor is not for the VMM to follow. */
+	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
+		this_cpu_write(x86_ibpb_exit_to_user, true);
+#endif
 	context_tracking_guest_exit();
 	return failed;
 }

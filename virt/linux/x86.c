@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/perf_event.h>
 
+#include <asm/cpu.h>
 #include <asm/cpufeature.h>
 #include <asm/desc.h>
 #include <asm/extable_fixup_types.h>
@@ -82,6 +83,11 @@ glue_u64 glue_host_cr3(void)
 glue_u64 glue_host_cr4(void)
 {
 	return cr4_read_shadow();
+}
+
+int glue_split_lock(glue_u64 rip)
+{
+	return boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT) && handle_guest_split_lock(rip);
 }
 
 glue_u64 glue_host_xcr0(void)
