@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What in a kernel's log says that the kernel itself found a fault."""
+
+import re
+
+_STAMP = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
+
+# Where a line begins: "Retbleed: WARNING: ..." and the like say something about
+# the emulated CPU, not about a fault.
+_REPORT = re.compile("|".join((
+    r"WARNING: ",
+    r"BUG: ",
+    r"(?:NMI )?watchdog: (?:BUG|Watchdog detected)",
+    r"kernel BUG at ",
+    r"------------\[ cut here \]",
+    r"Oops\b",
+    r"general protection fault",
+    r"(?:divide error|invalid opcode|stack segment|double fault|int3|bounds|alignment check): ",
+    r"traps: PANIC",
+    r"UBSAN: ",
+    r"kmemleak: \d+ new suspected",
+    r"kmemleak: Kernel memory leak detector disabled",
+    r"INFO: task .* blocked for more than",
+    r"INFO: rcu\S* .*stall",
+    r"rcu: INFO: .*stall",
+    r"INFO: trying to register non-static key",
+    r"INFO: possible ",
+    r"list_(?:add|del) corruption",
+    r"refcount_t: ",
+    r"unchecked MSR access error",
+    r"irq \d+: nobody cared",
+    r"Modules linked in: ",
+    r"[^:]*: page dumped because",
+    r"slab[- ]\S*: .*(?:Objects remaining|poison)",
+)))
+_PANIC = re.compile(r"Kernel panic - not syncing")
+_PANIC_END = re.compile(r"---\[ end Kernel panic")
+
+
+def is_report(text):
+    return bool(_REPORT.match(text))
+
+
+def is_panic(text):
+    return bool(_PANIC.match(text))
+
+
+def is_panic_end(text):
+    return bool(_PANIC_END.match(text))
+
+
+def message(line):
+    """The line without its time."""
+    return _STAMP.sub("", line)
