@@ -20,6 +20,13 @@ modules_install: modules
 clean:
 	+$(KBUILD) clean
 
+# What the sources say of locks and contexts, checked: clang for the C++, sparse for the C.
+analyze:
+	scripts/analyze
+
+sparse:
+	+$(KBUILD) C=2 CF=-Wcontext modules
+
 demo:
 	scripts/demo
 
@@ -29,4 +36,4 @@ check:
 check-host:
 	scripts/check host
 
-.PHONY: all modules install modules_install clean demo check check-host
+.PHONY: all modules install modules_install clean analyze sparse demo check check-host

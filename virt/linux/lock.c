@@ -57,12 +57,12 @@ void glue_spin_init(struct glue_spinlock *lock, enum glue_lock_class lock_class)
 	lockdep_set_class_and_name(to_spinlock(lock), &keys[lock_class], names[lock_class]);
 }
 
-void glue_spin_lock(struct glue_spinlock *lock)
+void glue_spin_lock(struct glue_spinlock *lock) __acquires(lock)
 {
 	spin_lock(to_spinlock(lock));
 }
 
-void glue_spin_unlock(struct glue_spinlock *lock)
+void glue_spin_unlock(struct glue_spinlock *lock) __releases(lock)
 {
 	spin_unlock(to_spinlock(lock));
 }
@@ -77,12 +77,12 @@ void glue_srcu_cleanup(struct glue_srcu *srcu)
 	cleanup_srcu_struct(to_srcu(srcu));
 }
 
-int glue_srcu_read_lock(struct glue_srcu *srcu)
+int glue_srcu_read_lock(struct glue_srcu *srcu) __acquires(srcu)
 {
 	return srcu_read_lock(to_srcu(srcu));
 }
 
-void glue_srcu_read_unlock(struct glue_srcu *srcu, int index)
+void glue_srcu_read_unlock(struct glue_srcu *srcu, int index) __releases(srcu)
 {
 	srcu_read_unlock(to_srcu(srcu), index);
 }
