@@ -41,7 +41,7 @@ ExitFields exit_fields(ExitReason reason)
 Groups exit_state(const Exit &exit)
 {
 	/* For VcpuState::skip_instruction(). */
-	constexpr Groups skip = Group::rip | Group::rflags | Groups(Group::interruptibility);
+	constexpr Groups skip = Group::rip | Group::rflags | Group::interruptibility;
 
 	switch (exit.reason()) {
 	case ExitReason::cpuid:
@@ -57,8 +57,7 @@ Groups exit_state(const Exit &exit)
 		case Vector::debug:
 			return Group::rflags | Group::interruptibility;
 		case Vector::alignment_check:
-			return Group::rip | Group::rflags | Groups(Group::cr0) |
-			       Groups(Group::segments);
+			return Group::rip | Group::rflags | Group::cr0 | Group::segments;
 		default:
 			return {};
 		}

@@ -42,10 +42,9 @@ ExitFields exit_fields(ExitReason reason);
 Groups exit_state(const Exit &exit);
 
 /* What the emulation of an instruction reads besides. */
-inline constexpr Groups emulation_state = Group::rip | Group::rsp | Groups(Group::rflags) |
-					  Groups(Group::cr0) | Groups(Group::cr3) |
-					  Groups(Group::cr4) | Groups(Group::segments) |
-					  Groups(Group::interruptibility) | Groups(Group::pdpte);
+inline constexpr Groups emulation_state = Group::rip | Group::rsp | Group::rflags | Group::cr0 |
+					  Group::cr3 | Group::cr4 | Group::segments |
+					  Group::interruptibility | Group::pdpte;
 
 /* "Exit Qualification for Control-Register Accesses" */
 struct CrAccess {

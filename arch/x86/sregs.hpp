@@ -10,10 +10,9 @@ struct kvm_sregs;
 namespace kvmpp
 {
 
-inline constexpr Groups regs_groups = Group::rip | Group::rsp | Groups(Group::rflags);
-inline constexpr Groups sregs_groups = Group::cr0 | Group::cr3 | Groups(Group::cr4) |
-				       Groups(Group::efer) | Groups(Group::segments) |
-				       Groups(Group::tables) | Groups(Group::pdpte);
+inline constexpr Groups regs_groups = Group::rip | Group::rsp | Group::rflags;
+inline constexpr Groups sregs_groups = Group::cr0 | Group::cr3 | Group::cr4 | Group::efer |
+				       Group::segments | Group::tables | Group::pdpte;
 
 /* The groups above are valid. */
 void get_regs(const VcpuState &state, kvm_regs &regs);

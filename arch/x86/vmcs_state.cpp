@@ -7,10 +7,9 @@ namespace kvmpp
 namespace
 {
 
-constexpr Groups changed_by_guest =
-	Group::rip | Group::rsp | Groups(Group::rflags) | Groups(Group::cr0) | Groups(Group::cr3) |
-	Groups(Group::cr4) | Groups(Group::segments) | Groups(Group::tables) |
-	Groups(Group::interruptibility) | Groups(Group::sysenter) | Groups(Group::pdpte);
+constexpr Groups changed_by_guest = Group::rip | Group::rsp | Group::rflags | Group::cr0 |
+				    Group::cr3 | Group::cr4 | Group::segments | Group::tables |
+				    Group::interruptibility | Group::sysenter | Group::pdpte;
 
 /* Caching belongs to the host: with EPT these bits would only slow the guest down. */
 constexpr u64 cr0_never_real = cr0::cd | cr0::nw;
