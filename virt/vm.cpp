@@ -40,10 +40,7 @@ Result<> Vm::init()
 		return r;
 	hardware_held_ = true;
 	/* Last: from here on the notifier calls in. */
-	notifier_ = glue_mmu_notifier_register(this);
-	if (!notifier_)
-		return Errno::nomem;
-	return {};
+	return from_errno(glue_mmu_notifier_register(this, &notifier_));
 }
 
 Vm::~Vm()

@@ -50,8 +50,9 @@ Groups exit_state(const Exit &exit)
 	case ExitReason::wbinvd:
 	case ExitReason::rdmsr:
 	case ExitReason::wrmsr:
-	case ExitReason::xsetbv:
 		return skip;
+	case ExitReason::xsetbv:
+		return skip | Group::segments;
 	case ExitReason::exception_or_nmi:
 		switch (static_cast<Vector>(exit.interruption.vector())) {
 		case Vector::debug:

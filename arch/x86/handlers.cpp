@@ -295,7 +295,7 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 		s.user = {.reason = KVM_EXIT_HLT, .io = {}};
 		return Next::user;
 	case ExitReason::xsetbv:
-		if (static_cast<u32>(s.gpr[rcx]) != 0 ||
+		if (s.cpl() > 0 || static_cast<u32>(s.gpr[rcx]) != 0 ||
 		    !write_xcr0(s, s.gpr[rdx] << 32 | static_cast<u32>(s.gpr[rax])))
 			return after_injection(s, s.inject(Vector::general_protection, 0));
 		s.skip_instruction(exit.instruction_length);

@@ -25,10 +25,11 @@ void glue_user_page_put(glue_u64 frame, int dirty);
 /*
  * Follows the address space of the current process: kvmpp_mmu_invalidate_begin(context, start, end)
  * before the pages of [start, end) go, kvmpp_mmu_invalidate_end(context) after. Both may be called
- * until glue_mmu_notifier_unregister() has returned. Null when there is no memory. Sleeps.
+ * until glue_mmu_notifier_unregister() has returned. 0, -ENOMEM, or -EINTR when a signal came.
+ * Sleeps.
  */
 struct glue_mmu_notifier;
-struct glue_mmu_notifier *glue_mmu_notifier_register(void *context);
+int glue_mmu_notifier_register(void *context, struct glue_mmu_notifier **notifier);
 void glue_mmu_notifier_unregister(struct glue_mmu_notifier *notifier);
 /* Whether the current process is the one that registered it. */
 int glue_mmu_notifier_is_current(const struct glue_mmu_notifier *notifier);

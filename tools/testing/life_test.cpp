@@ -12,7 +12,6 @@
 #include "host.hpp"
 #include "ktap.hpp"
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -76,29 +75,10 @@ void online(unsigned cpu)
 	equal("CPU online", host::set_online(cpu, true), 0);
 }
 
-// VMX on exactly where a CPU is online, if at all. VMs go in the background of close(): a file's
-// last reference may be a moment later.
 void check_vmx(bool on)
 {
-	if (!Device::is_kvmpp())
-		return;
-	for (unsigned attempt = 0;; attempt++) {
-		const auto states = host::cpu_states();
-		equal("lines in debugfs's cpus", states.size(), host::online_cpus().size());
-		const bool right = std::all_of(states.begin(), states.end(), [&](const auto &line) {
-			return line.second.vmx_on == on && (on || line.second.loaded == 0);
-		});
-		if (right)
-			return;
-		if (attempt == 50) {
-			for (const auto &[cpu, state] : states)
-				expect::note("cpu %u vmx %s loaded %u", cpu,
-					     state.vmx_on ? "on" : "off", state.loaded);
-			expect::fail("VMX is not %s on every CPU with no VMCS left",
-				     on ? "on" : "off");
-		}
-		usleep(20'000);
-	}
+	if (Device::is_kvmpp())
+		host::expect_vmx(on);
 }
 
 // The CPU on whose list the only VMCS is, or -1.

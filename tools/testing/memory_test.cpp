@@ -8,8 +8,10 @@
 #include "guests.hpp"
 #include "ktap.hpp"
 
+#include <atomic>
 #include <cerrno>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <thread>
@@ -410,6 +412,50 @@ void shared_file()
 	equal("KVM_RUN behind the end", try_access(machine, lm::peek, window + page_size), -EFAULT);
 }
 
+// A slot that is made, and touched by the guest, while the kernel takes its page away: the guest
+// must not keep the page that goes. The moment that matters is a few instructions long: the host
+// tests have one at will, this one is about everything around.
+void slot_made_during_invalidation()
+{
+	WindowMachine machine;
+	constexpr unsigned rounds = 100;
+	std::atomic<unsigned> round_to_discard = 0, rounds_discarded = 0;
+	// The one thread discards, after another delay each time, while the other makes the slot.
+	const auto wait_for = [](const std::atomic<unsigned> &counter, unsigned value) {
+		while (counter < value)
+			sched_yield();
+	};
+	const auto delay = [](unsigned turns) {
+		for (unsigned i = 0; i < turns; i++)
+			asm volatile("");
+	};
+	std::thread discarder([&] {
+		for (unsigned round = 1; round <= rounds; round++) {
+			wait_for(round_to_discard, round);
+			delay(round * 997 % 5000);
+			madvise(machine.address(), page_size, MADV_DONTNEED);
+			rounds_discarded = round;
+		}
+	});
+	for (unsigned round = 1; round <= rounds; round++) {
+		machine.vm.set_memory(1, window, 0, machine.address());
+		machine.word() = round;
+		round_to_discard = round;
+		delay(round * 613 % 3000);
+		machine.vm.set_memory(1, window, page_size, machine.address());
+		poke(machine, window + 8, round);
+		wait_for(rounds_discarded, round);
+		// A write first, so that no zero page comes between.
+		machine.word(16) = round * 3;
+		equal("what the VMM wrote", peek(machine, window + 16), round * 3);
+		poke(machine, window + 24, round * 5);
+		equal("what the guest wrote", machine.word(24), round * 5);
+		that("what was there before is gone, or was not yet",
+		     machine.word() == 0 || machine.word() == round);
+	}
+	discarder.join();
+}
+
 // Content that changes all the time while the VMM's mapping does, too.
 void churn()
 {
@@ -459,6 +505,7 @@ constexpr ktap::Case cases[] = {
 	{"zero_page_replaced", zero_page_replaced},
 	{"copied_on_write", copied_on_write},
 	{"shared_file", shared_file},
+	{"slot_made_during_invalidation", slot_made_during_invalidation},
 	{"churn", churn},
 };
 

@@ -334,6 +334,211 @@ void breakpoint_over_exit()
 	equal("RIP", fault.rip, lm::ud_at);
 }
 
+// ---- Ring 3
+
+// An entry's registers and flags; everything else is at rest, in ring 3 if so wanted.
+void enter(const LongMachine &machine, uint64_t entry, const Raise::Registers &values,
+	   uint64_t rflags, bool ring_3)
+{
+	kvm_sregs sregs = machine.vcpu.sregs();
+	sregs.cs.selector = ring_3 ? SEL_UCODE64 | 3 : SEL_CODE64;
+	sregs.ss.selector = ring_3 ? SEL_UDATA | 3 : SEL_DATA;
+	sregs.cs.dpl = sregs.ss.dpl = ring_3 ? 3 : 0;
+	machine.vcpu.set_sregs(sregs);
+	kvm_regs regs{};
+	regs.rip = entry;
+	regs.rsp = ring_3 ? GUEST_STACK_USER : GUEST_STACK;
+	regs.rax = values.rax;
+	regs.rcx = values.rcx;
+	regs.rdx = values.rdx;
+	regs.rflags = rflags | 2;
+	machine.vcpu.set_regs(regs);
+	machine.at<Fault>(GUEST_FAULT) = {};
+}
+
+constexpr uint64_t flag_tf = 1 << 8;
+constexpr uint64_t flags_iopl3 = 3 << 12;
+constexpr uint8_t port = 0x80;
+
+void expect_fault_in_ring_3(LongMachine &machine, const Raise &raise)
+{
+	enter(machine, raise.entry, raise.regs, flags_iopl3, true);
+	machine.vcpu.run_until_out(port, 1);
+	check_fault(machine, raise);
+	equal(raise.name, machine.fault().cs, uint64_t{SEL_UCODE64 | 3});
+	// What would have been written is not, and what would have been read is not seen.
+	equal(raise.name, machine.vcpu.regs().rax, raise.regs.rax);
+}
+
+void control_registers_in_ring_3()
+{
+	LongMachine machine(lm::user_read_cr0);
+	const kvm_sregs before = machine.vcpu.sregs();
+	constexpr uint64_t efer_with_nx = 0xd01;
+	const Raise raises[] = {
+		// Values which ring 0 may write.
+		{"to CR0", lm::user_write_cr0, lm::user_write_cr0_at, 13, 0, {.rax = 0x8005003b}},
+		{"to CR2", lm::user_write_cr2, lm::user_write_cr2_at, 13, 0, {.rax = 0x1234}},
+		{"to CR3", lm::user_write_cr3, lm::user_write_cr3_at, 13, 0, {.rax = 0x30000}},
+		{"to CR4", lm::user_write_cr4, lm::user_write_cr4_at, 13, 0, {.rax = 0x6a8}},
+		{"to CR8", lm::user_write_cr8, lm::user_write_cr8_at, 13, 0, {.rax = 5}},
+		{"from CR0", lm::user_read_cr0, lm::user_read_cr0_at, 13, 0, {.rax = 0x5a5a}},
+		{"from CR2", lm::user_read_cr2, lm::user_read_cr2_at, 13, 0, {.rax = 0x5a5a}},
+		{"from CR3", lm::user_read_cr3, lm::user_read_cr3_at, 13, 0, {.rax = 0x5a5a}},
+		{"from CR4", lm::user_read_cr4, lm::user_read_cr4_at, 13, 0, {.rax = 0x5a5a}},
+		{"from CR8", lm::user_read_cr8, lm::user_read_cr8_at, 13, 0, {.rax = 0x5a5a}},
+		{"CLTS", lm::user_clts, lm::user_clts_at, 13, 0, {}},
+		{"LMSW", lm::user_lmsw, lm::user_lmsw_at, 13, 0, {.rax = 0x3b}},
+		{"RDMSR",
+		 lm::user_read_msr,
+		 lm::user_read_msr_at,
+		 13,
+		 0,
+		 {.rax = 0x5a5a, .rcx = msr_efer}},
+		{"WRMSR",
+		 lm::user_write_msr,
+		 lm::user_write_msr_at,
+		 13,
+		 0,
+		 {.rax = efer_with_nx, .rcx = msr_efer}},
+	};
+	for (const Raise &raise : raises)
+		expect_fault_in_ring_3(machine, raise);
+	const kvm_sregs after = machine.vcpu.sregs();
+	equal("CR0", after.cr0, before.cr0);
+	equal("CR2", after.cr2, before.cr2);
+	equal("CR3", after.cr3, before.cr3);
+	equal("CR4", after.cr4, before.cr4);
+	equal("CR8", after.cr8, before.cr8);
+	equal("EFER", after.efer, before.efer);
+}
+
+void xsetbv_in_ring_3()
+{
+	LongMachine machine(lm::identify);
+	if (!(identify(machine, 1).rcx & bit(26)))
+		ktap::skip("the guest has no XSAVE");
+	kvm_sregs sregs = machine.vcpu.sregs();
+	sregs.cr4 |= bit(18);
+	machine.vcpu.set_sregs(sregs);
+	expect_fault_in_ring_3(
+		machine, {"XSETBV", lm::user_set_xcr, lm::user_set_xcr_at, 13, 0, {.rax = 3}});
+}
+
+// A VM exit of MOV DR comes before the processor's check of the ring.
+void debug_registers_in_ring_3()
+{
+	LongMachine machine(lm::debug_write);
+	kvm_regs regs = machine.vcpu.regs();
+	regs.r8 = 0x111000;
+	regs.r9 = 0x222000;
+	regs.r10 = 0x333000;
+	regs.r11 = 0x444000;
+	regs.r12 = 0xffff0ff0;
+	regs.r13 = 0x00dd0600;
+	machine.vcpu.set_regs(regs);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+
+	const Raise raises[] = {
+		{"to DR0", lm::user_write_dr0, lm::user_write_dr0_at, 13, 0, {.rax = 0x5a5a}},
+		{"to DR3", lm::user_write_dr3, lm::user_write_dr3_at, 13, 0, {.rax = 0x5a5a}},
+		{"to DR4", lm::user_write_dr4, lm::user_write_dr4_at, 13, 0, {.rax = 0x5a5a}},
+		{"to DR6", lm::user_write_dr6, lm::user_write_dr6_at, 13, 0, {.rax = 0xffff0ff1}},
+		{"to DR7", lm::user_write_dr7, lm::user_write_dr7_at, 13, 0, {.rax = 0x403}},
+		{"to DR7, upper half",
+		 lm::user_write_dr7,
+		 lm::user_write_dr7_at,
+		 13,
+		 0,
+		 {.rax = bit(40)}},
+		{"from DR0", lm::user_read_dr0, lm::user_read_dr0_at, 13, 0, {.rax = 0x5a5a}},
+		{"from DR3", lm::user_read_dr3, lm::user_read_dr3_at, 13, 0, {.rax = 0x5a5a}},
+		{"from DR5", lm::user_read_dr5, lm::user_read_dr5_at, 13, 0, {.rax = 0x5a5a}},
+		{"from DR6", lm::user_read_dr6, lm::user_read_dr6_at, 13, 0, {.rax = 0x5a5a}},
+		{"from DR7", lm::user_read_dr7, lm::user_read_dr7_at, 13, 0, {.rax = 0x5a5a}},
+	};
+	for (const Raise &raise : raises)
+		expect_fault_in_ring_3(machine, raise);
+	// With CR4.DE there are no DR4 and DR5, in no ring.
+	kvm_sregs sregs = machine.vcpu.sregs();
+	sregs.cr4 |= bit(3);
+	machine.vcpu.set_sregs(sregs);
+	expect_fault_in_ring_3(
+		machine, {"DR4, CR4.DE", lm::user_write_dr4, lm::user_write_dr4_at, 6, 0, {}});
+	expect_fault_in_ring_3(machine,
+			       {"DR5, CR4.DE", lm::user_read_dr5, lm::user_read_dr5_at, 6, 0, {}});
+
+	enter(machine, lm::debug_read, {}, 0, false);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	const kvm_regs read = machine.vcpu.regs();
+	equal("DR0", read.r8, regs.r8);
+	equal("DR1", read.r9, regs.r9);
+	equal("DR2", read.r10, regs.r10);
+	equal("DR3", read.r11, regs.r11);
+	equal("DR6", read.r12, regs.r12);
+	equal("DR7", read.r13, regs.r13);
+}
+
+// ---- Traps held back
+
+// What an instruction leaves blocked must not outlast the trap that comes behind it: VM entry
+// refuses a guest with such a state. (Bochs does not.)
+void expect_trap(uint64_t entry, uint64_t rip, uint64_t rflags, bool ring_3)
+{
+	LongMachine machine(entry);
+	// A debug exception leaves in DR6 what it has nothing to say about.
+	kvm_regs regs = machine.vcpu.regs();
+	regs.rip = lm::debug_write;
+	regs.r12 = 0xffff0ff0;
+	regs.r13 = 0x400;
+	machine.vcpu.set_regs(regs);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+
+	const uint16_t code = ring_3 ? SEL_UCODE64 | 3 : SEL_CODE64;
+	const uint16_t stack = ring_3 ? SEL_UDATA | 3 : SEL_DATA;
+	enter(machine, entry, {.rax = stack}, rflags, ring_3);
+	machine.vcpu.run_until_out(port, 1);
+	const Fault &fault = machine.fault();
+	equal("exceptions", fault.count, 1u);
+	equal("vector", fault.vector, 1u);
+	equal("RIP", fault.rip, rip);
+	equal("CS", fault.cs, code);
+	// INT1 is no single step, nor the end of one.
+	const bool is_step = rip == lm::step_sti_trap || rip == lm::step_mov_ss_trap;
+	equal("DR6", fault.dr6 & (bit(14) | 0xf), is_step ? bit(14) : 0);
+}
+
+void single_step_over_sti()
+{
+	expect_trap(lm::step_sti, lm::step_sti_trap, flag_tf, false);
+	expect_trap(lm::step_sti, lm::step_sti_trap, flag_tf | flags_iopl3, true);
+}
+
+void single_step_over_mov_ss()
+{
+	// MOV SS holds its own trap back; the next instruction's comes.
+	expect_trap(lm::step_mov_ss, lm::step_mov_ss_trap, flag_tf, false);
+	expect_trap(lm::step_mov_ss, lm::step_mov_ss_trap, flag_tf | flags_iopl3, true);
+}
+
+void int1()
+{
+	expect_trap(lm::plain_int1, lm::plain_int1_trap, 0, false);
+	expect_trap(lm::plain_int1, lm::plain_int1_trap, flags_iopl3, true);
+}
+
+void int1_behind_mov_ss()
+{
+	expect_trap(lm::step_mov_ss_int1, lm::step_mov_ss_int1_trap, 0, false);
+	expect_trap(lm::step_mov_ss_int1, lm::step_mov_ss_int1_trap, flags_iopl3, true);
+}
+
+void int1_behind_mov_ss_stepped()
+{
+	expect_trap(lm::step_mov_ss_int1, lm::step_mov_ss_int1_trap, flag_tf, false);
+	expect_trap(lm::step_mov_ss_int1, lm::step_mov_ss_int1_trap, flag_tf | flags_iopl3, true);
+}
+
 // ---- SIMD
 
 void simd_kept()
@@ -421,6 +626,14 @@ constexpr ktap::Case cases[] = {
 	{"breakpoint_on_instruction", breakpoint_on_instruction},
 	{"breakpoint_on_write", breakpoint_on_write},
 	{"breakpoint_over_exit", breakpoint_over_exit},
+	{"control_registers_in_ring_3", control_registers_in_ring_3},
+	{"xsetbv_in_ring_3", xsetbv_in_ring_3},
+	{"debug_registers_in_ring_3", debug_registers_in_ring_3},
+	{"single_step_over_sti", single_step_over_sti},
+	{"single_step_over_mov_ss", single_step_over_mov_ss},
+	{"int1", int1},
+	{"int1_behind_mov_ss", int1_behind_mov_ss},
+	{"int1_behind_mov_ss_stepped", int1_behind_mov_ss_stepped},
 	{"simd_kept", simd_kept},
 	{"avx_kept", avx_kept},
 	{"xsetbv_refuses", xsetbv_refuses},

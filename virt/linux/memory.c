@@ -87,21 +87,24 @@ static const struct mmu_notifier_ops ops = {
 	.release = release,
 };
 
-struct glue_mmu_notifier *glue_mmu_notifier_register(void *context)
+int glue_mmu_notifier_register(void *context, struct glue_mmu_notifier **notifier)
 {
 	struct glue_mmu_notifier *glue = kzalloc(sizeof(*glue), GFP_KERNEL_ACCOUNT);
+	int error;
 
 	if (!glue)
-		return NULL;
+		return -ENOMEM;
 	glue->notifier.ops = &ops;
 	glue->context = context;
 	glue->mm = current->mm;
-	if (mmu_notifier_register(&glue->notifier, glue->mm)) {
+	error = mmu_notifier_register(&glue->notifier, glue->mm);
+	if (error) {
 		kfree(glue);
-		return NULL;
+		return error;
 	}
 	mmgrab(glue->mm);
-	return glue;
+	*notifier = glue;
+	return 0;
 }
 
 void glue_mmu_notifier_unregister(struct glue_mmu_notifier *glue)

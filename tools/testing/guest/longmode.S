@@ -82,6 +82,42 @@ entry \name\()_done
 	raises write_msr, wrmsr
 	raises set_xcr, xsetbv
 
+/* The same in ring 3, where the test starts it, with an I/O privilege level that lets it tell. */
+.macro raises_in_ring_3 name, insn:vararg
+entry \name
+	lea \name\()_done(%rip), %r15
+entry \name\()_at
+	\insn
+\name\()_done:
+	out %al, $0x80
+.endm
+
+	raises_in_ring_3 user_write_cr0, mov %rax, %cr0
+	raises_in_ring_3 user_write_cr2, mov %rax, %cr2
+	raises_in_ring_3 user_write_cr3, mov %rax, %cr3
+	raises_in_ring_3 user_write_cr4, mov %rax, %cr4
+	raises_in_ring_3 user_write_cr8, mov %rax, %cr8
+	raises_in_ring_3 user_read_cr0, mov %cr0, %rax
+	raises_in_ring_3 user_read_cr2, mov %cr2, %rax
+	raises_in_ring_3 user_read_cr3, mov %cr3, %rax
+	raises_in_ring_3 user_read_cr4, mov %cr4, %rax
+	raises_in_ring_3 user_read_cr8, mov %cr8, %rax
+	raises_in_ring_3 user_clts, clts
+	raises_in_ring_3 user_lmsw, lmsw %ax
+	raises_in_ring_3 user_write_dr0, mov %rax, %dr0
+	raises_in_ring_3 user_write_dr3, mov %rax, %dr3
+	raises_in_ring_3 user_write_dr4, mov %rax, %db4
+	raises_in_ring_3 user_write_dr6, mov %rax, %dr6
+	raises_in_ring_3 user_write_dr7, mov %rax, %dr7
+	raises_in_ring_3 user_read_dr0, mov %dr0, %rax
+	raises_in_ring_3 user_read_dr3, mov %dr3, %rax
+	raises_in_ring_3 user_read_dr5, mov %db5, %rax
+	raises_in_ring_3 user_read_dr6, mov %dr6, %rax
+	raises_in_ring_3 user_read_dr7, mov %dr7, %rax
+	raises_in_ring_3 user_read_msr, rdmsr
+	raises_in_ring_3 user_write_msr, wrmsr
+	raises_in_ring_3 user_set_xcr, xsetbv
+
 /* Single step over one NOP. */
 entry single_step
 	xor %r15d, %r15d
@@ -92,6 +128,33 @@ entry single_step
 entry single_step_trap
 	nop
 	hlt
+
+/*
+ * The single step's trap, or INT1's, where the instruction before has interrupts or traps wait. The
+ * test sets RFLAGS.TF, and the ring.
+ */
+entry step_sti
+	sti
+entry step_sti_trap
+	nop
+	out %al, $0x80
+entry step_mov_ss
+	mov %eax, %ss
+	nop
+entry step_mov_ss_trap
+	nop
+	out %al, $0x80
+entry step_mov_ss_int1
+	mov %eax, %ss
+	.byte 0xf1
+entry step_mov_ss_int1_trap
+	nop
+	out %al, $0x80
+entry plain_int1
+	.byte 0xf1
+entry plain_int1_trap
+	nop
+	out %al, $0x80
 
 /* Ring 3 executes HLT. */
 entry user_halt
@@ -472,6 +535,17 @@ entry touch
 	cmp %rcx, %rbx
 	jb 1b
 	hlt
+
+/* Reads and writes a byte of each page from RBX to RCX, and again with each run. */
+entry walk
+	mov %rbx, %rdi
+1:	mov (%rdi), %al
+	mov %al, (%rdi)
+	add $0x1000, %rdi
+	cmp %rcx, %rdi
+	jb 1b
+	hlt
+	jmp walk
 
 /* Sums the double words from RBX to RCX in RAX, and rotates the sum with each. */
 entry checksum

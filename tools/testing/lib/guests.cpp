@@ -55,16 +55,8 @@ kvm_regs identify(Machine &machine, uint32_t leaf, uint32_t subleaf)
 	return machine.vcpu.regs();
 }
 
-void expect_fault(const Raise &raise)
+void check_fault(const LongMachine &machine, const Raise &raise)
 {
-	LongMachine machine(raise.entry);
-	kvm_regs regs = machine.vcpu.regs();
-	regs.rax = raise.regs.rax;
-	regs.rbx = raise.regs.rbx;
-	regs.rcx = raise.regs.rcx;
-	regs.rdx = raise.regs.rdx;
-	machine.vcpu.set_regs(regs);
-	machine.vcpu.run_until(KVM_EXIT_HLT);
 	const auto &fault = machine.fault();
 	if (fault.count != 1 || fault.vector != raise.vector || fault.error != raise.error ||
 	    fault.rip != raise.rip)
@@ -76,6 +68,19 @@ void expect_fault(const Raise &raise)
 			     (unsigned long long)raise.error, (unsigned long long)raise.rip);
 	if (raise.vector == 14)
 		expect::equal("CR2", fault.cr2, raise.regs.rbx);
+}
+
+void expect_fault(const Raise &raise)
+{
+	LongMachine machine(raise.entry);
+	kvm_regs regs = machine.vcpu.regs();
+	regs.rax = raise.regs.rax;
+	regs.rbx = raise.regs.rbx;
+	regs.rcx = raise.regs.rcx;
+	regs.rdx = raise.regs.rdx;
+	machine.vcpu.set_regs(regs);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	check_fault(machine, raise);
 }
 
 void Msrs::write(uint32_t index, uint64_t value) const

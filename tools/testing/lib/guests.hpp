@@ -52,7 +52,10 @@ struct Raise {
 	Registers regs;
 };
 
+// Runs it in a machine of its own, to HLT.
 void expect_fault(const Raise &raise);
+// The machine's first exception must have been this one.
+void check_fault(const LongMachine &machine, const Raise &raise);
 
 inline constexpr uint32_t msr_apic_base = 0x1b;
 inline constexpr uint32_t msr_sysenter_cs = 0x174;

@@ -3,7 +3,9 @@
 
 #include "expect.hpp"
 
+#include <algorithm>
 #include <cerrno>
+#include <cpuid.h>
 #include <cstring>
 #include <fcntl.h>
 #include <fstream>
@@ -145,6 +147,54 @@ std::map<std::string, uint64_t> stats()
 		values[name] = value;
 	expect::that("debugfs's stats has lines", !values.empty());
 	return values;
+}
+
+void expect_vmx(bool on)
+{
+	for (unsigned attempt = 0;; attempt++) {
+		const auto states = cpu_states();
+		expect::equal("lines in debugfs's cpus", states.size(), online_cpus().size());
+		const bool right = std::all_of(states.begin(), states.end(), [&](const auto &line) {
+			return line.second.vmx_on == on && (on || line.second.loaded == 0);
+		});
+		if (right)
+			return;
+		if (attempt == 50) {
+			for (const auto &[cpu, state] : states)
+				expect::note("cpu %u vmx %s loaded %u", cpu,
+					     state.vmx_on ? "on" : "off", state.loaded);
+			expect::fail("VMX is not %s on every CPU with no VMCS left",
+				     on ? "on" : "off");
+		}
+		usleep(20'000);
+	}
+}
+
+void expect_registers(unsigned cpu)
+{
+	static const bool has_rdtscp = [] {
+		unsigned a, b, c, d;
+		return __get_cpuid(0x80000001, &a, &b, &c, &d) && (d >> 27 & 1);
+	}();
+	static const bool has_xsave = [] {
+		unsigned a, b, c, d;
+		return __get_cpuid(1, &a, &b, &c, &d) && (c >> 27 & 1);
+	}();
+	if (has_rdtscp) {
+		unsigned aux;
+		asm volatile("rdtscp" : "=c"(aux) : : "rax", "rdx");
+		expect::equal("TSC_AUX's CPU number", aux & 0xfff, cpu);
+	}
+	if (has_xsave) {
+		const auto xgetbv = [] {
+			unsigned low, high;
+			asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+			return uint64_t{high} << 32 | low;
+		};
+		// The first look comes before any guest, or the caller has called too late.
+		static const uint64_t xcr0 = xgetbv();
+		expect::equal("XCR0", xgetbv(), xcr0);
+	}
 }
 
 } // namespace host

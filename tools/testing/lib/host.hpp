@@ -37,4 +37,12 @@ bool have_debugfs();
 std::map<unsigned, CpuState> cpu_states();
 std::map<std::string, uint64_t> stats();
 
+// VMX must be on for every CPU that is online, or off and no VMCS loaded anywhere; if need be a
+// moment later, since VMs go in the background of close().
+void expect_vmx(bool on);
+
+// What a guest may change of the calling thread's CPU, which must be the given one: its number in
+// TSC_AUX, where it has RDTSCP, and the state components enabled in XCR0, where it has XSAVE.
+void expect_registers(unsigned cpu);
+
 } // namespace host
