@@ -189,27 +189,28 @@ Result<Next> Vcpu::step()
 Result<Next> Vcpu::finish_pending()
 {
 	using Kind = PendingAccess::Kind;
+	Groups needed = emulation_state;
 	u8 data[8] = {};
 
 	switch (state_.pending.kind) {
 	case Kind::none:
 		return Next::resume;
+	case Kind::port_out:
+		needed = skip_state;
+		break;
 	case Kind::port_in:
+		needed = skip_state;
+		[[fallthrough]];
 	case Kind::string_in:
 		std::memcpy(data, port_page_.as<u8>(), state_.pending.size);
 		break;
 	case Kind::mmio_read:
 		std::memcpy(data, run_page_.as<kvm_run>()->mmio.data, sizeof(data));
 		break;
-	case Kind::port_out:
 	case Kind::mmio_write:
 		break;
 	}
-	/*
-	 * User space may have had the registers read or written meanwhile: all that is used is
-	 * here.
-	 */
-	if (Result<> r = vmx_.fetch(state_, emulation_state); !r)
+	if (Result<> r = vmx_.fetch(state_, needed); !r)
 		return r.error();
 	SrcuRead read(vm_.srcu());
 	return complete_access(state_, GuestMemory(vm_.slots(read)), data);
@@ -222,13 +223,8 @@ Result<> Vcpu::run_guest()
 
 	if (next && *next == Next::resume && read_once(run_page_.as<kvm_run>()->immediate_exit))
 		return Errno::intr;
-	for (; next && *next == Next::resume;) {
-		Result<Next> after = step();
-		if (!after)
-			return after.error();
-		if (*after != Next::resume)
-			return {};
-	}
+	while (next && *next == Next::resume)
+		next = step();
 	return next ? Result<>() : next.error();
 }
 

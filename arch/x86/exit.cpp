@@ -40,9 +40,6 @@ ExitFields exit_fields(ExitReason reason)
 
 Groups exit_state(const Exit &exit)
 {
-	/* For VcpuState::skip_instruction(). */
-	constexpr Groups skip = Group::rip | Group::rflags | Group::interruptibility;
-
 	switch (exit.reason()) {
 	case ExitReason::cpuid:
 	case ExitReason::hlt:
@@ -50,9 +47,9 @@ Groups exit_state(const Exit &exit)
 	case ExitReason::wbinvd:
 	case ExitReason::rdmsr:
 	case ExitReason::wrmsr:
-		return skip;
+		return skip_state;
 	case ExitReason::xsetbv:
-		return skip | Group::segments;
+		return skip_state | Group::segments;
 	case ExitReason::exception_or_nmi:
 		switch (static_cast<Vector>(exit.interruption.vector())) {
 		case Vector::debug:
@@ -63,7 +60,7 @@ Groups exit_state(const Exit &exit)
 			return {};
 		}
 	case ExitReason::io_instruction:
-		return IoAccess(exit.qualification).string ? emulation_state : skip;
+		return IoAccess(exit.qualification).string ? emulation_state : skip_state;
 	case ExitReason::control_register_access:
 	case ExitReason::mov_dr:
 		return emulation_state;

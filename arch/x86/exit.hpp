@@ -41,7 +41,12 @@ ExitFields exit_fields(ExitReason reason);
 /* What of the guest's state its handler reads; @exit has the fields of exit_fields(). */
 Groups exit_state(const Exit &exit);
 
-/* What the emulation of an instruction reads besides. */
+/* What VcpuState::skip_instruction() needs, after any instruction that the host completes. */
+inline constexpr Groups skip_state = Group::rip | Group::rflags | Group::interruptibility;
+
+/*
+ * What the emulation of an instruction needs: all of an address, and of the way it is translated.
+ */
 inline constexpr Groups emulation_state = Group::rip | Group::rsp | Group::rflags | Group::cr0 |
 					  Group::cr3 | Group::cr4 | Group::segments |
 					  Group::interruptibility | Group::pdpte;

@@ -191,11 +191,8 @@ bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 	read_exit(vmcs, {glue_this_cpu()}, exit);
 	if (exit.reason() == ExitReason::machine_check_on_entry)
 		glue_deliver_machine_check();
-	if (exit.entry_failed()) {
-		/* Only an entry that succeeds takes the event out. */
-		vmcs.write(field::vm_entry_interruption_info, 0);
+	if (exit.entry_failed())
 		return true;
-	}
 	vmcs.set_launched();
 	s.has_event = false;
 	forget_state(s);
@@ -252,14 +249,18 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit)
 		if (Result<> ok = vmcs.ok(); !ok)
 			return ok.error();
 
-		if (!run(vmcs, s, exit)) {
+		if (run(vmcs, s, exit)) {
+			VmxCpu::here(irq).count_exit(exit.reason());
+		} else {
 			exit = Exit();
 			exit.cpu = irq.cpu();
 			exit.raw_reason = vmcs.read(field::vm_instruction_error);
 			entry = Entry::vmfail;
 		}
+		/* Only an entry that succeeds takes the event out of the VMCS. */
+		if (entry == Entry::vmfail || exit.entry_failed())
+			vmcs.write(field::vm_entry_interruption_info, 0);
 		accesses = vmcs.ok();
-		VmxCpu::here(irq).count_exit(exit.reason());
 	}
 	/* The interrupt that caused the exit has been taken, its tick charged to the guest. */
 	IrqOff irq;

@@ -15,20 +15,15 @@ namespace kvmpp
 
 /* The errnos this module gives, as positive numbers. */
 enum class Errno : int {
-	perm = EPERM,
 	noent = ENOENT,
 	intr = EINTR,
 	io = EIO,
-	toobig = E2BIG,
 	again = EAGAIN,
 	nomem = ENOMEM,
 	fault = EFAULT,
 	busy = EBUSY,
 	exist = EEXIST,
-	nodev = ENODEV,
 	inval = EINVAL,
-	notty = ENOTTY,
-	nosys = ENOSYS,
 	opnotsupp = EOPNOTSUPP,
 };
 
@@ -49,7 +44,14 @@ public:
 		if (ok_)
 			value_.~T();
 	}
-	Result &operator=(Result &&) = delete;
+	Result &operator=(Result &&other)
+	{
+		if (this != &other) {
+			this->~Result();
+			new (this) Result(std::move(other));
+		}
+		return *this;
+	}
 
 	explicit operator bool() const { return ok_; }
 	T &operator*() { return value_; }

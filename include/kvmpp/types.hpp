@@ -41,7 +41,6 @@ using UserAddress = Address<struct UserAddressTag>; /* in the VMM's address spac
 struct CpuId {
 	int value = -1;
 
-	static constexpr CpuId none() { return {}; }
 	constexpr bool is_none() const { return value < 0; }
 	constexpr bool operator==(const CpuId &) const = default;
 };

@@ -9,7 +9,6 @@ GLUE_BEGIN
 
 /* printk formats; no newline at the end. Any context. */
 void glue_log_err(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void glue_log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* As glue_log_err(), at most a few lines in some seconds: for what user space can provoke. */
 void glue_log_ratelimited(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -20,11 +20,6 @@ void glue_log_err(const char *format, ...)
 	LOG(KERN_ERR, format);
 }
 
-void glue_log_info(const char *format, ...)
-{
-	LOG(KERN_INFO, format);
-}
-
 void glue_log_ratelimited(const char *format, ...)
 {
 	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL, 3);
