@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "model/cpus.hpp"
+#include "model/memory.hpp"
+#include "model/thread.hpp"
+#include "model/violation.hpp"
+#include "model/vmx.hpp"
+
+#include <linux_glue/entries.h>
+#include <linux_glue/guest.h>
+
+#include <asm/errno.h>
+
+#include <utility>
+
+/* The address that entry.S gives the CPU to come back to. */
+extern "C" const char kvmpp_vmx_exit[1] = {};
+
+struct glue_guest_fpu {
+	bool loaded = false;
+};
+
+namespace kvmpp::host
+{
+
+namespace
+{
+
+bool signal_is_pending, need_resched, in_guest_timing, perf_in_guest, fpu_loaded;
+unsigned ticks, nmis;
+std::function<void()> wait_hook;
+glue_sched_notifier *notifier;
+
+} // namespace
+
+void reset_thread()
+{
+	signal_is_pending = need_resched = in_guest_timing = perf_in_guest = fpu_loaded = false;
+	ticks = nmis = 0;
+	wait_hook = nullptr;
+	notifier = nullptr;
+}
+
+void set_signal_pending(bool pending)
+{
+	signal_is_pending = pending;
+}
+
+void set_need_resched(bool need)
+{
+	need_resched = need;
+}
+
+void on_wait(std::function<void()> function)
+{
+	wait_hook = std::move(function);
+}
+
+unsigned ticks_waited()
+{
+	return ticks;
+}
+
+void reschedule_to(int cpu)
+{
+	if (notifier) {
+		void *context = notifier->context;
+		interrupt(this_cpu(), [&] { kvmpp_vcpu_sched_out(context); });
+	}
+	migrate_to(cpu);
+}
+
+bool sched_notifier_registered()
+{
+	return notifier != nullptr;
+}
+
+bool guest_fpu_loaded()
+{
+	return fpu_loaded;
+}
+
+unsigned nmis_delivered()
+{
+	return nmis;
+}
+
+} // namespace kvmpp::host
+
+using namespace kvmpp::host;
+
+glue_guest_fpu *glue_guest_fpu_alloc(void)
+{
+	might_sleep("allocation");
+	if (!may_allocate())
+		return nullptr;
+	count_allocation(1);
+	return new glue_guest_fpu;
+}
+
+void glue_guest_fpu_free(glue_guest_fpu *fpu)
+{
+	if (fpu->loaded)
+		violation("guest FPU state freed while in use");
+	count_allocation(-1);
+	delete fpu;
+}
+
+void glue_guest_fpu_enter(glue_guest_fpu *fpu)
+{
+	if (std::exchange(fpu->loaded, true))
+		violation("guest FPU state entered twice");
+	fpu_loaded = true;
+}
+
+void glue_guest_fpu_leave(glue_guest_fpu *fpu)
+{
+	if (!std::exchange(fpu->loaded, false))
+		violation("guest FPU state left twice");
+	fpu_loaded = false;
+}
+
+void glue_guest_fpu_restore(void)
+{
+	if (!irqs_off() || !fpu_loaded)
+		violation("guest FPU state restored with interrupts on or outside KVM_RUN");
+}
+
+void glue_thread_state_save(glue_thread_state *state)
+{
+	if (!irqs_off())
+		violation("thread state saved with interrupts on");
+	*state = {.fs_base = 0xf5ba5e,
+		  .gs_base = 0x65ba5e,
+		  .ds = 0,
+		  .es = 0,
+		  .fs = 0,
+		  .gs = 0,
+		  .ldt = 0};
+}
+
+void glue_thread_state_restore(const glue_thread_state *state)
+{
+	if (!irqs_off())
+		violation("thread state restored with interrupts on");
+	if (state->fs_base != 0xf5ba5e)
+		violation("thread state restored that was not saved");
+}
+
+void glue_debug_registers_restore(void)
+{
+}
+
+glue_u64 glue_debugctl(void)
+{
+	return here().debugctl;
+}
+
+void glue_debugctl_restore(glue_u64 value)
+{
+	here().debugctl = value;
+}
+
+void glue_perf_enter_guest(void)
+{
+	if (!irqs_off() || std::exchange(perf_in_guest, true))
+		violation("perf enters the guest twice or with interrupts on");
+}
+
+void glue_perf_leave_guest(void)
+{
+	if (!irqs_off() || !std::exchange(perf_in_guest, false))
+		violation("perf leaves the guest twice or with interrupts on");
+}
+
+void glue_guest_timing_enter(void)
+{
+	if (std::exchange(in_guest_timing, true))
+		violation("guest time entered twice");
+}
+
+void glue_guest_timing_exit(void)
+{
+	if (!irqs_off())
+		violation("guest time left with interrupts on");
+	in_guest_timing = false;
+}
+
+int glue_vmx_enter(kvmpp_gprs *gprs, int launched, glue_u64 *cr2)
+{
+	return enter_guest(reinterpret_cast<kvmpp::u64 *>(gprs), launched, *cr2);
+}
+
+void glue_deliver_nmi(void)
+{
+	nmis++;
+}
+
+void glue_deliver_machine_check(void)
+{
+}
+
+void glue_sched_notifier_register(glue_sched_notifier *n, void *context)
+{
+	if (notifier)
+		violation("sched notifier registered twice");
+	n->context = context;
+	notifier = n;
+}
+
+void glue_sched_notifier_unregister(glue_sched_notifier *n)
+{
+	if (notifier != n)
+		violation("sched notifier removed that is not registered");
+	notifier = nullptr;
+}
+
+int glue_work_pending(void)
+{
+	return signal_is_pending || need_resched;
+}
+
+int glue_work_handle(void)
+{
+	might_sleep("schedule()");
+	if (signal_is_pending)
+		return -EINTR;
+	need_resched = false;
+	return 0;
+}
+
+int glue_signal_pending(void)
+{
+	return signal_is_pending;
+}
+
+void glue_wait_a_tick(void)
+{
+	might_sleep("schedule_timeout()");
+	if (++ticks > 1000) {
+		violation("waits for ever");
+		signal_is_pending = true;
+	}
+	if (auto hook = wait_hook)
+		hook();
+}

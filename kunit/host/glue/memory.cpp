@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "model/memory.hpp"
+
+#include "model/cpus.hpp"
+#include "model/violation.hpp"
+
+#include <linux_glue/entries.h>
+#include <linux_glue/memory.h>
+
+#include <asm/errno.h>
+
+#include <cstring>
+#include <map>
+#include <utility>
+
+namespace kvmpp::host
+{
+
+namespace
+{
+
+constexpr u64 end_of_user_space = 0x7ffffffff000;
+
+struct UserRange {
+	u64 bytes;
+	bool writable;
+};
+std::map<u64, UserRange> ranges;
+std::function<void()> page_get_hook;
+int pages_held;
+unsigned pages_dirtied;
+int current_process;
+
+const UserRange *range_of(u64 address, u64 bytes)
+{
+	auto it = ranges.upper_bound(address);
+
+	if (it == ranges.begin())
+		return nullptr;
+	--it;
+	u64 offset = address - it->first;
+	return offset < it->second.bytes && bytes <= it->second.bytes - offset ? &it->second
+									       : nullptr;
+}
+
+} // namespace
+
+void add_user_memory(u64 address, u64 bytes, bool writable)
+{
+	ranges[address] = {bytes, writable};
+}
+
+void remove_user_memory(u64 address)
+{
+	ranges.erase(address);
+}
+
+void on_user_page_get(std::function<void()> function)
+{
+	page_get_hook = std::move(function);
+}
+
+int user_pages_held()
+{
+	return pages_held;
+}
+
+unsigned user_pages_dirtied()
+{
+	return std::exchange(pages_dirtied, 0);
+}
+
+void switch_process(int process)
+{
+	current_process = process;
+}
+
+} // namespace kvmpp::host
+
+using namespace kvmpp::host;
+
+struct glue_mmu_notifier {
+	int process;
+	void *context;
+};
+
+int glue_copy_from_user(void *to, glue_u64 from, glue_size bytes)
+{
+	might_sleep("copy_from_user()");
+	if (!range_of(from, bytes))
+		return -EFAULT;
+	std::memcpy(to, reinterpret_cast<const void *>(from), bytes);
+	return 0;
+}
+
+int glue_copy_to_user(glue_u64 to, const void *from, glue_size bytes)
+{
+	might_sleep("copy_to_user()");
+	const UserRange *range = range_of(to, bytes);
+	if (!range || !range->writable)
+		return -EFAULT;
+	std::memcpy(reinterpret_cast<void *>(to), from, bytes);
+	return 0;
+}
+
+int glue_user_range_ok(glue_u64 address, glue_u64 bytes)
+{
+	return bytes <= end_of_user_space && address <= end_of_user_space - bytes;
+}
+
+int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable)
+{
+	might_sleep("get_user_pages()");
+	const UserRange *range = range_of(address, 1);
+	if (!range || (write && !range->writable))
+		return -EFAULT;
+	*writable = range->writable;
+	*frame = address >> kvmpp::page_shift;
+	pages_held++;
+	/* A copy: it may replace itself. */
+	if (auto hook = page_get_hook)
+		hook();
+	return 0;
+}
+
+void glue_user_page_put(glue_u64, int dirty)
+{
+	pages_held--;
+	pages_dirtied += dirty != 0;
+}
+
+int glue_mmu_notifier_register(void *context, glue_mmu_notifier **notifier)
+{
+	might_sleep("mmu_notifier_register()");
+	if (!may_allocate())
+		return -ENOMEM;
+	count_allocation(1);
+	*notifier = new glue_mmu_notifier{current_process, context};
+	return 0;
+}
+
+void glue_mmu_notifier_unregister(glue_mmu_notifier *notifier)
+{
+	might_sleep("mmu_notifier_unregister()");
+	count_allocation(-1);
+	delete notifier;
+}
+
+int glue_mmu_notifier_is_current(const glue_mmu_notifier *notifier)
+{
+	return notifier->process == current_process;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Memory as the module gets it from Linux: what it has allocated, which allocation is to fail, and
+ * which parts of the VMM's address space exist.
+ */
+#pragma once
+
+#include "include/kvmpp/types.hpp"
+
+#include <functional>
+
+namespace kvmpp::host
+{
+
+void reset_memory();
+
+/* Every allocation of any kind the module makes passes here: false is "no memory". */
+bool may_allocate();
+void count_allocation(int by);
+/* How many allocations there are that were not freed. */
+int live_allocations();
+/* How many were asked for since the machine was reset. */
+unsigned allocations_made();
+/* The allocation after @count more fails, once. */
+void fail_allocation_after(unsigned count);
+bool allocation_failed();
+
+/* [address, address + bytes) of the VMM is there; its bytes are this process's own. */
+void add_user_memory(u64 address, u64 bytes, bool writable = true);
+void remove_user_memory(u64 address);
+/* Called in the middle of each look-up of a page, when its frame is known. */
+void on_user_page_get(std::function<void()> function);
+/* References that glue_user_page_get() gave and glue_user_page_put() has not taken back. */
+int user_pages_held();
+unsigned user_pages_dirtied();
+
+/* The next thing asked for as "the current process" is another one than before. */
+void switch_process(int process);
+
+} // namespace kvmpp::host

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The thread that runs a vCPU, as Linux sees it: signals, its FPU, its files. */
+#pragma once
+
+#include "include/kvmpp/types.hpp"
+
+#include <functional>
+
+namespace kvmpp::host
+{
+
+void reset_thread();
+
+void set_signal_pending(bool pending);
+/* A reschedule is due before the next entry; it is done once. */
+void set_need_resched(bool need);
+/* Called for each tick waited. */
+void on_wait(std::function<void()> function);
+unsigned ticks_waited();
+/* The thread is scheduled away and comes back on @cpu; the module's notifier runs if it is registered. */
+void reschedule_to(int cpu);
+bool sched_notifier_registered();
+bool guest_fpu_loaded();
+unsigned nmis_delivered();
+
+/* The object behind a descriptor that was installed, or null. */
+void *object_of(int fd);
+/* close(2): its release function runs. */
+void close_fd(int fd);
+unsigned open_fds();
+
+} // namespace kvmpp::host

@@ -1,0 +1,540 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Instructions that user space completes: MOV on device memory, and string I/O. */
+#include "guest.hpp"
+
+using namespace kvmpp;
+using namespace kvmpp::host;
+
+namespace
+{
+
+class Emulate : public GuestTest
+{
+protected:
+	using Data = u8[8];
+
+	Next emulate(std::initializer_list<u8> code)
+	{
+		ram.put(0x1000, code);
+		length = code.size();
+		return emulate_mmio(s, exit_of(ExitReason::ept_violation), memory);
+	}
+	Next complete(std::initializer_list<u8> bytes = {})
+	{
+		Data data = {};
+		std::copy(bytes.begin(), bytes.end(), data);
+		return complete_access(s, memory, data);
+	}
+	void expect_mmio(Next next, bool write, u64 address, std::initializer_list<u8> bytes,
+			 u32 count)
+	{
+		EXPECT_EQ(next, Next::user);
+		ASSERT_EQ(s.user.reason, u32{KVM_EXIT_MMIO});
+		EXPECT_EQ(s.user.mmio.is_write, write);
+		EXPECT_EQ(s.user.mmio.phys_addr, address);
+		EXPECT_EQ(s.user.mmio.len, count);
+		Data want = {};
+		std::copy(bytes.begin(), bytes.end(), want);
+		EXPECT_EQ(std::memcmp(s.user.mmio.data, want, 8), 0);
+	}
+	void expect_done(Next next)
+	{
+		EXPECT_EQ(next, Next::resume);
+		EXPECT_FALSE(s.has_event);
+		EXPECT_EQ(s.rip, 0x1000 + length);
+		EXPECT_EQ(s.pending.kind, PendingAccess::Kind::none);
+	}
+	void expect_emulation_error(Next next)
+	{
+		EXPECT_EQ(next, Next::user);
+		EXPECT_EQ(s.user.reason, u32{KVM_EXIT_INTERNAL_ERROR});
+		EXPECT_EQ(s.user.internal.suberror, u32{KVM_INTERNAL_ERROR_EMULATION});
+		EXPECT_EQ(s.rip, 0x1000u);
+	}
+
+	/* INS or OUTS with the exit's fields. */
+	Next string_io(bool in, u64 size, bool rep, u64 linear, unsigned address_size)
+	{
+		Exit exit = exit_of(ExitReason::io_instruction,
+				    0x01f00010 | (size - 1) | (in ? 8 : 0) | (rep ? 0x20 : 0), 2);
+		exit.guest_linear = linear;
+		exit.instruction_info = (address_size == 2 ? 0u : address_size == 4 ? 1u : 2u) << 7;
+		length = 2;
+		return handle(exit);
+	}
+
+	size_t length = 0;
+};
+
+} // namespace
+
+TEST_F(Emulate, store_of_each_size)
+{
+	protected_mode();
+	s.gpr[rbx] = device + 4;
+	s.gpr[rax] = 0x44332211;
+	expect_mmio(emulate({0x88, 0x03}), true, device + 4, {0x11}, 1);
+	EXPECT_EQ(s.rip, 0x1002u) << "a write is past its instruction when user space sees it";
+	expect_done(complete());
+	s.rip = 0x1000;
+	expect_mmio(emulate({0x66, 0x89, 0x03}), true, device + 4, {0x11, 0x22}, 2);
+	expect_done(complete());
+	s.rip = 0x1000;
+	expect_mmio(emulate({0x89, 0x03}), true, device + 4, {0x11, 0x22, 0x33, 0x44}, 4);
+	expect_done(complete());
+	long_mode();
+	s.gpr[rax] = 0x8877665544332211;
+	expect_mmio(emulate({0x48, 0x89, 0x03}), true, device + 4,
+		    {0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88}, 8);
+	expect_done(complete());
+}
+
+TEST_F(Emulate, store_of_a_high_byte_and_of_immediates)
+{
+	protected_mode();
+	s.gpr[rbx] = device;
+	s.gpr[rcx] = 0xaabbccdd;
+	expect_mmio(emulate({0x88, 0x2b}), true, device, {0xcc}, 1); /* %ch */
+	expect_done(complete());
+	s.rip = 0x1000;
+	expect_mmio(emulate({0xc7, 0x03, 1, 2, 3, 4}), true, device, {1, 2, 3, 4}, 4);
+	expect_done(complete());
+	long_mode();
+	expect_mmio(emulate({0x48, 0xc7, 0x03, 0xfe, 0xff, 0xff, 0xff}), true, device,
+		    {0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 8);
+	expect_done(complete());
+}
+
+TEST_F(Emulate, load_into_parts_of_registers)
+{
+	const struct {
+		std::initializer_list<u8> code;
+		u32 size;
+		u8 reg;
+		u64 want;
+	} loads[] = {
+		{{0x8a, 0x03}, 1, rax, 0x11223344556677f1},       /* mov (%rbx), %al */
+		{{0x8a, 0x23}, 1, rax, 0x112233445566f188},       /* %ah */
+		{{0x40, 0x8a, 0x23}, 1, rsp, 0x11223344556677f1}, /* %spl */
+		{{0x66, 0x8b, 0x03}, 2, rax, 0x112233445566f2f1},
+		{{0x8b, 0x03}, 4, rax, 0xf4f3f2f1},
+		{{0x48, 0x8b, 0x03}, 8, rax, 0xf8f7f6f5f4f3f2f1},
+		{{0x4c, 0x8b, 0x0b}, 8, r9, 0xf8f7f6f5f4f3f2f1},
+		{{0x0f, 0xb6, 0x0b}, 1, rcx, 0xf1}, /* movzbl */
+		{{0x66, 0x0f, 0xb6, 0x0b}, 1, rcx, 0x11223344556600f1},
+		{{0x48, 0x0f, 0xb7, 0x0b}, 2, rcx, 0xf2f1},
+		{{0x0f, 0xbe, 0x0b}, 1, rcx, 0xfffffff1}, /* movsbl */
+		{{0x66, 0x0f, 0xbe, 0x0b}, 1, rcx, 0x112233445566fff1},
+		{{0x48, 0x0f, 0xbf, 0x0b}, 2, rcx, 0xfffffffffffff2f1},
+		{{0x48, 0x63, 0x0b}, 4, rcx, 0xfffffffff4f3f2f1}, /* movslq */
+	};
+
+	for (const auto &load : loads) {
+		SCOPED_TRACE(testing::PrintToString(std::vector<u8>(load.code)));
+		long_mode();
+		s.gpr[load.reg] = 0x1122334455667788;
+		s.gpr[rbx] = device;
+		expect_mmio(emulate(load.code), false, device, {}, load.size);
+		EXPECT_EQ(s.rip, 0x1000u) << "a read is done when its data is there";
+		expect_done(complete({0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8}));
+		EXPECT_EQ(s.gpr[load.reg], load.want);
+		EXPECT_EQ(s.dirty.has(Group::rsp), load.reg == rsp);
+	}
+}
+
+TEST_F(Emulate, real_mode)
+{
+	s.seg(Seg::cs) = {.base = 0x800, .limit = 0xffff, .access_rights = 0x9b, .selector = 0x80};
+	s.rip = 0x800; /* linear 0x1000 */
+	s.seg(Seg::ds).base = device;
+	s.gpr[rbx] = 0xffff0010; /* only BX counts */
+	ram.put(0x1000, {0x89, 0x07});
+	s.gpr[rax] = 0x1234;
+	expect_mmio(emulate_mmio(s, exit_of(ExitReason::ept_violation), memory), true,
+		    device + 0x10, {0x34, 0x12}, 2);
+	EXPECT_EQ(s.rip, 0x802u);
+}
+
+TEST_F(Emulate, rip_relative_operand)
+{
+	long_mode();
+	ram.put<u64>(pd, device | 0x87); /* linear 0 is the device; code is at 2 MiB */
+	ram.put<u64>(pd + 8, 0x87);
+	s.rip = 0x201000;
+	ram.put(0x1000, {0x8b, 0x05, 0, 0, 0xe0, 0xff}); /* -2 MiB */
+	expect_mmio(emulate_mmio(s, exit_of(ExitReason::ept_violation), memory), false,
+		    device + 0x1006, {}, 4);
+}
+
+TEST_F(Emulate, store_split_over_two_device_pages)
+{
+	protected_mode();
+	s.gpr[rbx] = device + 0xffd;
+	s.gpr[rax] = 0x44332211;
+	expect_mmio(emulate({0x89, 0x03}), true, device + 0xffd, {0x11, 0x22, 0x33}, 3);
+	expect_mmio(complete(), true, device + 0x1000, {0x44}, 1);
+	expect_done(complete());
+}
+
+TEST_F(Emulate, load_split_over_two_device_pages)
+{
+	protected_mode();
+	s.gpr[rbx] = device + 0xfff;
+	expect_mmio(emulate({0x8b, 0x03}), false, device + 0xfff, {}, 1);
+	expect_mmio(complete({0x11}), false, device + 0x1000, {}, 3);
+	EXPECT_EQ(s.rip, 0x1000u);
+	expect_done(complete({0x22, 0x33, 0x44}));
+	EXPECT_EQ(s.gpr[rax], 0x44332211u);
+}
+
+TEST_F(Emulate, operand_partly_in_ram)
+{
+	protected_mode();
+	s.gpr[rbx] = ram_bytes - 2;
+	s.gpr[rax] = 0x44332211;
+	expect_mmio(emulate({0x89, 0x03}), true, ram_bytes, {0x33, 0x44}, 2);
+	EXPECT_EQ(ram.get<u16>(ram_bytes - 2), 0x2211);
+	expect_done(complete());
+
+	ram.put<u16>(ram_bytes - 2, 0xbbaa);
+	s.rip = 0x1000;
+	expect_mmio(emulate({0x8b, 0x03}), false, ram_bytes, {}, 2);
+	expect_done(complete({0xcc, 0xdd}));
+	EXPECT_EQ(s.gpr[rax], 0xddccbbaau);
+}
+
+TEST_F(Emulate, split_pages_are_translated_each)
+{
+	long_mode();
+	/* Linear 0x3ff000 is a device page, linear 0x400000 another one elsewhere. */
+	ram.put<u64>(pd + 8 * 1, 0x84000 | 7);
+	ram.put<u64>(0x84000 + 8 * 0x1ff, (device + 0x7000) | 7);
+	ram.put<u64>(pd + 8 * 2, 0x85000 | 7);
+	ram.put<u64>(0x85000, (device + 0x3000) | 7);
+	s.gpr[rbx] = 0x3ffffc;
+	s.gpr[rax] = 0x8877665544332211;
+	expect_mmio(emulate({0x48, 0x89, 0x03}), true, device + 0x7ffc, {0x11, 0x22, 0x33, 0x44},
+		    4);
+	expect_mmio(complete(), true, device + 0x3000, {0x55, 0x66, 0x77, 0x88}, 4);
+	expect_done(complete());
+}
+
+TEST_F(Emulate, page_fault_on_the_second_page_comes_before_any_effect)
+{
+	long_mode();
+	ram.put<u64>(pd + 8 * 1, 0x84000 | 7);
+	ram.put<u64>(0x84000 + 8 * 0x1ff, (device + 0x7000) | 7);
+	s.gpr[rbx] = 0x3ffffc;
+	EXPECT_EQ(emulate({0x48, 0x89, 0x03}), Next::resume);
+	expect_event(Vector::page_fault);
+	EXPECT_EQ(s.cr2, 0x400000u);
+	EXPECT_EQ(s.event.error_code, 2u);
+	EXPECT_EQ(s.rip, 0x1000u);
+	EXPECT_EQ(s.pending.kind, PendingAccess::Kind::none);
+}
+
+TEST_F(Emulate, memory_that_became_ram_meanwhile)
+{
+	protected_mode();
+	s.gpr[rbx] = 0x8000;
+	s.gpr[rax] = 0xdeadbeef;
+	expect_done(emulate({0x89, 0x03}));
+	EXPECT_EQ(ram.get<u32>(0x8000), 0xdeadbeefu);
+	s.rip = 0x1000;
+	expect_done(emulate({0x0f, 0xb6, 0x0b}));
+	EXPECT_EQ(s.gpr[rcx], 0xefu);
+}
+
+TEST_F(Emulate, instruction_split_over_two_pages)
+{
+	long_mode(0x201ffe);
+	ram.put<u64>(pd + 8, 0x84000 | 7);
+	ram.put<u64>(0x84000 + 8, 0x5000 | 7);
+	ram.put<u64>(0x84000 + 8 * 2, 0x3000 | 7);
+	ram.put(0x5ffe, {0xc7, 0x03});
+	ram.put(0x3000, {1, 2, 3, 4});
+	s.gpr[rbx] = device;
+	expect_mmio(emulate_mmio(s, exit_of(ExitReason::ept_violation), memory), true, device,
+		    {1, 2, 3, 4}, 4);
+	EXPECT_EQ(s.rip, 0x202004u);
+}
+
+TEST_F(Emulate, second_page_of_an_instruction_is_not_fetched_without_need)
+{
+	long_mode(0x201ffe);
+	ram.put<u64>(pd + 8, 0x84000 | 7);
+	ram.put<u64>(0x84000 + 8, 0x5000 | 7);
+	ram.put(0x5ffe, {0x89, 0x03});
+	s.gpr[rbx] = device;
+	EXPECT_EQ(emulate_mmio(s, exit_of(ExitReason::ept_violation), memory), Next::user);
+	EXPECT_EQ(s.user.reason, u32{KVM_EXIT_MMIO});
+	/* With need it is a page fault at its address. */
+	s.rip = 0x201ffe;
+	ram.put(0x5ffe, {0xc7, 0x03});
+	EXPECT_EQ(emulate_mmio(s, exit_of(ExitReason::ept_violation), memory), Next::resume);
+	expect_event(Vector::page_fault);
+	EXPECT_EQ(s.cr2, 0x202000u);
+	EXPECT_EQ(s.event.error_code, 0x10u);
+}
+
+TEST_F(Emulate, what_cannot_be_emulated)
+{
+	protected_mode();
+	s.gpr[rbx] = device;
+	expect_emulation_error(emulate({0x01, 0x03})); /* ADD */
+	expect_emulation_error(emulate({0xf0, 0x89, 0x03}));
+	expect_emulation_error(emulate({0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
+					0x66, 0x66, 0x66, 0x66, 0x66, 0x89, 0x03}));
+	/* Code outside RAM. */
+	protected_mode(device);
+	EXPECT_EQ(emulate_mmio(s, exit_of(ExitReason::ept_violation), memory), Next::user);
+	EXPECT_EQ(s.user.internal.suberror, u32{KVM_INTERNAL_ERROR_EMULATION});
+}
+
+TEST_F(Emulate, code_that_the_vmm_took_away)
+{
+	protected_mode();
+	ram.unmap();
+	expect_emulation_error(emulate_mmio(s, exit_of(ExitReason::ept_violation), memory));
+}
+
+TEST_F(Emulate, violation_during_the_delivery_of_an_event)
+{
+	protected_mode();
+	s.has_event = true;
+	Exit exit = exit_of(ExitReason::ept_violation);
+	exit.vectoring = {0x80000020};
+	EXPECT_EQ(emulate_mmio(s, exit, memory), Next::user);
+	EXPECT_EQ(s.user.internal.suberror, u32{KVM_INTERNAL_ERROR_DELIVERY_EV});
+}
+
+TEST_F(Emulate, read_is_dropped_when_the_vmm_moved_rip)
+{
+	protected_mode();
+	s.gpr[rbx] = device;
+	s.gpr[rax] = 0x55;
+	EXPECT_EQ(emulate({0x8b, 0x03}), Next::user);
+	s.rip = 0x7000;
+	EXPECT_EQ(complete({1, 2, 3, 4}), Next::resume);
+	EXPECT_EQ(s.gpr[rax], 0x55u);
+	EXPECT_EQ(s.rip, 0x7000u);
+	EXPECT_EQ(s.pending.kind, PendingAccess::Kind::none);
+}
+
+TEST_F(Emulate, split_write_goes_on_when_the_vmm_moved_rip)
+{
+	protected_mode();
+	s.gpr[rbx] = device + 0xffe;
+	s.gpr[rax] = 0x44332211;
+	EXPECT_EQ(emulate({0x89, 0x03}), Next::user);
+	s.rip = 0x7000;
+	expect_mmio(complete(), true, device + 0x1000, {0x33, 0x44}, 2);
+	EXPECT_EQ(complete(), Next::resume);
+	EXPECT_EQ(s.rip, 0x7000u);
+}
+
+TEST_F(Emulate, single_step_after_mmio)
+{
+	protected_mode();
+	s.rflags |= rflags::tf;
+	s.gpr[rbx] = device;
+	EXPECT_EQ(emulate({0x8b, 0x03}), Next::user);
+	EXPECT_FALSE(s.has_event);
+	EXPECT_EQ(complete({1}), Next::resume);
+	expect_event(Vector::debug);
+}
+
+/* Linear addresses outside 64-bit code are 32 bits wide: what CR2 shows included. */
+TEST_F(Emulate, fetch_wraps_at_4_gib)
+{
+	protected_mode();
+	s.seg(Seg::cs).base = 0xfffff000;
+	s.rip = 0x2000; /* linear 0x1000 */
+	s.gpr[rbx] = device;
+	ram.put(0x1000, {0x89, 0x03});
+	EXPECT_EQ(emulate_mmio(s, exit_of(ExitReason::ept_violation), memory), Next::user);
+	EXPECT_EQ(s.user.reason, u32{KVM_EXIT_MMIO});
+}
+
+TEST_F(Emulate, fetch_wraps_at_4_gib_in_compatibility_mode)
+{
+	long_mode();
+	s.seg(Seg::cs) = {
+		.base = 0xfffff000, .limit = ~u32{0}, .access_rights = 0xc09b, .selector = 8};
+	s.rip = 0x2000; /* linear 0x1000 */
+	s.gpr[rbx] = device;
+	ram.put(0x1000, {0x89, 0x03});
+	EXPECT_EQ(emulate_mmio(s, exit_of(ExitReason::ept_violation), memory), Next::user);
+	EXPECT_EQ(s.user.reason, u32{KVM_EXIT_MMIO});
+}
+
+TEST_F(Emulate, cr2_of_a_fetch_that_wrapped_at_4_gib)
+{
+	protected_mode();
+	s.cr0 |= cr0::pg;
+	s.cr3 = 0x80000; /* an empty directory */
+	s.seg(Seg::cs).base = 0xf0000000;
+	s.rip = 0x20001000;
+	EXPECT_EQ(emulate_mmio(s, exit_of(ExitReason::ept_violation), memory), Next::resume);
+	expect_event(Vector::page_fault);
+	EXPECT_EQ(s.cr2, 0x10001000u);
+}
+
+TEST_F(Emulate, operand_wraps_at_4_gib_in_compatibility_mode)
+{
+	long_mode();
+	s.seg(Seg::cs).access_rights = 0xc09b;
+	/* The last page of the 4 GiB and the first one are device pages. */
+	ram.put<u64>(pdpt + 8 * 3, 0x84000 | 7);
+	ram.put<u64>(0x84000 + 8 * 0x1ff, (device + 0x200000) | 0x87);
+	ram.put<u64>(pd, 0x85000 | 7);
+	ram.put<u64>(0x85000, (device + 0x5000) | 7);
+	ram.put<u64>(0x85000 + 8, 0x1000 | 7);
+	s.gpr[rbx] = 0xfffffffe;
+	s.gpr[rax] = 0x44332211;
+	expect_mmio(emulate({0x89, 0x03}), true, device + 0x3ffffe, {0x11, 0x22}, 2);
+	expect_mmio(complete(), true, device + 0x5000, {0x33, 0x44}, 2);
+}
+
+/* String I/O */
+
+TEST_F(Emulate, outs_shows_memory_and_steps)
+{
+	const u64 sizes[] = {1, 2, 4};
+
+	for (u64 size : sizes) {
+		protected_mode();
+		s.rflags = rflags::fixed;
+		ram.put(0x8000, {0x11, 0x22, 0x33, 0x44});
+		s.gpr[rsi] = 0x8000;
+		EXPECT_EQ(string_io(false, size, false, 0x8000, 4), Next::user);
+		EXPECT_EQ(s.user.reason, u32{KVM_EXIT_IO});
+		EXPECT_EQ(s.user.io.direction, KVM_EXIT_IO_OUT);
+		EXPECT_EQ(s.user.io.size, size);
+		EXPECT_EQ(s.user.io.port, 0x1f0);
+		for (u8 i = 0; i < 8; i++)
+			EXPECT_EQ(s.user.io.data[i], i < size ? 0x11 * (i + 1) : 0);
+		EXPECT_EQ(s.gpr[rsi], 0x8000 + size);
+		EXPECT_EQ(s.rip, 0x1002u);
+		expect_done(complete());
+	}
+}
+
+TEST_F(Emulate, df_steps_down)
+{
+	protected_mode();
+	s.rflags |= rflags::df;
+	s.gpr[rsi] = 0x8000;
+	EXPECT_EQ(string_io(false, 4, false, 0x8000, 4), Next::user);
+	EXPECT_EQ(s.gpr[rsi], 0x7ffcu);
+}
+
+TEST_F(Emulate, rep_counts_and_stays)
+{
+	protected_mode();
+	s.gpr[rsi] = 0x8000;
+	s.gpr[rcx] = 2;
+	EXPECT_EQ(string_io(false, 1, true, 0x8000, 4), Next::user);
+	EXPECT_EQ(s.gpr[rcx], 1u);
+	EXPECT_EQ(s.rip, 0x1000u) << "there is one more";
+	EXPECT_EQ(complete(), Next::resume);
+	EXPECT_EQ(s.rip, 0x1000u);
+	EXPECT_EQ(string_io(false, 1, true, 0x8001, 4), Next::user);
+	EXPECT_EQ(s.gpr[rcx], 0u);
+	EXPECT_EQ(s.gpr[rsi], 0x8002u);
+	EXPECT_EQ(s.rip, 0x1002u);
+}
+
+TEST_F(Emulate, rep_of_nothing)
+{
+	protected_mode();
+	s.gpr[rcx] = 0;
+	s.gpr[rsi] = 0x8000;
+	expect_done(string_io(false, 1, true, 0x8000, 4));
+	EXPECT_EQ(s.gpr[rsi], 0x8000u);
+	/* Of RCX only what the address size says. */
+	long_mode();
+	s.gpr[rcx] = 0xffffffff00000000;
+	expect_done(string_io(true, 1, true, 0x8000, 4));
+	long_mode();
+	EXPECT_EQ(string_io(true, 1, true, 0x8000, 8), Next::user);
+}
+
+TEST_F(Emulate, address_size_of_string_io)
+{
+	long_mode();
+	s.gpr[rsi] = 0xaaaabbbbffffffff;
+	s.gpr[rcx] = 0xaaaabbbb00000001;
+	EXPECT_EQ(string_io(false, 1, true, 0x8000, 4), Next::user);
+	EXPECT_EQ(s.gpr[rsi], 0u) << "32-bit registers clear the upper half";
+	EXPECT_EQ(s.gpr[rcx], 0u);
+	s.reset(0, 0);
+	s.seg(Seg::cs).base = 0;
+	s.rip = 0x1000;
+	s.gpr[rsi] = 0x1234ffff;
+	s.gpr[rcx] = 0x12340001;
+	EXPECT_EQ(string_io(false, 1, true, 0x8000, 2), Next::user);
+	EXPECT_EQ(s.gpr[rsi], 0x12340000u) << "SI wraps";
+	EXPECT_EQ(s.gpr[rcx], 0x12340000u);
+	EXPECT_EQ(s.rip, 0x1002u);
+	long_mode();
+	s.gpr[rsi] = 0xffffffff;
+	EXPECT_EQ(string_io(false, 1, false, 0x8000, 8), Next::user);
+	EXPECT_EQ(s.gpr[rsi], 0x100000000u);
+}
+
+TEST_F(Emulate, ins_writes_memory_when_the_data_is_there)
+{
+	protected_mode();
+	s.gpr[rdi] = 0x8000;
+	s.gpr[rcx] = 1;
+	EXPECT_EQ(string_io(true, 2, true, 0x8000, 4), Next::user);
+	EXPECT_EQ(s.user.io.direction, KVM_EXIT_IO_IN);
+	EXPECT_EQ(s.gpr[rdi], 0x8000u);
+	expect_done(complete({0xaa, 0xbb, 0xcc}));
+	EXPECT_EQ(ram.get<u32>(0x8000), 0xbbaau);
+	EXPECT_EQ(s.gpr[rdi], 0x8002u);
+	EXPECT_EQ(s.gpr[rcx], 0u);
+}
+
+TEST_F(Emulate, ins_over_two_pages)
+{
+	protected_mode();
+	s.gpr[rdi] = 0x8ffe;
+	EXPECT_EQ(string_io(true, 4, false, 0x8ffe, 4), Next::user);
+	expect_done(complete({1, 2, 3, 4}));
+	EXPECT_EQ(ram.get<u32>(0x8ffe), 0x04030201u);
+}
+
+TEST_F(Emulate, ins_to_a_page_that_cannot_be_written)
+{
+	long_mode();
+	s.cr0 |= cr0::wp;
+	ram.put<u64>(pd + 8, 0x200000 | 0x85); /* 2 MiB, read-only */
+	s.gpr[rdi] = 0x200000;
+	EXPECT_EQ(string_io(true, 1, false, 0x200000, 8), Next::resume);
+	expect_event(Vector::page_fault);
+	EXPECT_EQ(s.cr2, 0x200000u);
+	EXPECT_EQ(s.event.error_code, 3u);
+	EXPECT_EQ(s.pending.kind, PendingAccess::Kind::none) << "the device was not asked";
+}
+
+TEST_F(Emulate, ins_is_dropped_when_the_vmm_moved_rip)
+{
+	protected_mode();
+	s.gpr[rdi] = 0x8000;
+	EXPECT_EQ(string_io(true, 1, false, 0x8000, 4), Next::user);
+	s.rip = 0x7000;
+	EXPECT_EQ(complete({0xaa}), Next::resume);
+	EXPECT_EQ(ram.get<u8>(0x8000), 0);
+	EXPECT_EQ(s.gpr[rdi], 0x8000u);
+}
+
+TEST_F(Emulate, string_io_outside_ram)
+{
+	protected_mode();
+	s.gpr[rsi] = device;
+	EXPECT_EQ(string_io(false, 1, false, device, 4), Next::user);
+	EXPECT_EQ(s.user.reason, u32{KVM_EXIT_INTERNAL_ERROR});
+	EXPECT_EQ(s.rip, 0x1000u);
+}

@@ -1,0 +1,587 @@
+// SPDX-License-Identifier: GPL-2.0
+/* KVM_RUN: entries, exits, what user space sees, and the vCPU's VMCS as CPUs change under it. */
+#include "ept_walk.hpp"
+#include "vm_fixture.hpp"
+
+#include <asm/errno.h>
+
+#include <functional>
+#include <vector>
+
+using namespace kvmpp;
+using namespace kvmpp::host;
+
+namespace
+{
+
+class Run : public ModuleTest
+{
+protected:
+	static constexpr u64 ram_bytes = 0x10000;
+
+	Run() : ram(static_cast<u8 *>(std::aligned_alloc(page_size, ram_bytes)))
+	{
+		std::memset(ram, 0, ram_bytes);
+		add_user_memory(reinterpret_cast<u64>(ram), ram_bytes);
+		vm = create_vm();
+		EXPECT_EQ(set_memory(vm, 0, 0, ram_bytes, reinterpret_cast<u64>(ram)), 0);
+		vcpu = create_vcpu(vm);
+		kvm_sregs sregs{};
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_SREGS, sregs), 0);
+		sregs.cs.base = sregs.cs.selector = 0;
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_SREGS, sregs), 0);
+		kvm_regs regs{};
+		regs.rip = 0x1000;
+		regs.rflags = 2;
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, regs), 0);
+	}
+	~Run() override
+	{
+		if (vcpu >= 0)
+			close_fd(vcpu);
+		close_fd(vm);
+		remove_user_memory(reinterpret_cast<u64>(ram));
+		std::free(ram);
+	}
+
+	/* What the guest does at each entry, in turn: true is VMfail. */
+	using Step = std::function<bool(Vmcs &, u64 *)>;
+	void guest(std::vector<Step> steps)
+	{
+		entries = 0;
+		set_guest([this, steps = std::move(steps)](Vmcs &vmcs, u64 *gprs) {
+			if (entries >= steps.size()) {
+				violation("an entry more than the test expects");
+				return true;
+			}
+			return steps[entries++](vmcs, gprs);
+		});
+	}
+	static Step exits(ExitReason reason, u64 qualification = 0, u64 length = 1)
+	{
+		return [=](Vmcs &vmcs, u64 *) {
+			vmcs.fields[field::exit_reason.encoding] = static_cast<u64>(reason);
+			vmcs.fields[field::exit_qualification.encoding] = qualification;
+			vmcs.fields[field::vm_exit_instruction_length.encoding] = length;
+			vmcs.fields[field::idt_vectoring_info.encoding] = 0;
+			return false;
+		};
+	}
+	static Step touches(u64 guest_phys, bool write)
+	{
+		return [=](Vmcs &vmcs, u64 *gprs) {
+			exits(ExitReason::ept_violation, write ? 0x182 : 0x181)(vmcs, gprs);
+			vmcs.fields[field::guest_physical_address.encoding] = guest_phys;
+			vmcs.fields[field::guest_linear_address.encoding] = guest_phys;
+			return false;
+		};
+	}
+	static Step halts() { return exits(ExitReason::hlt); }
+	long run() { return vcpu_ioctl(vcpu, KVM_RUN, 0ul); }
+	kvm_run &run_page() { return shared(vcpu); }
+	kvm_regs regs()
+	{
+		kvm_regs r{};
+
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_REGS, r), 0);
+		return r;
+	}
+	u64 exits_counted()
+	{
+		std::string stats;
+
+		kvmpp_show_stats(reinterpret_cast<glue_text *>(&stats));
+		size_t at = stats.find("exits_total ");
+		return std::stoull(stats.substr(at + 12));
+	}
+
+	u8 *ram;
+	int vm = -1, vcpu = -1;
+	size_t entries = 0;
+};
+
+} // namespace
+
+TEST_F(Run, hlt)
+{
+	guest({halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_HLT});
+	EXPECT_EQ(regs().rip, 0x1001u);
+	EXPECT_FALSE(sched_notifier_registered());
+	EXPECT_FALSE(guest_fpu_loaded());
+	EXPECT_EQ(processor(0).debugctl, 2u) << "a VM exit clears it; Linux's value comes back";
+}
+
+TEST_F(Run, host_state_is_that_of_the_cpu)
+{
+	guest({halts(), halts()});
+	EXPECT_EQ(run(), 0);
+	Vmcs &vmcs = vmcs_at(processor(0).current);
+	EXPECT_EQ(vmcs.fields[field::host_gs_base.encoding], 0x4000u);
+	EXPECT_EQ(vmcs.fields[field::host_tr_base.encoding], 0x1000u);
+	EXPECT_EQ(vmcs.fields[field::host_cr3.encoding], 0x7000u);
+	EXPECT_EQ(vmcs.fields[field::host_fs_base.encoding], 0xf5ba5eu);
+	EXPECT_EQ(vmcs.fields[field::vmcs_link_pointer.encoding], ~u64{0});
+	u64 address = processor(0).current;
+	migrate_to(2);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(processor(2).current, address);
+	EXPECT_EQ(vmcs.fields[field::host_gs_base.encoding], 0x4002u);
+	EXPECT_EQ(vmcs.fields[field::host_tr_base.encoding], 0x1002u);
+	EXPECT_EQ(vmcs.fields[field::host_gdtr_base.encoding], 0x2002u);
+	EXPECT_EQ(vmcs.fields[field::host_sysenter_esp.encoding], 0x5002u);
+}
+
+TEST_F(Run, guest_state_is_written_and_read_back)
+{
+	guest({[](Vmcs &vmcs, u64 *gprs) {
+		EXPECT_EQ(vmcs.fields[field::guest_rip.encoding], 0x1000u);
+		EXPECT_EQ(vmcs.fields[field::guest_rflags.encoding], 2u);
+		/* What VMX insists on, and what caching is not the guest's business, is not shown. */
+		EXPECT_EQ(vmcs.fields[field::guest_cr0.encoding] & (cr0::ne | cr0::cd | cr0::nw),
+			  cr0::ne);
+		EXPECT_EQ(vmcs.fields[field::cr0_read_shadow.encoding], 0x60000010u);
+		EXPECT_TRUE(vmcs.fields[field::guest_cr4.encoding] & cr4::vmxe);
+		EXPECT_EQ(vmcs.fields[field::cr4_read_shadow.encoding], 0u);
+		vmcs.fields[field::guest_rip.encoding] = 0x2000;
+		vmcs.fields[field::guest_rsp.encoding] = 0x8000;
+		vmcs.fields[field::guest_cr0.encoding] |= cr0::ts;
+		gprs[rbx] = 77;
+		return halts()(vmcs, gprs);
+	}});
+	EXPECT_EQ(run(), 0);
+	kvm_regs r = regs();
+	EXPECT_EQ(r.rip, 0x2001u);
+	EXPECT_EQ(r.rsp, 0x8000u);
+	EXPECT_EQ(r.rbx, 77u);
+	kvm_sregs sregs{};
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_SREGS, sregs), 0);
+	EXPECT_EQ(sregs.cr0, 0x60000010u | cr0::ts);
+	EXPECT_EQ(sregs.cr4, 0u);
+}
+
+TEST_F(Run, first_launch_then_resume_and_launch_again_after_a_move)
+{
+	/* The model notes a violation for the wrong one. */
+	guest({exits(ExitReason::cpuid, 0, 2), exits(ExitReason::cpuid, 0, 2), halts(), halts()});
+	EXPECT_EQ(run(), 0);
+	migrate_to(1);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(entries, 4u);
+}
+
+TEST_F(Run, ram_is_mapped_on_first_touch)
+{
+	guest({touches(0x3000, true), halts()});
+	EXPECT_EQ(run(), 0);
+	u64 eptp = vmcs_at(processor(0).current).fields[field::ept_pointer.encoding];
+	EXPECT_EQ(ept_entry(eptp, 0x3000) & ~u64{0xfff}, reinterpret_cast<u64>(ram) + 0x3000);
+	EXPECT_EQ(ept_entry(eptp, 0x4000), 0u);
+}
+
+TEST_F(Run, removed_and_invalidated_memory_leaves_the_ept)
+{
+	guest({touches(0x3000, true), touches(0x4000, true), halts()});
+	EXPECT_EQ(run(), 0);
+	u64 eptp = vmcs_at(processor(0).current).fields[field::ept_pointer.encoding];
+	u64 at = reinterpret_cast<u64>(ram);
+	(void)take_invalidations();
+	kvmpp_mmu_invalidate_begin(object_of(vm), at + 0x3000, at + 0x4000);
+	EXPECT_EQ(ept_entry(eptp, 0x3000), 0u);
+	EXPECT_NE(ept_entry(eptp, 0x4000), 0u);
+	EXPECT_EQ(take_invalidations(),
+		  (std::vector<Invalidation>{{0, false, insn::Invalidate::single_context, eptp}}));
+	kvmpp_mmu_invalidate_end(object_of(vm));
+	EXPECT_EQ(set_memory(vm, 0, 0, 0, 0), 0);
+	EXPECT_EQ(ept_entry(eptp, 0x4000), 0u);
+	EXPECT_EQ(take_invalidations().size(), 1u);
+}
+
+TEST_F(Run, memory_that_the_vmm_took_away)
+{
+	guest({touches(0x3000, true)});
+	remove_user_memory(reinterpret_cast<u64>(ram));
+	EXPECT_EQ(run(), -EFAULT);
+	add_user_memory(reinterpret_cast<u64>(ram), ram_bytes);
+}
+
+TEST_F(Run, mmio_write_and_read)
+{
+	std::memcpy(ram + 0x1000, "\x89\x07\x8b\x07", 4); /* mov %ax, (%bx); mov (%bx), %ax */
+	kvm_regs r = regs();
+	r.rax = 0x1234;
+	r.rbx = 0xd000;
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, r), 0);
+	EXPECT_EQ(set_memory(vm, 0, 0, 0, 0), 0);
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x2000, reinterpret_cast<u64>(ram)), 0);
+	guest({touches(0xd000, true), touches(0xd000, false), halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_MMIO});
+	EXPECT_TRUE(run_page().mmio.is_write);
+	EXPECT_EQ(run_page().mmio.phys_addr, 0xd000u);
+	EXPECT_EQ(run_page().mmio.len, 2u);
+	EXPECT_EQ(run_page().mmio.data[0], 0x34);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_MMIO});
+	EXPECT_FALSE(run_page().mmio.is_write);
+	run_page().mmio.data[0] = 0xcd;
+	run_page().mmio.data[1] = 0xab;
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_HLT});
+	EXPECT_EQ(regs().rax, 0xabcdu);
+	EXPECT_EQ(regs().rip, 0x1005u);
+}
+
+TEST_F(Run, port_in)
+{
+	guest({exits(ExitReason::io_instruction, 0x03f80008, 1), halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_IO});
+	EXPECT_EQ(run_page().io.direction, KVM_EXIT_IO_IN);
+	EXPECT_EQ(run_page().io.port, 0x3f8);
+	EXPECT_EQ(run_page().io.size, 1);
+	EXPECT_EQ(run_page().io.count, 1u);
+	EXPECT_EQ(run_page().io.data_offset, page_size);
+	*port_data(vcpu) = 0x5a;
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(regs().rax & 0xff, 0x5au);
+	EXPECT_EQ(regs().rip, 0x1002u);
+}
+
+TEST_F(Run, signal_before_and_immediate_exit)
+{
+	guest({});
+	set_signal_pending(true);
+	EXPECT_EQ(run(), -EINTR);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_INTR});
+	set_signal_pending(false);
+	run_page().immediate_exit = 1;
+	EXPECT_EQ(run(), -EINTR);
+	run_page().immediate_exit = 0;
+	EXPECT_EQ(entries, 0u);
+}
+
+TEST_F(Run, immediate_exit_completes_what_user_space_did)
+{
+	guest({exits(ExitReason::io_instruction, 0x03f80008, 1)});
+	EXPECT_EQ(run(), 0);
+	*port_data(vcpu) = 0x5a;
+	run_page().immediate_exit = 1;
+	EXPECT_EQ(run(), -EINTR);
+	EXPECT_EQ(regs().rax & 0xff, 0x5au);
+	EXPECT_EQ(regs().rip, 0x1001u);
+}
+
+TEST_F(Run, reschedule_before_the_entry)
+{
+	guest({halts()});
+	set_need_resched(true);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(entries, 1u);
+}
+
+TEST_F(Run, bad_shared_page)
+{
+	guest({});
+	run_page().cr8 = 16;
+	EXPECT_EQ(run(), -EINVAL);
+	run_page().cr8 = 0;
+	run_page().kvm_valid_regs = 1;
+	EXPECT_EQ(run(), -EINVAL);
+	run_page().kvm_valid_regs = 0;
+}
+
+TEST_F(Run, shared_page_follows)
+{
+	guest({[](Vmcs &vmcs, u64 *gprs) {
+		vmcs.fields[field::guest_rflags.encoding] |= rflags::if_;
+		return halts()(vmcs, gprs);
+	}});
+	EXPECT_EQ(run(), 0);
+	EXPECT_TRUE(run_page().if_flag);
+	EXPECT_EQ(run_page().apic_base, 0xfee00900u);
+	EXPECT_FALSE(run_page().ready_for_interrupt_injection);
+}
+
+TEST_F(Run, invalid_guest_state)
+{
+	guest({[](Vmcs &vmcs, u64 *gprs) {
+		       exits(ExitReason::invalid_guest_state)(vmcs, gprs);
+		       vmcs.fields[field::exit_reason.encoding] |= u32{1} << 31;
+		       return false;
+	       },
+	       halts()});
+	migrate_to(2);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_FAIL_ENTRY});
+	EXPECT_EQ(run_page().fail_entry.hardware_entry_failure_reason, 0x80000021u);
+	EXPECT_EQ(run_page().fail_entry.cpu, 2u);
+	EXPECT_EQ(run(), 0) << "and it can be tried again: VMLAUNCH still";
+}
+
+TEST_F(Run, vmfail_names_error_and_cpu)
+{
+	guest({[](Vmcs &vmcs, u64 *) {
+		vmcs.fields[field::vm_instruction_error.encoding] = 7;
+		return true;
+	}});
+	migrate_to(2);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_FAIL_ENTRY});
+	EXPECT_EQ(run_page().fail_entry.hardware_entry_failure_reason, 7u);
+	EXPECT_EQ(run_page().fail_entry.cpu, 2u);
+}
+
+TEST_F(Run, vmfail_is_no_exit)
+{
+	guest({[](Vmcs &vmcs, u64 *) {
+		vmcs.fields[field::vm_instruction_error.encoding] = 7;
+		return true;
+	}});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(exits_counted(), 0u);
+}
+
+TEST_F(Run, exits_are_counted)
+{
+	guest({exits(ExitReason::cpuid, 0, 2), halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(exits_counted(), 2u);
+}
+
+TEST_F(Run, field_that_the_cpu_lacks)
+{
+	guest({});
+	missing_fields().insert(field::guest_pdpte0.encoding);
+	EXPECT_EQ(run(), -EIO);
+	EXPECT_EQ(take_log().size(), 1u);
+}
+
+TEST_F(Run, exception_is_injected_once)
+{
+	guest({exits(ExitReason::rdpmc, 0, 2),
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_EQ(vmcs.fields[field::vm_entry_interruption_info.encoding],
+				 0x8000030du);
+		       EXPECT_EQ(vmcs.fields[field::guest_rip.encoding], 0x1000u);
+		       return exits(ExitReason::external_interrupt)(vmcs, gprs);
+	       },
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_EQ(vmcs.fields[field::vm_entry_interruption_info.encoding] >> 31, 0u);
+		       return halts()(vmcs, gprs);
+	       }});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(entries, 3u);
+}
+
+/* A failed entry leaves the event in the VMCS; user space drops it with KVM_SET_REGS. */
+TEST_F(Run, exception_dropped_after_a_failed_entry_is_not_delivered)
+{
+	guest({exits(ExitReason::rdpmc, 0, 2),
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       exits(ExitReason::invalid_guest_state)(vmcs, gprs);
+		       vmcs.fields[field::exit_reason.encoding] |= u32{1} << 31;
+		       return false;
+	       },
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_EQ(vmcs.fields[field::vm_entry_interruption_info.encoding] >> 31, 0u);
+		       return halts()(vmcs, gprs);
+	       }});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_FAIL_ENTRY});
+	kvm_regs r = regs();
+	r.rip = 0x3000;
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, r), 0);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_HLT});
+}
+
+/* The same of VMLAUNCH or VMRESUME that fails, perhaps because of that very event. */
+TEST_F(Run, exception_dropped_after_a_vmfail_is_not_delivered)
+{
+	guest({exits(ExitReason::rdpmc, 0, 2),
+	       [](Vmcs &vmcs, u64 *) {
+		       vmcs.fields[field::vm_instruction_error.encoding] = 7;
+		       return true;
+	       },
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_EQ(vmcs.fields[field::vm_entry_interruption_info.encoding] >> 31, 0u);
+		       return halts()(vmcs, gprs);
+	       }});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_FAIL_ENTRY});
+	kvm_regs r = regs();
+	r.rip = 0x3000;
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, r), 0);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_HLT});
+}
+
+TEST_F(Run, nmi_of_the_host_goes_to_linux)
+{
+	guest({[](Vmcs &vmcs, u64 *gprs) {
+		       exits(ExitReason::exception_or_nmi)(vmcs, gprs);
+		       vmcs.fields[field::vm_exit_interruption_info.encoding] = 0x80000202;
+		       return false;
+	       },
+	       halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(nmis_delivered(), 1u);
+}
+
+TEST_F(Run, guests_msrs_are_in_the_cpu_only_while_it_runs)
+{
+	u64 host_lstar = processor(0).msrs[msr::lstar], host_aux = processor(0).msrs[msr::tsc_aux];
+	auto write = [](u32 index, u64 value) {
+		return [=](Vmcs &vmcs, u64 *gprs) {
+			gprs[rcx] = index;
+			gprs[rax] = static_cast<u32>(value);
+			gprs[rdx] = value >> 32;
+			return exits(ExitReason::wrmsr, 0, 2)(vmcs, gprs);
+		};
+	};
+
+	guest({write(msr::lstar, 0x123456789), write(msr::tsc_aux, 42), write(msr::efer, efer::sce),
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_EQ(here().msrs[msr::lstar], 0x123456789u);
+		       EXPECT_EQ(here().msrs[msr::tsc_aux], 42u);
+		       here().msrs[msr::kernel_gs_base] = 0x6b; /* the guest's own */
+		       reschedule_to(this_cpu());
+		       (void)take_violations(); /* interrupts are off in the guest; the test knows */
+		       return halts()(vmcs, gprs);
+	       },
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_EQ(here().msrs[msr::lstar], 0x123456789u);
+		       EXPECT_EQ(here().msrs[msr::kernel_gs_base], 0x6bu);
+		       return halts()(vmcs, gprs);
+	       }});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(processor(0).msrs[msr::lstar], host_lstar);
+	EXPECT_EQ(processor(0).msrs[msr::tsc_aux], host_aux);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(processor(0).msrs[msr::lstar], host_lstar);
+}
+
+TEST_F(Run, cr2_and_xcr0_are_the_guests_while_it_runs)
+{
+	guest({[](Vmcs &vmcs, u64 *gprs) {
+		       here().cr2 = 0x4711;
+		       gprs[rcx] = 0;
+		       gprs[rax] = 3;
+		       gprs[rdx] = 0;
+		       return exits(ExitReason::xsetbv, 0, 3)(vmcs, gprs);
+	       },
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       gprs[rax] = cr4::osxsave;
+		       return exits(ExitReason::control_register_access, 4, 3)(vmcs, gprs);
+	       },
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_EQ(here().cr2, 0x4711u);
+		       EXPECT_EQ(here().xcr0, 3u);
+		       return halts()(vmcs, gprs);
+	       }});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(processor(0).xcr0, 7u);
+}
+
+/* CPUs that change under it */
+
+TEST_F(Run, scheduled_away_between_entries)
+{
+	unsigned rounds = 0;
+
+	/* Interrupts come after every exit; the scheduler moves the thread when one does. */
+	set_guest([&](Vmcs &vmcs, u64 *gprs) {
+		rounds++;
+		return (rounds < 12 ? touches(0x1000 * (rounds % 16), true) : halts())(vmcs, gprs);
+	});
+	on_user_page_get([&] { reschedule_to(static_cast<int>(rounds % cpu_count)); });
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(rounds, 12u);
+	unsigned active = 0;
+	for (int cpu = 0; cpu < cpu_count; cpu++)
+		active += active_vmcss(cpu);
+	EXPECT_EQ(active, 1u);
+}
+
+TEST_F(Run, its_cpu_goes_offline_and_comes_back)
+{
+	guest({halts(), halts(), halts()});
+	migrate_to(3);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(active_vmcss(3), 1u);
+	take_offline(3);
+	EXPECT_EQ(active_vmcss(3), 0u);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(bring_online(3), 0);
+	migrate_to(3);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(active_vmcss(3), 1u);
+	EXPECT_EQ(regs().rip, 0x1003u);
+}
+
+TEST_F(Run, cpu_on_its_way_out_is_waited_for)
+{
+	guest({halts()});
+	migrate_to(2);
+	/* VMX is off here already, the thread not yet moved. */
+	interrupt(2, [] { kvmpp_cpu_offline(2); });
+	on_wait([] {
+		if (ticks_waited() == 3)
+			migrate_to(1);
+	});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(ticks_waited(), 3u);
+	EXPECT_EQ(active_vmcss(1), 1u);
+	EXPECT_EQ(regs().rip, 0x1001u);
+	EXPECT_EQ(bring_online(2), 0);
+}
+
+TEST_F(Run, signal_ends_the_wait_for_a_cpu)
+{
+	guest({});
+	interrupt(0, [] { kvmpp_cpu_offline(0); });
+	on_wait([] { set_signal_pending(true); });
+	EXPECT_EQ(run(), -EINTR);
+	set_signal_pending(false);
+	EXPECT_EQ(bring_online(0), 0);
+}
+
+TEST_F(Run, registers_are_fetched_from_afar)
+{
+	guest({halts()});
+	migrate_to(1);
+	EXPECT_EQ(run(), 0);
+	migrate_to(2);
+	EXPECT_EQ(regs().rip, 0x1001u);
+	kvm_sregs sregs{};
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_SREGS, sregs), 0);
+	EXPECT_EQ(active_vmcss(1) + active_vmcss(2), 1u);
+}
+
+TEST_F(Run, closed_from_another_cpu)
+{
+	guest({halts()});
+	migrate_to(1);
+	EXPECT_EQ(run(), 0);
+	migrate_to(2);
+	close_fd(vcpu);
+	vcpu = -1;
+	EXPECT_EQ(active_vmcss(1), 0u);
+}
+
+TEST_F(Run, two_vcpus_share_a_cpu)
+{
+	int other = create_vcpu(vm, 1);
+
+	guest({halts(), halts(), halts(), halts()});
+	for (int round = 0; round < 2; round++) {
+		EXPECT_EQ(run(), 0);
+		EXPECT_EQ(vcpu_ioctl(other, KVM_RUN, 0ul), 0);
+	}
+	EXPECT_EQ(active_vmcss(0), 2u);
+	EXPECT_NE(vmcs_at(processor(0).current).fields[field::vpid.encoding], 0u);
+	close_fd(other);
+	EXPECT_EQ(active_vmcss(0), 1u);
+}

@@ -1,0 +1,570 @@
+// SPDX-License-Identifier: GPL-2.0
+/* VMX operation on and off, and loaded VMCSs, against the model of the CPUs. */
+#include "fixture.hpp"
+
+#include "arch/x86/loaded_vmcs.hpp"
+#include "arch/x86/vmx_cpu.hpp"
+#include "arch/x86/x86.hpp"
+
+#include <memory>
+#include <optional>
+
+using namespace kvmpp;
+using namespace kvmpp::host;
+
+namespace
+{
+
+class VmxCpuTest : public MachineTest
+{
+protected:
+	VmxCpuTest()
+	{
+		EXPECT_TRUE(vmx_configure(VmxRegisters::read(), config, refusal));
+		EXPECT_TRUE(VmxCpu::create_all(config.revision));
+	}
+	~VmxCpuTest() override
+	{
+		for (int cpu = 0; cpu < cpu_count; cpu++)
+			disable(cpu);
+		VmxCpu::destroy_all();
+	}
+	Errno enable(int cpu)
+	{
+		Errno error{};
+
+		interrupt(cpu, [&] {
+			IrqOff irq;
+			refusal = {Errno{}, ""};
+			if (!VmxCpu::here(irq).enable(irq, config, refusal))
+				error = refusal.error;
+		});
+		return error;
+	}
+	void enable_all()
+	{
+		for (int cpu = 0; cpu < cpu_count; cpu++)
+			EXPECT_EQ(enable(cpu), ok);
+	}
+	void disable(int cpu)
+	{
+		interrupt(cpu, [] {
+			IrqOff irq;
+			VmxCpu::here(irq).disable(irq);
+		});
+	}
+	/* As VmxVcpu::enter() does it: cleared where it was, loaded here. */
+	Errno load(LoadedVmcs &vmcs)
+	{
+		if (CpuId on = vmcs.cpu(); !on.is_none() && on.value != this_cpu())
+			vmcs.clear(ClearCause::move);
+		return load_only(vmcs);
+	}
+	Errno load_only(LoadedVmcs &vmcs)
+	{
+		IrqOff irq;
+		Result<ActiveVmcs> active = vmcs.load(irq);
+
+		return active ? ok : active.error();
+	}
+	u64 clears(int cpu, ClearCause cause) { return VmxCpu::of({cpu}).clears(cause); }
+	void expect_not_enabled(int cpu)
+	{
+		EXPECT_FALSE(VmxCpu::of({cpu}).is_on());
+		EXPECT_FALSE(processor(cpu).vmx);
+		EXPECT_FALSE(processor(cpu).vmxe_is_ours);
+		EXPECT_FALSE(processor(cpu).pt_knows);
+	}
+
+	static constexpr Errno ok{};
+	VmxConfig config;
+	Refusal refusal{Errno{}, ""};
+};
+
+using LoadedVmcsTest = VmxCpuTest;
+
+} // namespace
+
+TEST_F(VmxCpuTest, on_and_off)
+{
+	(void)take_invalidations();
+	EXPECT_EQ(enable(1), ok);
+	EXPECT_TRUE(VmxCpu::of({1}).is_on());
+	EXPECT_TRUE(processor(1).vmx && processor(1).vmxe && processor(1).pt_knows);
+	EXPECT_FALSE(processor(0).vmx);
+	/* What an earlier time in VMX operation left in the TLB. */
+	EXPECT_EQ(take_invalidations(),
+		  (std::vector<Invalidation>{{1, false, insn::Invalidate::all_contexts, 0},
+					     {1, true, insn::Invalidate::all_contexts, 0}}));
+	EXPECT_EQ(enable(1), ok) << "once more is nothing";
+	EXPECT_EQ(VmxCpu::of({1}).enables(), 1u);
+	disable(1);
+	expect_not_enabled(1);
+	EXPECT_FALSE(processor(1).vmxe);
+	disable(1);
+	EXPECT_EQ(VmxCpu::of({1}).disables(), 1u);
+}
+
+TEST_F(VmxCpuTest, vmxon_region_has_the_revision_and_is_each_cpus_own)
+{
+	enable_all();
+	for (int cpu = 0; cpu < cpu_count; cpu++)
+		EXPECT_EQ(*reinterpret_cast<u32 *>(processor(cpu).vmxon_region), 4u);
+}
+
+TEST_F(VmxCpuTest, somebody_else_is_in_vmx_operation)
+{
+	processor(2).vmxe = true;
+	EXPECT_EQ(enable(2), Errno::busy);
+	expect_not_enabled(2);
+	EXPECT_TRUE(processor(2).vmxe) << "it is still theirs";
+	EXPECT_NE(std::string(refusal.reason).find("CR4.VMXE"), std::string::npos);
+	processor(2).vmxe = false;
+}
+
+TEST_F(VmxCpuTest, vmxon_that_fails_is_undone)
+{
+	processor(1).fail_vmxon = true;
+	EXPECT_EQ(enable(1), Errno::io);
+	expect_not_enabled(1);
+	EXPECT_FALSE(processor(1).vmxe);
+	EXPECT_STRNE(refusal.reason, "");
+	EXPECT_EQ(enable(1), ok) << "the next time it works";
+}
+
+TEST_F(VmxCpuTest, cpu_that_differs_from_the_first)
+{
+	VmxRegisters r = capable_registers();
+	r.secondary |= u64{1} << 40; /* one that is neither wanted nor insisted on */
+	set_registers(1, r);
+	EXPECT_EQ(enable(1), ok);
+	r.entry |= 1 << 10; /* insisted on */
+	set_registers(2, r);
+	EXPECT_EQ(enable(2), Errno::io);
+	expect_not_enabled(2);
+	r = capable_registers();
+	r.feature_control = 1;
+	set_registers(3, r);
+	EXPECT_NE(enable(3), ok);
+	expect_not_enabled(3);
+	EXPECT_NE(std::string(refusal.reason).find("FEATURE_CONTROL"), std::string::npos);
+}
+
+TEST_F(VmxCpuTest, no_memory_for_the_records)
+{
+	VmxCpu::destroy_all();
+	for (unsigned n = 0; n < 1 + cpu_count; n++) {
+		fail_allocation_after(n);
+		Result<> r = VmxCpu::create_all(config.revision);
+		ASSERT_FALSE(r) << n;
+		EXPECT_EQ(r.error(), Errno::nomem);
+	}
+	ASSERT_TRUE(VmxCpu::create_all(config.revision));
+}
+
+TEST_F(VmxCpuTest, host_msrs_come_back)
+{
+	enable_all();
+	u64 star = processor(0).msrs[msr::star], aux = processor(0).msrs[msr::tsc_aux];
+
+	processor(0).msrs[msr::star] = 1;
+	processor(0).msrs[msr::tsc_aux] = 2;
+	VmxCpu::of({0}).restore_host_msrs(false, false);
+	EXPECT_EQ(processor(0).msrs[msr::star], 1u);
+	VmxCpu::of({0}).restore_host_msrs(true, false);
+	EXPECT_EQ(processor(0).msrs[msr::star], star);
+	EXPECT_EQ(processor(0).msrs[msr::tsc_aux], 2u);
+	VmxCpu::of({0}).restore_host_msrs(false, true);
+	EXPECT_EQ(processor(0).msrs[msr::tsc_aux], aux);
+}
+
+TEST_F(VmxCpuTest, tsc_aux_is_not_touched_where_it_may_not_exist)
+{
+	VmxRegisters r = capable_registers();
+
+	r.secondary &= ~(u64{secondary::enable_rdtscp} << 32);
+	set_registers(0, r);
+	processor(0).msrs.erase(msr::tsc_aux);
+	ASSERT_TRUE(vmx_configure(r, config, refusal));
+	EXPECT_EQ(enable(0), ok);
+}
+
+TEST_F(VmxCpuTest, exits_are_counted)
+{
+	enable_all();
+	IrqOff irq;
+	VmxCpu::here(irq).count_exit(ExitReason::hlt);
+	VmxCpu::here(irq).count_exit(ExitReason::hlt);
+	VmxCpu::here(irq).count_exit(static_cast<ExitReason>(0x7fff)); /* beyond the table */
+	EXPECT_EQ(VmxCpu::of({0}).exits(ExitReason::hlt), 2u);
+}
+
+/* Loaded VMCSs */
+
+TEST_F(LoadedVmcsTest, load_makes_it_active_here)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	EXPECT_TRUE(vmcs.cpu().is_none());
+	EXPECT_EQ(load(vmcs), ok);
+	EXPECT_EQ(vmcs.cpu(), CpuId{0});
+	EXPECT_EQ(active_vmcss(0), 1u);
+	EXPECT_EQ(VmxCpu::of({0}).loaded(), 1u);
+	EXPECT_TRUE(vmcs.take_moved());
+	EXPECT_FALSE(vmcs.take_moved());
+	EXPECT_EQ(load(vmcs), ok) << "again";
+	EXPECT_EQ(VmxCpu::of({0}).loaded(), 1u);
+	EXPECT_FALSE(vmcs.take_moved());
+}
+
+TEST_F(LoadedVmcsTest, several_on_one_cpu_take_turns)
+{
+	enable_all();
+	LoadedVmcs a, b;
+	ASSERT_TRUE(a.create(config.revision));
+	ASSERT_TRUE(b.create(config.revision));
+	EXPECT_EQ(load(a), ok);
+	u64 current_a = processor(0).current;
+	EXPECT_EQ(load(b), ok);
+	EXPECT_NE(processor(0).current, current_a);
+	EXPECT_EQ(active_vmcss(0), 2u);
+	EXPECT_EQ(load(a), ok);
+	EXPECT_EQ(processor(0).current, current_a);
+	EXPECT_EQ(VmxCpu::of({0}).loaded(), 2u);
+}
+
+TEST_F(LoadedVmcsTest, move_clears_on_the_cpu_that_has_it)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	for (int round = 0; round < 3; round++) {
+		for (int cpu = 0; cpu < cpu_count; cpu++) {
+			migrate_to(cpu);
+			EXPECT_EQ(load(vmcs), ok);
+			EXPECT_TRUE(vmcs.take_moved());
+			EXPECT_EQ(vmcs.cpu().value, cpu);
+			EXPECT_EQ(active_vmcss(cpu), 1u);
+		}
+	}
+	EXPECT_EQ(clears(0, ClearCause::move), 3u);
+	EXPECT_EQ(clears(3, ClearCause::move), 2u);
+	EXPECT_EQ(clears(0, ClearCause::free), 0u);
+}
+
+TEST_F(LoadedVmcsTest, load_where_it_is_elsewhere_is_refused)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	EXPECT_EQ(load(vmcs), ok);
+	migrate_to(1);
+	EXPECT_EQ(load_only(vmcs), Errno::again);
+	EXPECT_EQ(active_vmcss(0), 1u);
+	EXPECT_EQ(active_vmcss(1), 0u);
+}
+
+TEST_F(LoadedVmcsTest, load_without_vmx_operation_is_refused)
+{
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	EXPECT_EQ(load(vmcs), Errno::again);
+	EXPECT_EQ(enable(0), ok);
+	EXPECT_EQ(load(vmcs), ok);
+}
+
+TEST_F(LoadedVmcsTest, free_clears_from_afar)
+{
+	enable_all();
+	{
+		LoadedVmcs vmcs;
+		ASSERT_TRUE(vmcs.create(config.revision));
+		migrate_to(2);
+		EXPECT_EQ(load(vmcs), ok);
+		migrate_to(0);
+	}
+	EXPECT_EQ(active_vmcss(2), 0u);
+	EXPECT_EQ(clears(2, ClearCause::free), 1u);
+	EXPECT_EQ(VmxCpu::of({2}).loaded(), 0u);
+}
+
+TEST_F(LoadedVmcsTest, free_of_one_never_loaded_or_never_made)
+{
+	enable_all();
+	{
+		LoadedVmcs made, not_made;
+		ASSERT_TRUE(made.create(config.revision));
+	}
+	EXPECT_EQ(ipis_sent(), 0u);
+}
+
+TEST_F(LoadedVmcsTest, off_sweeps_all)
+{
+	enable_all();
+	LoadedVmcs vmcs[5];
+	migrate_to(1);
+	for (LoadedVmcs &v : vmcs) {
+		ASSERT_TRUE(v.create(config.revision));
+		EXPECT_EQ(load(v), ok);
+	}
+	migrate_to(0);
+	disable(1);
+	EXPECT_EQ(clears(1, ClearCause::off), 5u);
+	EXPECT_EQ(VmxCpu::of({1}).loaded(), 0u);
+	for (LoadedVmcs &v : vmcs) {
+		EXPECT_TRUE(v.cpu().is_none());
+		EXPECT_EQ(load(v), ok) << "they go on elsewhere";
+	}
+	EXPECT_EQ(ipis_sent(), 0u);
+}
+
+TEST_F(LoadedVmcsTest, on_again_on_the_same_cpu)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	EXPECT_EQ(load(vmcs), ok);
+	disable(0);
+	EXPECT_EQ(enable(0), ok);
+	EXPECT_EQ(load(vmcs), ok);
+	EXPECT_TRUE(vmcs.take_moved()) << "the TLB and the host state have to be made anew";
+	IrqOff irq;
+	Result<ActiveVmcs> active = vmcs.load(irq);
+	ASSERT_TRUE(active);
+	active->write(field::guest_rip, 0x1234);
+	EXPECT_EQ(active->read(field::guest_rip), 0x1234u);
+	EXPECT_TRUE(active->ok());
+}
+
+TEST_F(LoadedVmcsTest, contents_survive_a_move)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	{
+		IrqOff irq;
+		Result<ActiveVmcs> active = vmcs.load(irq);
+		active->write(field::guest_rip, 0x1234);
+		active->set_launched();
+		EXPECT_TRUE(active->launched());
+	}
+	migrate_to(1);
+	EXPECT_EQ(load(vmcs), ok);
+	IrqOff irq;
+	Result<ActiveVmcs> active = vmcs.load(irq);
+	EXPECT_EQ(active->read(field::guest_rip), 0x1234u);
+	EXPECT_FALSE(active->launched()) << "VMCLEAR made it \"clear\": VMLAUNCH is next";
+}
+
+TEST_F(LoadedVmcsTest, swept_while_the_ipi_was_on_its_way)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	migrate_to(1);
+	EXPECT_EQ(load(vmcs), ok);
+	migrate_to(0);
+	before_next_ipi([&] { disable(1); });
+	vmcs.clear(ClearCause::move);
+	EXPECT_EQ(clears(1, ClearCause::off), 1u);
+	EXPECT_EQ(clears(1, ClearCause::move), 0u) << "whoever comes late does nothing";
+	EXPECT_EQ(load(vmcs), ok);
+}
+
+TEST_F(LoadedVmcsTest, moved_while_the_ipi_was_on_its_way)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	migrate_to(1);
+	EXPECT_EQ(load(vmcs), ok);
+	migrate_to(0);
+	before_next_ipi([&] {
+		/* Its thread moves it to CPU 2 in between. */
+		migrate_to(2);
+		EXPECT_EQ(load(vmcs), ok);
+		migrate_to(0);
+	});
+	vmcs.clear(ClearCause::free);
+	EXPECT_EQ(vmcs.cpu(), CpuId{2}) << "as clear() says: unless somebody loaded it meanwhile";
+	EXPECT_EQ(active_vmcss(2), 1u);
+	EXPECT_EQ(clears(1, ClearCause::move), 1u);
+	EXPECT_EQ(clears(1, ClearCause::free), 0u);
+}
+
+TEST_F(LoadedVmcsTest, cpu_went_offline_while_the_ipi_was_on_its_way)
+{
+	enable_all();
+	auto vmcs = std::make_unique<LoadedVmcs>();
+	ASSERT_TRUE(vmcs->create(config.revision));
+	migrate_to(3);
+	EXPECT_EQ(load(*vmcs), ok);
+	migrate_to(0);
+	before_next_ipi([&] {
+		disable(3);
+		take_offline(3);
+	});
+	vmcs.reset();
+	EXPECT_EQ(clears(3, ClearCause::off), 1u);
+	EXPECT_EQ(clears(3, ClearCause::free), 0u);
+}
+
+TEST_F(LoadedVmcsTest, new_one_at_the_address_of_a_freed_one)
+{
+	enable_all();
+	std::optional<LoadedVmcs> vmcs;
+	for (int round = 0; round < 4; round++) {
+		vmcs.emplace();
+		ASSERT_TRUE(vmcs->create(config.revision));
+		migrate_to(0);
+		EXPECT_EQ(load(*vmcs), ok);
+		EXPECT_NE(processor(0).current, Processor::no_vmcs)
+			<< "it is loaded, whatever was there before";
+		{
+			IrqOff irq;
+			Result<ActiveVmcs> active = vmcs->load(irq);
+			active->write(field::guest_rip, 1);
+			EXPECT_TRUE(active->ok());
+			EXPECT_FALSE(active->launched());
+		}
+		migrate_to(1 + round % 3);
+		vmcs.reset();
+	}
+}
+
+TEST_F(LoadedVmcsTest, freed_in_any_order_from_any_cpu)
+{
+	enable_all();
+	std::unique_ptr<LoadedVmcs> pool[cpu_count];
+	for (int cpu = 0; cpu < cpu_count; cpu++) {
+		migrate_to(cpu);
+		pool[cpu] = std::make_unique<LoadedVmcs>();
+		ASSERT_TRUE(pool[cpu]->create(config.revision));
+		EXPECT_EQ(load(*pool[cpu]), ok);
+	}
+	disable(2);
+	migrate_to(1);
+	for (int cpu : {3, 0, 2, 1})
+		pool[cpu].reset();
+	for (int cpu = 0; cpu < cpu_count; cpu++)
+		EXPECT_EQ(active_vmcss(cpu), 0u);
+}
+
+TEST_F(LoadedVmcsTest, failing_instructions_are_errors)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	processor(0).fail_vmclear = true;
+	EXPECT_EQ(load(vmcs), Errno::io);
+	EXPECT_TRUE(vmcs.cpu().is_none());
+	processor(0).fail_vmptrld = true;
+	EXPECT_EQ(load(vmcs), Errno::io);
+	EXPECT_TRUE(vmcs.cpu().is_none());
+	EXPECT_EQ(VmxCpu::of({0}).loaded(), 0u);
+	EXPECT_EQ(load(vmcs), ok);
+}
+
+TEST_F(LoadedVmcsTest, wrong_revision_is_an_error)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision + 1));
+	EXPECT_EQ(load(vmcs), Errno::io);
+}
+
+TEST_F(LoadedVmcsTest, no_memory)
+{
+	LoadedVmcs vmcs;
+
+	fail_allocation_after(0);
+	Result<> r = vmcs.create(config.revision);
+	ASSERT_FALSE(r);
+	EXPECT_EQ(r.error(), Errno::nomem);
+}
+
+TEST_F(LoadedVmcsTest, failed_access_is_remembered_and_logged)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	missing_fields().insert(field::guest_ia32_pat.encoding);
+	IrqOff irq;
+	Result<ActiveVmcs> active = vmcs.load(irq);
+	active->write(field::guest_ia32_pat, 1);
+	active->write(field::guest_rip, 1);
+	EXPECT_EQ(active->read(field::guest_ia32_pat), 0u);
+	Result<> r = active->ok();
+	ASSERT_FALSE(r);
+	EXPECT_EQ(r.error(), Errno::io);
+	std::vector<std::string> log = take_log();
+	ASSERT_EQ(log.size(), 1u);
+	EXPECT_NE(log[0].find("0x2804"), std::string::npos);
+}
+
+TEST_F(LoadedVmcsTest, vpid_is_a_field_too)
+{
+	/* Its encoding is 0: a failed access to it must count as well. */
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	missing_fields().insert(field::vpid.encoding);
+	IrqOff irq;
+	Result<ActiveVmcs> active = vmcs.load(irq);
+	active->write(field::vpid, 1);
+	EXPECT_FALSE(active->ok());
+	(void)take_log();
+}
+
+/* The model itself: it must see what it is there for. */
+
+TEST_F(LoadedVmcsTest, model_sees_vmptrld_of_one_active_elsewhere)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	EXPECT_EQ(load(vmcs), ok);
+	u64 address = processor(0).current;
+	interrupt(1, [&] { EXPECT_TRUE(insn::vmptrld({address})); });
+	EXPECT_EQ(take_violations().size(), 1u);
+	vmcs_at(address).active_on = 0;
+	processor(1).current = Processor::no_vmcs;
+}
+
+TEST_F(LoadedVmcsTest, model_sees_vmxoff_with_an_active_vmcs)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	EXPECT_EQ(load(vmcs), ok);
+	interrupt(0, [&] { EXPECT_TRUE(insn::vmxoff()); });
+	EXPECT_EQ(take_violations().size(), 1u);
+	processor(0).vmx = true;
+}
+
+TEST_F(LoadedVmcsTest, model_sees_a_vmcs_freed_while_active)
+{
+	enable_all();
+	Page page = Page::create();
+	*page.as<u32>() = config.revision;
+	u64 address = page.phys().value;
+	EXPECT_TRUE(insn::vmclear({address}));
+	EXPECT_TRUE(insn::vmptrld({address}));
+	page = Page();
+	EXPECT_EQ(take_violations().size(), 1u);
+}
+
+TEST_F(LoadedVmcsTest, model_sees_an_ipi_waited_for_with_interrupts_off)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision));
+	EXPECT_EQ(load(vmcs), ok);
+	migrate_to(1);
+	{
+		IrqOff irq;
+		vmcs.clear(ClearCause::move);
+	}
+	EXPECT_EQ(take_violations().size(), 1u);
+}
