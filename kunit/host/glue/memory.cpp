@@ -30,6 +30,7 @@ std::function<void()> page_get_hook;
 int pages_held;
 unsigned pages_dirtied;
 int current_process;
+bool notifier_interrupted;
 
 const UserRange *range_of(u64 address, u64 bytes)
 {
@@ -68,6 +69,11 @@ int user_pages_held()
 unsigned user_pages_dirtied()
 {
 	return std::exchange(pages_dirtied, 0);
+}
+
+void interrupt_next_notifier_registration()
+{
+	notifier_interrupted = true;
 }
 
 void switch_process(int process)
@@ -132,6 +138,8 @@ void glue_user_page_put(glue_u64, int dirty)
 int glue_mmu_notifier_register(void *context, glue_mmu_notifier **notifier)
 {
 	might_sleep("mmu_notifier_register()");
+	if (std::exchange(notifier_interrupted, false))
+		return -EINTR;
 	if (!may_allocate())
 		return -ENOMEM;
 	count_allocation(1);

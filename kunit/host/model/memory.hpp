@@ -34,6 +34,9 @@ void on_user_page_get(std::function<void()> function);
 int user_pages_held();
 unsigned user_pages_dirtied();
 
+/* A signal comes while the next MMU notifier is registered. */
+void interrupt_next_notifier_registration();
+
 /* The next thing asked for as "the current process" is another one than before. */
 void switch_process(int process);
 

@@ -474,6 +474,9 @@ TEST_F(Handlers, xsetbv)
 	EXPECT_EQ(s.xcr0, 7u);
 	init_guest_features(3, true, true);
 	expect_refused(xsetbv(0, 7));
+	/* The exit comes before the check of the privilege level. */
+	s.seg(Seg::ss).access_rights |= 3 << 5;
+	expect_refused(xsetbv(0, 3));
 }
 
 /* Ports */

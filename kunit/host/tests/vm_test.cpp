@@ -151,6 +151,12 @@ TEST_F(VmTest, lives_as_long_as_its_last_vcpu)
 	EXPECT_FALSE(processor(0).vmx);
 }
 
+TEST_F(VmTest, signal_during_creation)
+{
+	interrupt_next_notifier_registration();
+	EXPECT_EQ(create_vm(), -EINTR);
+}
+
 TEST_F(VmTest, out_of_memory_at_each_allocation_of_a_vm)
 {
 	unsigned before = allocations_made();

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The suites as KUnit wants them, and what its output says of an expectation that C++ had. */
+#include <kunit/test.h>
+#include <linux/module.h>
+#include <linux/string.h>
+
+#include "cases.h"
+
+#define LIST_CASE(suite, case_name) { .run_case = test_##suite##_##case_name, .name = #case_name },
+#define DEFINE_SUITE(suite, CASES)                                                                 \
+	static struct kunit_case suite##_cases[] = { CASES(LIST_CASE) {} };                        \
+	static struct kunit_suite suite##_suite = {                                                \
+		.name = "kvmpp_" #suite,                                                           \
+		.test_cases = suite##_cases,                                                       \
+	};
+TEST_SUITES(DEFINE_SUITE)
+
+#define LIST_SUITE(suite, CASES) &suite##_suite,
+kunit_test_suites(TEST_SUITES(LIST_SUITE));
+
+/* As KUnit's own macros put it. */
+void test_failed(struct kunit *test, const char *file, int line, const char *expected)
+{
+	kunit_err(test, "EXPECTATION FAILED at kunit/%s:%d\n    Expected %s", kbasename(file), line,
+		  expected);
+	kunit_set_failure(test);
+}
+
+void test_failed_values(struct kunit *test, const char *file, int line, const char *expected,
+			glue_u64 left, glue_u64 right)
+{
+	kunit_err(test, "EXPECTATION FAILED at kunit/%s:%d\n    Expected %s, but", kbasename(file),
+		  line, expected);
+	kunit_err(test, "    %lld (0x%llx) and %lld (0x%llx)", (long long)left,
+		  (unsigned long long)left, (long long)right, (unsigned long long)right);
+	kunit_set_failure(test);
+}
+
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("KUnit suites of kvmpp");
