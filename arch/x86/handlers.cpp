@@ -359,7 +359,8 @@ bool write_cr0(VcpuState &s, const VcpuIdentity &identity, u64 value, const Gues
 		 */
 		s.seg(Seg::tr).access_rights |= 0x8;
 		s.mark_dirty(Group::efer | Group::segments);
-	} else if (paging_on && (s.cr4 & cr4::pae)) {
+	} else if ((value & cr0::pg) && (s.cr4 & cr4::pae) && !s.long_mode() &&
+		   ((s.cr0 ^ value) & (cr0::pg | cr0::cd | cr0::nw))) {
 		if (!load_pdptes(s, memory, identity.physical_address_bits))
 			return false;
 	} else if (paging_off && s.long_mode()) {
