@@ -11,7 +11,7 @@ from build import CHECKOUT, TESTHOST, packages
 import kernels
 
 # besides compiler, CMake and GoogleTest
-HOST_PACKAGES = []
+HOST_PACKAGES = ["libzydis-dev"]
 
 _TESTS = build.SCRIPTS / "tests"
 
@@ -42,8 +42,9 @@ def emulated():
                "--timeout", "900"),
         Job("sparse, with its checks of contexts", _sparse, tap=False, must_not_print=r"warning:|error:"),
         Job("debug-6.1 under TCG: KUnit",
-            lambda: [TESTHOST, "--kernel", "debug-6.1", "--emulator", "tcg", "--no-insmod", "--",
-                     "sh", "-c", "modprobe kvmpp_kunit && dmesg -t"]),
+            lambda: [TESTHOST, "--kernel", "debug-6.1", "--emulator", "tcg", "--no-insmod",
+                     "--cmdline", "kunit.enable=1", "--", "sh", "-c",
+                     "modprobe kvmpp_kunit && dmesg | grep -A100000 'KTAP version 1'"]),
         _tests("stock-6.1: guests, MMIO, signals, host state, ABI",
                "guest_test register_test mmio_test signal_test state_test vcpu_test abi_test"),
         _tests("stock-6.1: memory, life cycle", "memory_test life_test"),
