@@ -76,7 +76,7 @@ def entry(kind, key, build):
         fcntl.flock(fd, fcntl.LOCK_EX)
         if not path.is_dir():
             _build(path, build)
-            _remove_unused(kind, key)
+            remove_unused(kind, key)
         fcntl.flock(fd, fcntl.LOCK_SH)
     os.utime(path)
     return path
@@ -93,7 +93,8 @@ def _build(path, build):
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _remove_unused(kind, key_kept):
+def remove_unused(kind, key_kept):
+    """Removes what nobody holds and nobody has used for long."""
     for path in (root() / kind).iterdir():
         key = path.name.split(".")[0]
         if key == key_kept or time.time() - path.stat().st_mtime < UNUSED_DAYS * 86400:

@@ -45,8 +45,9 @@ def _arguments():
         "module not inserted, or a warning, oops, panic or report in the kernel's log).",
         epilog="Inside are busybox, kmod and taskset; DIR's content is in /overlay, the "
         "module in /lib/modules. With --expect kexec also kexec, /boot/vmlinuz and "
-        "/boot/initrd; the second kernel runs /overlay/second-command, without inserting "
-        "the module, and its output and status are passed on.")
+        "/boot/initrd (under Bochs, kexec --no-checks saves a minute); the second kernel runs "
+        "/overlay/second-command, without inserting the module, and its output and status are "
+        "passed on.")
     parser.add_argument("--kernel", choices=kernels.NAMES, default="stock-6.1")
     parser.add_argument("--emulator", choices=("bochs", "tcg"), default="bochs",
                         help="tcg: QEMU, which has no VMX")

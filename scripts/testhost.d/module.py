@@ -32,6 +32,8 @@ def build(kernel, target):
     home = cache.root() / "module" / name
     with cache.lock(f"module-{name}"):
         home.mkdir(parents=True, exist_ok=True)
+        os.utime(home)
+        cache.remove_unused("module", name)
         # the products of another build of the kernel are of no use
         built_for = home / "built-for"
         if not built_for.exists() or built_for.read_text() != kernel.key:
