@@ -21,7 +21,7 @@ TIMED_OUT = 124
 HOST_FAILED = 125
 
 # All in seconds of the real clock.
-_BOOT_LIMIT = 300
+_BOOT_LIMIT = 400           # debug-6.1 under Bochs takes a minute on a free machine
 _SILENCE_LIMIT = 90         # without a heartbeat (one a second of emulated time)
 _IDLE_LIMIT = 20            # an emulator that always computes, and does not
 _REPORT_GRACE = 3           # for the rest of a report to come
