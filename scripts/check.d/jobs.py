@@ -44,8 +44,7 @@ def emulated():
         _tests("debug-6.1: guests, memory, life cycle",
                ["guest_test",
                 "memory_test churn slot_removed_under_running_guest remapped_under_running_guest",
-                "life_test vmcs_follows_thread cpu_offline_under_guest cpu_offline_under_idle_vmcs "
-                "first_and_last_vm_under_hotplug killed_under_hotplug"],
+                "life_test vmcs_follows_thread cpu_offline_under_guest cpu_offline_under_idle_vmcs"],
                "--kernel", "debug-6.1", "--timeout", "900"),
         Job("sparse, with its checks of contexts", _sparse, tap=False, must_not_print=r"warning:|error:"),
         Job("debug-6.1 under TCG: KUnit",
