@@ -9,13 +9,12 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import time
 
 import cache
 import packages
 from cache import Failure, say
-from tools import run, die_with_parent
+from tools import run, started
 
 NAMES = ("stock-6.1", "stock-6.12", "debug-6.1")
 
@@ -116,21 +115,16 @@ def _fill_debug(directory):
 
 
 def _make_with_progress(tree, log):
-    with open(log, "w", encoding="utf-8") as output:
-        make = subprocess.Popen(["make", f"-j{os.cpu_count()}", "bzImage", "modules"], cwd=tree,
-                                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                preexec_fn=die_with_parent())
+    command = ["make", f"-j{os.cpu_count()}", "bzImage", "modules"]
+    with open(log, "w", encoding="utf-8") as output, \
+            started(command, cwd=tree, stdout=output, stderr=output) as make:
         said = time.monotonic()
-        try:
-            while make.poll() is None:
-                time.sleep(0.5)
-                if time.monotonic() - said >= 60:
-                    said = time.monotonic()
-                    done = len(re.findall(r"^  (?:CC|AS) ", log.read_text(), re.M))
-                    say(f"debug-6.1: {min(99, 100 * done // _DEBUG_OBJECTS)} % compiled")
-        finally:
-            make.terminate()
-            make.wait()
+        while make.poll() is None:
+            time.sleep(0.5)
+            if time.monotonic() - said >= 60:
+                said = time.monotonic()
+                done = len(re.findall(r"^  (?:CC|AS) ", log.read_text(), re.M))
+                say(f"debug-6.1: {min(99, 100 * done // _DEBUG_OBJECTS)} % compiled")
     if make.returncode:
         tail = "\n".join(log.read_text().splitlines()[-30:])
         raise Failure(f"the kernel build failed:\n{tail}")

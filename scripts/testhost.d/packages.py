@@ -9,7 +9,7 @@ import subprocess
 
 import cache
 from cache import Failure, say
-from tools import run
+from tools import run, run_to_its_end
 
 _LISTS = pathlib.Path("/var/lib/apt/lists")
 
@@ -172,5 +172,5 @@ def _with_fresh_lists(step, apt_options):
 
 def _apt_as_root(command, apt_options):
     sudo = [] if os.geteuid() == 0 else ["sudo"]
-    run([*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get",
-         "-o", "DPkg::Lock::Timeout=600", *apt_options, *command])
+    run_to_its_end([*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get",
+                    "-o", "DPkg::Lock::Timeout=600", *apt_options, *command])
