@@ -55,27 +55,26 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, bo
 
 void Mmu::unmap(u64 first_frame, u64 last_frame)
 {
-	bool found;
-	{
-		Locked locked(lock_);
-		found = ept_.unmap(first_frame, last_frame);
-	}
-	if (found)
-		ept().flush();
+	Locked locked(lock_);
+
+	if (ept_.unmap(first_frame, last_frame))
+		ept_.flush();
 }
 
 void Mmu::unmap_user(const MemslotTable &table, u64 start, u64 end)
 {
+	Locked locked(lock_);
 	bool found = false;
-	{
-		Locked locked(lock_);
 
-		table.for_each_in(start, end, [&](u64 first, u64 last) NO_THREAD_SAFETY_ANALYSIS {
-			found |= ept_.unmap(first, last);
-		});
-	}
+	table.for_each_in(start, end, [&](u64 first, u64 last) NO_THREAD_SAFETY_ANALYSIS {
+		found |= ept_.unmap(first, last);
+	});
+	/*
+	 * Under the lock: whoever comes next and finds the page gone from the tables relies on its
+	 * being gone from every TLB as well.
+	 */
 	if (found)
-		ept().flush();
+		ept_.flush();
 }
 
 void Mmu::invalidate_begin()

@@ -53,7 +53,7 @@ public:
 	 * VPID left in the TLB is dropped.
 	 */
 	void join(const IrqOff &irq);
-	/* No CPU uses an entry any more that was taken out before. Interrupts on; waits. */
+	/* No CPU uses an entry any more that was taken out before. Interrupts on; waits for IPIs. */
 	void flush();
 
 private:
