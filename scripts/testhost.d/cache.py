@@ -88,9 +88,11 @@ def _build(path, build):
     unfinished.mkdir(parents=True)
     try:
         build(unfinished)
-        os.rename(unfinished, path)
-    finally:
+    except Exception:
         shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    # told to end, we end at once: the next build, or remove_unused, clears away
+    os.rename(unfinished, path)
 
 
 def remove_unused(kind, key_kept):
