@@ -27,6 +27,10 @@ analyze:
 sparse:
 	+$(KBUILD) C=2 CF=-Wcontext modules
 
+# The life cycle over all schedules, and a mutant for each guard. Not in check yet: see testing.rst.
+explore:
+	scripts/explore
+
 demo:
 	scripts/demo
 
@@ -36,4 +40,4 @@ check:
 check-host:
 	scripts/check host
 
-.PHONY: all modules install modules_install clean analyze sparse demo check check-host
+.PHONY: all modules install modules_install clean analyze sparse explore demo check check-host

@@ -1,0 +1,639 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "machine.hpp"
+
+#include "memory.hpp"
+#include "races.hpp"
+#include "scenario.hpp"
+#include "vmx.hpp"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+
+namespace kvmpp::explore
+{
+
+Process processes[max_processes];
+Cpu cpus[max_cpus];
+int cpu_count;
+int process_count;
+int running = nobody;
+Step current_step;
+const char *failure;
+
+namespace
+{
+
+constexpr unsigned long stack_bytes = 64 * 1024;
+alignas(4096) char stacks[max_processes][stack_bytes];
+char failure_text[200];
+
+/* Outside of exploration: where all is done at once. */
+int here_at_once;
+bool irq_off_at_once;
+
+/* Addresses to objects: open addressing, emptied by a change of generation. */
+constexpr unsigned objects = 8192;
+struct Slot {
+	const volatile void *address;
+	u32 generation;
+	u16 object;
+};
+Slot slots[objects * 2];
+u32 generation;
+u16 next_object;
+
+void touch(u16 object, Kind kind)
+{
+	current_step.accesses.add(object, kind);
+}
+
+void publish(u16 object)
+{
+	published_by(object).join(release_now());
+}
+
+void acquire(u16 object)
+{
+	seen[running].join(published_by(object));
+}
+
+bool stores_wait_on(int cpu, int except)
+{
+	for (int q = 0; q < process_count; q++)
+		if (q != except && processes[q].last_cpu == cpu && processes[q].buffered)
+			return true;
+	return false;
+}
+
+/* Pre-emption and interrupts are on again. */
+void leave_cpu(Process &p)
+{
+	if (p.steady) {
+		p.steady = false;
+		touch(object_of(Fixed::standstill, 0), Kind::publish_read);
+	}
+	if (p.cpu == nobody)
+		return;
+	u16 queue = object_of(Fixed::run_queue, p.cpu);
+
+	cpus[p.cpu].thread = nobody;
+	touch(queue, Kind::publish);
+	publish(queue);
+	p.cpu = nobody;
+}
+
+bool becomes_steady(const Process &p)
+{
+	return !p.steady && !p.handler &&
+	       (p.preempt_depth > 0 || p.next.takes != Op::Takes::nothing);
+}
+
+bool needs_cpu(const Process &p)
+{
+	return p.next.takes != Op::Takes::nothing && p.cpu == nobody;
+}
+
+void handler_main()
+{
+	Process &p = self();
+	u16 interrupts = object_of(Fixed::interrupts, p.target),
+	    done = object_of(Fixed::done, running);
+
+	p.function(p.argument);
+	/* IRET serialises. */
+	step({.what = "returns", .fence = true});
+	cpus[p.target].irq_off = nobody;
+	touch(interrupts, Kind::publish);
+	publish(interrupts);
+	touch(done, Kind::publish);
+	publish(done);
+	if (p.interrupted != nobody)
+		seen[p.interrupted].join(release_now());
+	p.state = Process::State::finished;
+	p.fiber.suspend();
+}
+
+void thread_main()
+{
+	Process &p = self();
+
+	reinterpret_cast<void (*)()>(p.function)();
+	if (p.cpu != nobody || p.preempt_depth)
+		fail("the thread ends with interrupts or pre-emption off");
+	p.state = Process::State::finished;
+	p.fiber.suspend();
+}
+
+int new_process()
+{
+	if (process_count == max_processes)
+		fail("more processes than the model has");
+	int id = process_count++;
+	Process &p = processes[id];
+
+	p.state = Process::State::ready;
+	p.handler = p.irq_off = p.ticked = p.steady = false;
+	p.preempt_depth = 0;
+	p.cpu = p.last_cpu = p.pinned = p.target = p.interrupted = nobody;
+	p.buffered = 0;
+	p.sent = 0;
+	p.next = {.what = "begins"};
+	return id;
+}
+
+} // namespace
+
+void Accesses::add(u16 object, Kind kind)
+{
+	for (int i = 0; i < count; i++)
+		if (items[i].object == object && items[i].kind == kind)
+			return;
+	if (count == capacity)
+		fail("a step touches more than the model can say");
+	items[count++] = {object, kind};
+}
+
+bool Accesses::conflict_with(const Accesses &other) const
+{
+	auto shared = [](Kind k) { return k == Kind::read || k == Kind::publish_read; };
+	auto commute = [&](Kind a, Kind b) {
+		return (shared(a) && shared(b)) || (a == b && a != Kind::write);
+	};
+
+	for (const Access &a : *this)
+		for (const Access &b : other)
+			if (a.object == b.object && !commute(a.kind, b.kind))
+				return true;
+	return false;
+}
+
+u16 object_at(const volatile void *address)
+{
+	for (u64 i = reinterpret_cast<u64>(address) * 0x9e3779b97f4a7c15 >> 50;;
+	     i = (i + 1) % (objects * 2)) {
+		Slot &slot = slots[i];
+
+		if (slot.generation == generation && slot.address == address)
+			return slot.object;
+		if (slot.generation != generation) {
+			if (next_object == objects)
+				fail("more objects than the model has");
+			slot = {address, generation, next_object++};
+			return slot.object;
+		}
+	}
+}
+
+int this_cpu()
+{
+	if (!exploring())
+		return here_at_once;
+	Process &p = self();
+	if (p.cpu == nobody && p.pinned != nobody)
+		return p.pinned;
+	if (p.cpu == nobody && p.preempt_depth > 0)
+		step({.what = "finds itself on a CPU", .takes = Op::Takes::preemption});
+	if (p.cpu != nobody)
+		return p.cpu;
+	fail("the CPU's number is looked at where the thread may migrate");
+}
+
+bool irqs_off()
+{
+	return exploring() ? self().irq_off : irq_off_at_once;
+}
+
+void step(Op &&op)
+{
+	if (!exploring())
+		return;
+	Process &p = self();
+	p.next = op;
+	p.fiber.suspend();
+}
+
+void fail(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	std::vsnprintf(failure_text, sizeof(failure_text), format, args);
+	va_end(args);
+	failure = failure_text;
+	abandon();
+}
+
+void give_back(u16 object, Kind kind, void (*action)(void *), void *argument)
+{
+	if (!exploring()) {
+		action(argument);
+		return;
+	}
+	Process &p = self();
+	if (p.buffered) {
+		buffer_store(nullptr, 0, 0, {});
+		Store &s = p.buffer[p.buffered - 1];
+		s.after = action;
+		s.argument = argument;
+		s.object = object;
+	} else {
+		action(argument);
+		touch(object, kind);
+	}
+	publish(object);
+}
+
+void buffer_store(void *address, unsigned bytes, u64 value, const Clock &published)
+{
+	Process &p = self();
+
+	if (p.buffered == max_buffered)
+		fail("more stores are under way than the model has room for");
+	if (!p.buffered && p.cpu == nobody)
+		p.last_cpu = somewhere;
+	p.buffer[p.buffered++] = {.address = address,
+				  .value = value,
+				  .bytes = static_cast<u8>(bytes),
+				  .after = nullptr,
+				  .argument = nullptr,
+				  .object = address ? object_at(address) : u16{0},
+				  .step = current_step.number,
+				  .published = published};
+}
+
+const Store *buffered_store(const void *address)
+{
+	Process &p = self();
+
+	for (int i = p.buffered; i-- > 0;)
+		if (p.buffer[i].address == address)
+			return &p.buffer[i];
+	return nullptr;
+}
+
+bool gives_back(const void *argument)
+{
+	if (exploring())
+		for (int i = 0; i < self().buffered; i++)
+			if (!self().buffer[i].address && self().buffer[i].argument == argument)
+				return true;
+	return false;
+}
+
+void drain_one(int process)
+{
+	Process &p = processes[process];
+	Store s = p.buffer[0];
+
+	std::memmove(&p.buffer[0], &p.buffer[1],
+		     sizeof(Store) * static_cast<unsigned>(--p.buffered));
+	if (s.address) {
+		std::memcpy(s.address, &s.value, s.bytes);
+		published_by(s.object) = s.published;
+	} else {
+		s.after(s.argument);
+	}
+}
+
+int send_ipi(int cpu, void (*function)(void *), void *argument)
+{
+	int id = new_process();
+	Process &p = processes[id];
+
+	p.handler = true;
+	p.name = "IPI";
+	p.target = cpu;
+	p.function = function;
+	p.argument = argument;
+	p.sent = current_step.number;
+	p.next = {.what = "interrupts CPU %llu",
+		  .argument = static_cast<u64>(cpu),
+		  .takes = Op::Takes::interrupts};
+	seen[id] = release_now();
+	p.fiber.start(stacks[id], stack_bytes, handler_main);
+	return id;
+}
+
+void wait_for_ipi(int handler)
+{
+	u16 done = object_of(Fixed::done, handler);
+
+	step(Op{.what = "sees that the IPI to CPU %llu is done",
+		.argument = static_cast<u64>(processes[handler].target)}
+		     .join(done)
+		     .when([](u64 h) { return processes[h].state == Process::State::finished; },
+			   static_cast<u64>(handler)));
+	acquire(done);
+}
+
+void run_at_once(int cpu, void (*function)(void *), void *argument)
+{
+	int before = here_at_once;
+	bool irq_before = irq_off_at_once;
+
+	here_at_once = cpu;
+	irq_off_at_once = true;
+	function(argument);
+	here_at_once = before;
+	irq_off_at_once = irq_before;
+}
+
+void reset_machine(int count)
+{
+	cpu_count = count;
+	process_count = 0;
+	running = nobody;
+	failure = nullptr;
+	here_at_once = 0;
+	irq_off_at_once = false;
+	generation++;
+	next_object = static_cast<u16>(Fixed::count);
+	reset_races(objects);
+}
+
+int add_thread(const char *name, void (*function)(), int pinned)
+{
+	int id = new_process();
+
+	processes[id].name = name;
+	processes[id].pinned = pinned;
+	processes[id].function = reinterpret_cast<void (*)(void *)>(function);
+	processes[id].fiber.start(stacks[id], stack_bytes, thread_main);
+	seen[id] = {};
+	return id;
+}
+
+bool can_go(int process, int cpu)
+{
+	const Process &p = processes[process];
+
+	if (p.state != Process::State::ready || (p.next.fence && p.buffered) ||
+	    (p.next.ready && !p.next.ready(p.next.ready_argument)))
+		return false;
+	if (!needs_cpu(p))
+		return p.cpu == nobody || p.irq_off || cpus[p.cpu].irq_off == nobody;
+	const Cpu &c = cpus[cpu];
+	/* What interrupts a CPU or switches its thread, drains its store buffer ("Store Buffer"). */
+	if (!c.online || c.irq_off != nobody || stores_wait_on(cpu, process))
+		return false;
+	if (p.handler)
+		return cpu == p.target;
+	return c.thread == nobody && (p.pinned == cpu || (p.pinned == nobody && c.open)) &&
+	       (!p.buffered || p.last_cpu == cpu || p.last_cpu == somewhere);
+}
+
+u8 imaginable_choices(int process)
+{
+	const Process &p = processes[process];
+
+	if (!needs_cpu(p))
+		return 1;
+	if (p.handler)
+		return static_cast<u8>(1 << p.target);
+	if (p.pinned != nobody)
+		return static_cast<u8>(1 << p.pinned);
+	u8 set = 0;
+	for (int cpu = 0; cpu < cpu_count; cpu++)
+		if (cpus[cpu].online && cpus[cpu].open)
+			set |= static_cast<u8>(1 << cpu);
+	return set;
+}
+
+u8 choices(int process)
+{
+	u8 imaginable = imaginable_choices(process), set = 0;
+
+	for (int cpu = 0; cpu < cpu_count; cpu++)
+		if ((imaginable & (1 << cpu)) && can_go(process, cpu))
+			set |= static_cast<u8>(1 << cpu);
+	return set;
+}
+
+Accesses accesses_of(int process, int cpu)
+{
+	const Process &p = processes[process];
+	Accesses a = p.next.accesses;
+
+	if (p.next.fence)
+		a.add(object_of(Fixed::buffer, process), Kind::join);
+	if (needs_cpu(p)) {
+		if (!p.handler) {
+			a.add(object_of(Fixed::run_queue, cpu), Kind::write);
+			if (p.pinned == nobody)
+				for (int c = 0; c < cpu_count; c++)
+					a.add(object_of(Fixed::online, c), Kind::read);
+		}
+	} else {
+		cpu = p.cpu;
+	}
+	if (becomes_steady(p))
+		a.add(object_of(Fixed::standstill, 0), Kind::read);
+	if (cpu != nobody && !p.irq_off)
+		a.add(object_of(Fixed::interrupts, cpu),
+		      p.next.takes == Op::Takes::interrupts ? Kind::write : Kind::read);
+	return a;
+}
+
+Parties in_the_way(int process, int cpu)
+{
+	const Process &p = processes[process];
+	Parties buffers = 0;
+
+	if (cpus[cpu].irq_off != nobody)
+		return party(cpus[cpu].irq_off);
+	if (cpus[cpu].thread != nobody)
+		return party(cpus[cpu].thread);
+	if (p.buffered)
+		return party(buffer_of(process));
+	for (int q = 0; q < process_count; q++)
+		if (processes[q].last_cpu == cpu && processes[q].buffered)
+			buffers |= party(buffer_of(q));
+	return buffers;
+}
+
+void go(int process, int cpu)
+{
+	Process &p = processes[process];
+
+	running = process;
+	seen[process].last[process]++;
+	if (becomes_steady(p))
+		p.steady = true;
+	if (needs_cpu(p)) {
+		p.cpu = cpu;
+		acquire(object_of(Fixed::run_queue, cpu));
+		acquire(object_of(Fixed::interrupts, cpu));
+		if (p.handler) {
+			p.interrupted = cpus[cpu].thread;
+			if (p.interrupted != nobody)
+				seen[process].join(seen[p.interrupted]),
+					seen[p.interrupted].last[p.interrupted]++;
+		} else {
+			cpus[cpu].thread = process;
+			for (int q = 0; q < process_count; q++)
+				if (processes[q].last_cpu == cpu)
+					processes[q].last_cpu = nobody;
+		}
+		p.last_cpu = cpu;
+	}
+	if (p.next.takes == Op::Takes::interrupts) {
+		p.irq_off = true;
+		cpus[p.cpu].irq_off = process;
+	}
+	current_step.cpu = static_cast<s8>(p.cpu);
+	p.fiber.resume();
+	running = nobody;
+}
+
+void check_at_rest()
+{
+	for (int cpu = 0; cpu < cpu_count; cpu++)
+		check_cpu_at_rest(cpu);
+}
+
+/* Linux's hotplug, as far as callbacks, IPIs and threads can tell. */
+static bool nothing_runs(u64)
+{
+	for (int cpu = 0; cpu < cpu_count; cpu++)
+		if (cpus[cpu].irq_off != nobody)
+			return false;
+	for (int q = 0; q < process_count; q++)
+		if (processes[q].steady || processes[q].buffered)
+			return false;
+	return true;
+}
+
+/* stop_machine(): every CPU stands still, none is inside a section without pre-emption. */
+static void switch_off(int cpu)
+{
+	Op op{.what = "CPU %llu is offline", .argument = static_cast<u64>(cpu)};
+
+	if (exploring()) {
+		op.accesses.add(object_of(Fixed::standstill, 0), Kind::write);
+		for (int c = 0; c < cpu_count; c++)
+			op.accesses.add(object_of(Fixed::interrupts, c), Kind::write);
+		for (int q = 0; q < max_actors; q++)
+			op.accesses.add(object_of(Fixed::buffer, q), Kind::join);
+		op.accesses.add(object_of(Fixed::online, cpu), Kind::write);
+		step(static_cast<Op &&>(op).when(nothing_runs, 0));
+	}
+	check_cpu_at_rest(cpu);
+	/* All CPUs meet there: each knows what the others did before. */
+	if (exploring()) {
+		for (int q = 0; q < process_count; q++)
+			seen[running].join(seen[q]);
+		Clock all = release_now();
+		for (int q = 0; q < process_count; q++)
+			seen[q].join(all), seen[q].last[q]++;
+	}
+	cpus[cpu].online = cpus[cpu].open = false;
+	for (int q = 0; q < process_count; q++)
+		if (processes[q].last_cpu == cpu)
+			processes[q].last_cpu = nobody;
+}
+
+static int on_its_own(int cpu, int (*callback)(int))
+{
+	int before = here_at_once;
+
+	if (exploring())
+		self().pinned = cpu;
+	here_at_once = cpu;
+	int error = callback(cpu);
+	here_at_once = before;
+	return error;
+}
+
+void take_offline(int cpu)
+{
+	hotplug_write_lock();
+	on_its_own(cpu, variant->cpu_offline);
+	switch_off(cpu);
+	if (exploring())
+		self().pinned = nobody;
+	hotplug_write_unlock();
+}
+
+int bring_online(int cpu)
+{
+	hotplug_write_lock();
+	step(Op{.what = "CPU %llu is online", .argument = static_cast<u64>(cpu)}.write(
+		object_of(Fixed::online, cpu)));
+	cpus[cpu].online = true;
+	int error = on_its_own(cpu, variant->cpu_online);
+	if (error) {
+		switch_off(cpu);
+	} else {
+		step(Op{.what = "CPU %llu takes threads", .argument = static_cast<u64>(cpu)}.write(
+			object_of(Fixed::online, cpu)));
+		cpus[cpu].open = true;
+	}
+	if (exploring())
+		self().pinned = nobody;
+	hotplug_write_unlock();
+	return error;
+}
+
+/* What the glue has of it. */
+void preempt_disable()
+{
+	if (!exploring())
+		return;
+	self().preempt_depth++;
+}
+
+void preempt_enable()
+{
+	if (!exploring())
+		return;
+	Process &p = self();
+	if (p.preempt_depth == 0)
+		fail("pre-emption switched on once too often");
+	if (--p.preempt_depth == 0 && !p.irq_off)
+		leave_cpu(p);
+}
+
+bool irq_save()
+{
+	if (!exploring()) {
+		bool before = irq_off_at_once;
+		irq_off_at_once = true;
+		return before;
+	}
+	if (self().irq_off)
+		return true;
+	step({.what = "switches interrupts off", .takes = Op::Takes::interrupts});
+	return false;
+}
+
+void irq_restore(bool was_off)
+{
+	if (!irqs_off())
+		fail("interrupts restored where they are on");
+	if (!exploring()) {
+		irq_off_at_once = was_off;
+		return;
+	}
+	if (was_off)
+		return;
+	Process &p = self();
+	u16 interrupts = object_of(Fixed::interrupts, p.cpu);
+
+	if (p.handler)
+		fail("interrupts switched on in the handler of an interrupt");
+	cpus[p.cpu].irq_off = nobody;
+	p.irq_off = false;
+	touch(interrupts, Kind::publish);
+	publish(interrupts);
+	if (p.preempt_depth == 0)
+		leave_cpu(p);
+}
+
+void might_sleep(const char *what)
+{
+	if (exploring() ? self().preempt_depth || self().irq_off : irq_off_at_once)
+		fail("%s may sleep, with interrupts or pre-emption off", what);
+}
+
+} // namespace kvmpp::explore

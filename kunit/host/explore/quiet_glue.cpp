@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The glue that concerns only the thread that calls it: nothing to explore. */
+#include "machine.hpp"
+
+#include <linux_glue/debugfs.h>
+#include <linux_glue/guest.h>
+#include <linux_glue/log.h>
+#include <linux_glue/memory.h>
+
+using namespace kvmpp::explore;
+
+void glue_log_err(const char *, ...)
+{
+}
+void glue_log_ratelimited(const char *, ...)
+{
+}
+void glue_text_print(glue_text *, const char *, ...)
+{
+}
+void glue_debugfs_create(void)
+{
+}
+void glue_debugfs_remove(void)
+{
+}
+
+struct glue_guest_fpu {
+};
+
+glue_guest_fpu *glue_guest_fpu_alloc(void)
+{
+	static glue_guest_fpu fpu;
+
+	return &fpu;
+}
+
+void glue_guest_fpu_free(glue_guest_fpu *)
+{
+}
+void glue_guest_fpu_enter(glue_guest_fpu *)
+{
+}
+void glue_guest_fpu_leave(glue_guest_fpu *)
+{
+}
+void glue_guest_fpu_restore(void)
+{
+}
+void glue_thread_state_save(glue_thread_state *)
+{
+}
+void glue_thread_state_restore(const glue_thread_state *)
+{
+}
+void glue_debug_registers_restore(void)
+{
+}
+void glue_debugctl_restore(glue_u64)
+{
+}
+void glue_perf_enter_guest(void)
+{
+}
+void glue_perf_leave_guest(void)
+{
+}
+void glue_guest_timing_enter(void)
+{
+}
+void glue_guest_timing_exit(void)
+{
+}
+void glue_deliver_nmi(void)
+{
+}
+void glue_deliver_machine_check(void)
+{
+}
+void glue_sched_notifier_register(glue_sched_notifier *, void *)
+{
+}
+void glue_sched_notifier_unregister(glue_sched_notifier *)
+{
+}
+
+glue_u64 glue_debugctl(void)
+{
+	return 0;
+}
+
+int glue_work_pending(void)
+{
+	return 0;
+}
+
+int glue_work_handle(void)
+{
+	return 0;
+}
+
+/* One who waited for VMX to come on here or there gives up the next time: schedules are finite. */
+int glue_signal_pending(void)
+{
+	return exploring() && self().ticked;
+}
+
+void glue_wait_a_tick(void)
+{
+	might_sleep("schedule_timeout()");
+	if (exploring())
+		self().ticked = true;
+}
+
+int glue_copy_from_user(void *, glue_u64, glue_size)
+{
+	return -14;
+}
+
+int glue_copy_to_user(glue_u64, const void *, glue_size)
+{
+	return -14;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What is explored: a machine set up at once, actors that go on in every order, and an end at once that
+ * checks and tears down. All must be as it was before.
+ */
+#pragma once
+
+namespace kvmpp::explore
+{
+
+struct Actor {
+	const char *name;
+	void (*run)();
+	int pinned = -1; /* to the CPU */
+};
+
+struct Scenario {
+	const char *name;
+	int cpus;
+	void (*setup)();
+	Actor actors[4];
+	void (*finish)();
+};
+
+/* A build of the module, right or mutated: the scenarios in it, and what Linux calls. */
+struct ScenarioList {
+	const Scenario *scenarios;
+	int count;
+	int (*cpu_online)(int);
+	int (*cpu_offline)(int);
+	void (*invalidate_begin)(void *vm, unsigned long start, unsigned long end);
+	void (*invalidate_end)(void *vm);
+};
+
+/* The one that is loaded. */
+extern const ScenarioList *variant;
+
+} // namespace kvmpp::explore
+
+extern "C" const kvmpp::explore::ScenarioList kvmpp_scenarios;

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "vmx.hpp"
+
+#include "arch/x86/vmcs_field.hpp"
+#include "arch/x86/x86.hpp"
+#include "machine.hpp"
+#include "memory.hpp"
+
+#include <linux_glue/alloc.h>
+#include <linux_glue/guest.h>
+#include <linux_glue/x86.h>
+
+#include <asm/errno.h>
+
+/* The address that entry.S gives the CPU to come back to. */
+extern "C" const char kvmpp_vmx_exit[1] = {};
+
+namespace kvmpp::explore
+{
+
+namespace
+{
+
+constexpr u64 no_page = 0;
+constexpr int most_vmcss = 16, tlb_entries = 8, most_frames = 4096;
+
+/* Those fields that decide anything here; all others are written into the void and read as 0. */
+struct Vmcs {
+	u64 page = no_page;
+	int active_on = nobody;
+	bool cleared = false, launched = false;
+	u64 ept_pointer = 0, host_tr_base = 0, host_gs_base = 0;
+};
+
+struct Translation {
+	u64 ept_pointer, frame, host_frame;
+};
+
+struct Processor {
+	bool vmxe = false, vmx = false, pt_knows = false, broken = false;
+	u64 vmxon_region = no_page, current = no_page;
+	Translation tlb[tlb_entries];
+	int cached = 0;
+	/* The exit's. */
+	u64 reason = 0, guest_phys = 0;
+};
+
+struct State {
+	Processor processors[max_cpus];
+	Vmcs vmcss[most_vmcss];
+	bool taken[most_frames];
+	u64 touched_by[max_processes];
+};
+State state;
+
+Processor &here()
+{
+	return state.processors[this_cpu()];
+}
+
+Vmcs &vmcs_at(u64 page)
+{
+	for (Vmcs &v : state.vmcss)
+		if (v.page == page || v.page == no_page) {
+			v.page = page;
+			return v;
+		}
+	fail("more VMCSs than the model has");
+}
+
+u16 object_of_page(u64 page)
+{
+	return object_at(glue_phys_to_virt(page));
+}
+
+void check_vmx(const char *what)
+{
+	if (!irqs_off())
+		fail("%s with interrupts on", what);
+	if (!here().vmx)
+		fail("%s outside VMX operation", what);
+}
+
+void drop_translations(Processor &p, u64 ept_pointer)
+{
+	int left = 0;
+
+	for (int i = 0; i < p.cached; i++)
+		if (ept_pointer && p.tlb[i].ept_pointer != ept_pointer)
+			p.tlb[left++] = p.tlb[i];
+	p.cached = left;
+}
+
+constexpr u64 ept_address = 0x000ffffffffff000, no_frame = ~u64{0};
+
+/* What the CPU has cached, else what the tables say. */
+u64 translate(Processor &p, u64 ept_pointer, u64 frame)
+{
+	for (int i = 0; i < p.cached; i++)
+		if (p.tlb[i].ept_pointer == ept_pointer && p.tlb[i].frame == frame)
+			return p.tlb[i].host_frame;
+	u64 entry = ept_pointer | 7;
+	for (int level = 4; level > 0; level--) {
+		auto *table = static_cast<u64 *>(glue_phys_to_virt(entry & ept_address));
+
+		entry = load_entry(&table[frame >> (9 * (level - 1)) & 0x1ff]);
+		if (!(entry & 7))
+			return no_frame;
+	}
+	u64 host_frame = (entry & ept_address) >> page_shift;
+	if (p.cached < tlb_entries)
+		p.tlb[p.cached++] = {ept_pointer, frame, host_frame};
+	return host_frame;
+}
+
+void *frame_object(u64 host_frame)
+{
+	return &state.taken[host_frame % most_frames];
+}
+
+void run_guest(const Vmcs &vmcs)
+{
+	Processor &p = here();
+	u64 frame = exploring() ? state.touched_by[running] : no_frame;
+
+	p.reason = 12; /* HLT */
+	if (frame == no_frame)
+		return;
+	u64 host_frame = translate(p, vmcs.ept_pointer, frame);
+	if (host_frame == no_frame) {
+		p.reason = 48; /* EPT violation */
+		p.guest_phys = frame << page_shift;
+		return;
+	}
+	step(Op{.what = "guest uses host frame %#llx", .argument = host_frame}.read(
+		object_at(frame_object(host_frame))));
+	if (state.taken[host_frame % most_frames])
+		fail("the guest uses a page that Linux has taken away: frame %#llx",
+		     static_cast<unsigned long long>(host_frame));
+}
+
+} // namespace
+
+void reset_vmx()
+{
+	state = {};
+	for (u64 &frame : state.touched_by)
+		frame = no_frame;
+	keep(&state, sizeof(state));
+}
+
+void check_cpu_at_rest(int cpu)
+{
+	for (const Vmcs &v : state.vmcss)
+		if (v.page != no_page && v.active_on == cpu)
+			fail("CPU %d is left with an active VMCS", cpu);
+	if (state.processors[cpu].vmx)
+		fail("CPU %d is left in VMX operation", cpu);
+	if (state.processors[cpu].vmxe)
+		fail("CPU %d is left with CR4.VMXE set", cpu);
+}
+
+void memory_freed(u64 offset, u64 bytes)
+{
+	u64 address = glue_virt_to_phys(arena + offset);
+
+	for (Vmcs &v : state.vmcss)
+		if (v.page != no_page && v.page - address < bytes) {
+			if (v.active_on != nobody)
+				fail("memory of a VMCS freed that is active on CPU %d",
+				     v.active_on);
+			/* Its page stays in the table, for the next one there. */
+			v = {.page = v.page};
+		}
+	for (int cpu = 0; cpu < max_cpus; cpu++)
+		if (state.processors[cpu].vmx &&
+		    state.processors[cpu].vmxon_region - address < bytes)
+			fail("VMXON region of CPU %d freed in VMX operation", cpu);
+}
+
+void break_vmxon(int cpu)
+{
+	state.processors[cpu].broken = true;
+}
+
+bool in_vmx_operation(int cpu)
+{
+	return state.processors[cpu].vmx;
+}
+
+void guest_touches(u64 frame)
+{
+	state.touched_by[running] = frame;
+}
+
+void take_frame_away(u64 host_frame)
+{
+	step(Op{.what = "host frame %#llx is somebody else's now", .argument = host_frame}.write(
+		object_at(frame_object(host_frame))));
+	state.taken[host_frame % most_frames] = true;
+}
+
+} // namespace kvmpp::explore
+
+using namespace kvmpp;
+using namespace kvmpp::explore;
+
+int glue_vmxe_set(void)
+{
+	if (here().vmxe)
+		return -EBUSY;
+	here().vmxe = true;
+	return 0;
+}
+
+void glue_vmxe_clear(void)
+{
+	if (here().vmx)
+		fail("CR4.VMXE cleared in VMX operation, which raises #GP");
+	here().vmxe = false;
+}
+
+void glue_intel_pt_vmx(int on)
+{
+	if (here().pt_knows == (on != 0))
+		fail("Intel PT told twice");
+	here().pt_knows = on;
+}
+
+int glue_rdmsr_safe(glue_u32 msr, glue_u64 *value)
+{
+	*value = insn::rdmsr(msr);
+	return 0;
+}
+
+void glue_host_state_read(glue_host_state *s)
+{
+	*s = {};
+	s->tr_base = 0x1000u + static_cast<unsigned>(this_cpu());
+	s->gs_base = 0x4000u + static_cast<unsigned>(this_cpu());
+}
+
+glue_u64 glue_host_cr3(void)
+{
+	return 0x7000;
+}
+
+glue_u64 glue_host_cr4(void)
+{
+	return 0x3726e0;
+}
+
+glue_u64 glue_host_xcr0(void)
+{
+	return 0;
+}
+
+int glue_split_lock(glue_u64)
+{
+	return 0;
+}
+
+int glue_vmx_enter(kvmpp_gprs *, int launched, glue_u64 *)
+{
+	check_vmx("VM entry");
+	Processor &p = here();
+	if (p.current == no_page)
+		fail("VM entry without a current VMCS");
+	step(Op{.what = launched ? "VMRESUME" : "VMLAUNCH"}.write(object_of_page(p.current)));
+	Vmcs &vmcs = vmcs_at(p.current);
+	if (vmcs.launched != static_cast<bool>(launched))
+		fail(launched ? "VMRESUME of a VMCS not launched" : "VMLAUNCH of a VMCS launched");
+	glue_host_state host;
+	glue_host_state_read(&host);
+	if (vmcs.host_tr_base != host.tr_base || vmcs.host_gs_base != host.gs_base)
+		fail("VM entry with another CPU's host state");
+	vmcs.launched = true;
+	run_guest(vmcs);
+	return 0;
+}
+
+namespace kvmpp::insn
+{
+
+CpuidResult cpuid(u32 leaf, u32)
+{
+	if (leaf == 0x80000008)
+		return {0x3027, 0, 0, 0};
+	return {0, 0, 1u << 5, 0};
+}
+
+u64 rdtsc()
+{
+	return 1000;
+}
+
+/* A processor that has all that the module asks for; the same on each CPU. */
+u64 rdmsr(u32 msr)
+{
+	switch (msr) {
+	case msr::feature_control:
+		return 5;
+	case msr::vmx_basic:
+		return 4 | u64{1024} << 32 | u64{6} << 50 | u64{1} << 55;
+	case msr::vmx_true_pinbased_controls:
+		return 0x0000007f00000016;
+	case msr::vmx_true_procbased_controls:
+		return 0xfff9fffe04006172;
+	case msr::vmx_procbased_controls2:
+		return 0x0000ffff00000000;
+	case msr::vmx_true_exit_controls:
+		return 0x01ffffff00036dfb;
+	case msr::vmx_true_entry_controls:
+		return 0x0003ffff000011fb;
+	case msr::vmx_ept_vpid_cap:
+		return 0x00000f0106734141;
+	case msr::vmx_cr0_fixed0:
+		return 0x80000021;
+	case msr::vmx_cr4_fixed0:
+		return 0x2000;
+	default:
+		return 0;
+	}
+}
+
+void wrmsr(u32, u64)
+{
+}
+void xsetbv(u32, u64)
+{
+}
+void write_debug_registers(const u64 (&)[4])
+{
+}
+
+u64 read_cr0()
+{
+	return 0x80050033;
+}
+
+Result<> vmxon(HostPhys region)
+{
+	if (!irqs_off())
+		fail("VMXON with interrupts on");
+	step({.what = "VMXON"});
+	Processor &p = here();
+	if (p.vmx)
+		fail("VMXON in VMX operation");
+	if (!p.vmxe || p.broken)
+		return Errno::io;
+	for (const Processor &other : state.processors)
+		if (other.vmx && other.vmxon_region == region.value)
+			fail("two CPUs share a VMXON region");
+	p.vmx = true;
+	p.vmxon_region = region.value;
+	p.current = no_page;
+	return {};
+}
+
+Result<> vmxoff()
+{
+	check_vmx("VMXOFF");
+	step({.what = "VMXOFF"});
+	for (const Vmcs &v : state.vmcss)
+		if (v.page != no_page && v.active_on == this_cpu())
+			fail("VMXOFF with an active VMCS");
+	here().vmx = false;
+	return {};
+}
+
+Result<> vmclear(HostPhys address)
+{
+	check_vmx("VMCLEAR");
+	step(Op{.what = "VMCLEAR"}.write(object_of_page(address.value)));
+	Vmcs &vmcs = vmcs_at(address.value);
+	if (vmcs.active_on != nobody && vmcs.active_on != this_cpu())
+		fail("VMCLEAR of a VMCS that is active on CPU %d", vmcs.active_on);
+	vmcs.active_on = nobody;
+	vmcs.cleared = true;
+	vmcs.launched = false;
+	if (here().current == address.value)
+		here().current = no_page;
+	return {};
+}
+
+Result<> vmptrld(HostPhys address)
+{
+	check_vmx("VMPTRLD");
+	step(Op{.what = "VMPTRLD"}.write(object_of_page(address.value)));
+	Vmcs &vmcs = vmcs_at(address.value);
+	if (vmcs.active_on != nobody && vmcs.active_on != this_cpu())
+		fail("VMPTRLD of a VMCS that is active on CPU %d", vmcs.active_on);
+	if (!vmcs.cleared)
+		fail("VMPTRLD of a VMCS that was never cleared");
+	vmcs.active_on = this_cpu();
+	here().current = address.value;
+	return {};
+}
+
+/* VMREAD, VMWRITE and the invalidations touch what is this CPU's alone: checked, but no steps. */
+bool vmread(u64 field, u64 &value)
+{
+	check_vmx("VMREAD");
+	Processor &p = here();
+	if (p.current == no_page)
+		fail("VMREAD without a current VMCS");
+	value = field == field::exit_reason.encoding              ? p.reason
+		: field == field::guest_physical_address.encoding ? p.guest_phys
+								  : 0;
+	return true;
+}
+
+bool vmwrite(u64 field, u64 value)
+{
+	check_vmx("VMWRITE");
+	if (here().current == no_page)
+		fail("VMWRITE without a current VMCS");
+	Vmcs &vmcs = vmcs_at(here().current);
+	if (field == field::ept_pointer.encoding)
+		vmcs.ept_pointer = value;
+	else if (field == field::host_tr_base.encoding)
+		vmcs.host_tr_base = value;
+	else if (field == field::host_gs_base.encoding)
+		vmcs.host_gs_base = value;
+	return true;
+}
+
+Result<> invept(Invalidate type, u64 ept_pointer)
+{
+	check_vmx("INVEPT");
+	drop_translations(here(), type == Invalidate::single_context ? ept_pointer : 0);
+	return {};
+}
+
+Result<> invvpid(Invalidate, u16)
+{
+	check_vmx("INVVPID");
+	return {};
+}
+
+} // namespace kvmpp::insn

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * VMX as the processors have it, with a failure for what hardware punishes or silently corrupts; and
+ * the guest's view of memory: EPT walked, cached by the CPU, and pages that Linux has taken away.
+ */
+#pragma once
+
+#include "include/kvmpp/types.hpp"
+
+namespace kvmpp::explore
+{
+
+void reset_vmx();
+void check_cpu_at_rest(int cpu);
+void memory_freed(u64 arena_offset, u64 bytes);
+/* VMXON fails on this CPU from now on. */
+void break_vmxon(int cpu);
+bool in_vmx_operation(int cpu);
+
+/* What the thread that runs now finds in its guest when it enters it next: a touch of @frame, then HLT. */
+void guest_touches(u64 frame);
+/* Whoever enters a guest that gets at @host_frame from now on is wrong. */
+void take_frame_away(u64 host_frame);
+
+/* An EPT entry as the CPU loads it in a walk. */
+u64 load_entry(const u64 *address);
+void reset_fences();
+
+} // namespace kvmpp::explore
