@@ -9,6 +9,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 namespace kvmpp::explore
 {
@@ -102,7 +103,7 @@ void handler_main()
 
 	p.function(p.argument);
 	/* IRET serialises. */
-	step({.what = "returns", .fence = true});
+	full_barrier("returns");
 	cpus[p.target].irq_off = nobody;
 	touch(interrupts, Kind::publish);
 	publish(interrupts);
@@ -492,90 +493,6 @@ void check_at_rest()
 		check_cpu_at_rest(cpu);
 }
 
-/* Linux's hotplug, as far as callbacks, IPIs and threads can tell. */
-static bool nothing_runs(u64)
-{
-	for (int cpu = 0; cpu < cpu_count; cpu++)
-		if (cpus[cpu].irq_off != nobody)
-			return false;
-	for (int q = 0; q < process_count; q++)
-		if (processes[q].steady || processes[q].buffered)
-			return false;
-	return true;
-}
-
-/* stop_machine(): every CPU stands still, none is inside a section without pre-emption. */
-static void switch_off(int cpu)
-{
-	Op op{.what = "CPU %llu is offline", .argument = static_cast<u64>(cpu)};
-
-	if (exploring()) {
-		op.accesses.add(object_of(Fixed::standstill, 0), Kind::write);
-		for (int c = 0; c < cpu_count; c++)
-			op.accesses.add(object_of(Fixed::interrupts, c), Kind::write);
-		for (int q = 0; q < max_actors; q++)
-			op.accesses.add(object_of(Fixed::buffer, q), Kind::join);
-		op.accesses.add(object_of(Fixed::online, cpu), Kind::write);
-		step(static_cast<Op &&>(op).when(nothing_runs, 0));
-	}
-	check_cpu_at_rest(cpu);
-	/* All CPUs meet there: each knows what the others did before. */
-	if (exploring()) {
-		for (int q = 0; q < process_count; q++)
-			seen[running].join(seen[q]);
-		Clock all = release_now();
-		for (int q = 0; q < process_count; q++)
-			seen[q].join(all), seen[q].last[q]++;
-	}
-	cpus[cpu].online = cpus[cpu].open = false;
-	for (int q = 0; q < process_count; q++)
-		if (processes[q].last_cpu == cpu)
-			processes[q].last_cpu = nobody;
-}
-
-static int on_its_own(int cpu, int (*callback)(int))
-{
-	int before = here_at_once;
-
-	if (exploring())
-		self().pinned = cpu;
-	here_at_once = cpu;
-	int error = callback(cpu);
-	here_at_once = before;
-	return error;
-}
-
-void take_offline(int cpu)
-{
-	hotplug_write_lock();
-	on_its_own(cpu, variant->cpu_offline);
-	switch_off(cpu);
-	if (exploring())
-		self().pinned = nobody;
-	hotplug_write_unlock();
-}
-
-int bring_online(int cpu)
-{
-	hotplug_write_lock();
-	step(Op{.what = "CPU %llu is online", .argument = static_cast<u64>(cpu)}.write(
-		object_of(Fixed::online, cpu)));
-	cpus[cpu].online = true;
-	int error = on_its_own(cpu, variant->cpu_online);
-	if (error) {
-		switch_off(cpu);
-	} else {
-		step(Op{.what = "CPU %llu takes threads", .argument = static_cast<u64>(cpu)}.write(
-			object_of(Fixed::online, cpu)));
-		cpus[cpu].open = true;
-	}
-	if (exploring())
-		self().pinned = nobody;
-	hotplug_write_unlock();
-	return error;
-}
-
-/* What the glue has of it. */
 void preempt_disable()
 {
 	if (!exploring())
@@ -628,6 +545,16 @@ void irq_restore(bool was_off)
 	publish(interrupts);
 	if (p.preempt_depth == 0)
 		leave_cpu(p);
+}
+
+void full_barrier(const char *what)
+{
+	step({.what = what, .fence = true});
+}
+
+int set_cpu_at_once(int cpu)
+{
+	return std::exchange(here_at_once, cpu);
 }
 
 void might_sleep(const char *what)

@@ -152,6 +152,11 @@ inline bool exploring()
 {
 	return running != nobody;
 }
+/* What is in a lock that the running process holds; not 0. */
+inline u64 holder()
+{
+	return static_cast<u64>(running + 2);
+}
 int this_cpu();
 bool irqs_off();
 
@@ -181,12 +186,10 @@ void preempt_enable();
 bool irq_save();
 void irq_restore(bool was_off);
 void might_sleep(const char *what);
-void hotplug_write_lock();
-void hotplug_write_unlock();
-
-/* The hotplug thread. */
-void take_offline(int cpu);
-int bring_online(int cpu);
+/* A step after which its own stores are in memory. */
+void full_barrier(const char *what);
+/* Outside of exploration: which CPU this is from now on, and was before. */
+int set_cpu_at_once(int cpu);
 
 /* For the explorer. */
 void reset_machine(int cpus);

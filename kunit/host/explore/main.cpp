@@ -34,7 +34,7 @@ constexpr u64 no_limit = ~u64{0};
 constexpr u64 shorten = 20000;
 constexpr double for_ever = 1e6;
 /* Scenarios of so many schedules are searched once more without the reduction. */
-constexpr u64 most_compared = 1000;
+constexpr u64 most_compared = 3000;
 
 struct Options {
 	double seconds = 120;

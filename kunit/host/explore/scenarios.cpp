@@ -5,6 +5,7 @@
 #include "arch/x86/vmx_cpu.hpp"
 #include "arch/x86/vmx_vcpu.hpp"
 #include "arch/x86/vpid.hpp"
+#include "hotplug.hpp"
 #include "linux.hpp"
 #include "machine.hpp"
 #include "memory.hpp"
@@ -150,6 +151,7 @@ void finish()
 	check_at_rest();
 	hardware_exit();
 	expect(live_allocations() == 0, "no memory is left behind");
+	check_hotplug_at_rest();
 	check_linux_at_rest();
 }
 

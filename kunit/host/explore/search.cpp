@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "search.hpp"
 
+#include "hotplug.hpp"
 #include "linux.hpp"
 #include "machine.hpp"
 #include "memory.hpp"
@@ -21,7 +22,7 @@ namespace
 
 constexpr u16 most_steps = 3000;
 /* More are not told apart. */
-constexpr size_t most_classes = 2000;
+constexpr size_t most_classes = 5000;
 
 /* A step that need not be taken at a node: it was explored from there, or commutes with one that was. */
 struct Sleeper {
@@ -148,6 +149,7 @@ bool Search::set_up()
 	for (Cpu &cpu : cpus)
 		cpu = {};
 	reset_vmx();
+	reset_hotplug();
 	reset_linux();
 	keep(cpus, sizeof(cpus));
 	histories_.resize(8192);
@@ -561,7 +563,7 @@ Outcome Search::one(const std::vector<Choice> &schedule)
 			std::snprintf(name, sizeof(name), "IPI %d", p);
 		else
 			std::snprintf(name, sizeof(name), "%s", processes[p].name);
-		if (s.cpu != nobody)
+		if (s.cpu >= 0)
 			std::snprintf(cpu, sizeof(cpu), "%d", s.cpu);
 		std::printf("  %4u  %-10s %-3s  %s\n", i + 1, name, cpu, what);
 	}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The VMM's pages and files. */
+#include "linux.hpp"
+
+#include "machine.hpp"
+#include "memory.hpp"
+#include "scenario.hpp"
+#include "vmx.hpp"
+
+#include <linux_glue/alloc.h>
+#include <linux_glue/memory.h>
+
+#include <asm/errno.h>
+
+#include <utility>
+
+namespace kvmpp::explore
+{
+
+namespace
+{
+
+constexpr int pages = 4;
+constexpr u64 first_frame = 0x100, frames_a_time = 0x100;
+
+struct State {
+	/* The VMM's page table. */
+	u64 frame_of[pages];
+	int pages_held;
+	void *notified;
+	void *file;
+};
+State state;
+
+} // namespace
+
+void reset_linux()
+{
+	state = {};
+	for (int i = 0; i < pages; i++)
+		state.frame_of[i] = first_frame + static_cast<u64>(i);
+	keep(&state, sizeof(state));
+}
+
+void check_linux_at_rest()
+{
+	if (state.pages_held)
+		fail("references to %d pages are left behind", state.pages_held);
+}
+
+u64 frame_of_page(u64 page)
+{
+	return state.frame_of[page];
+}
+
+void take_page_away(u64 page)
+{
+	void *vm = state.notified;
+	u64 address = user_memory + (page << page_shift);
+
+	variant->invalidate_begin(vm, address, address + page_size);
+	step(Op{.what = "Linux gives page %llu another frame", .argument = page}.write(
+		object_at(&state.frame_of[page])));
+	u64 old = std::exchange(state.frame_of[page], state.frame_of[page] + frames_a_time);
+	take_frame_away(old);
+	variant->invalidate_end(vm);
+}
+
+void *new_file()
+{
+	return state.file;
+}
+
+} // namespace kvmpp::explore
+
+using namespace kvmpp::explore;
+using kvmpp::u64;
+
+int glue_user_range_ok(glue_u64, glue_u64)
+{
+	return 1;
+}
+
+int glue_user_page_get(glue_u64 address, int, glue_u64 *frame, int *writable)
+{
+	u64 page = (address - user_memory) >> kvmpp::page_shift;
+
+	might_sleep("get_user_pages()");
+	if (page >= pages)
+		return -EFAULT;
+	step(Op{.what = "looks page %llu up", .argument = page}.read(
+		object_at(&state.frame_of[page])));
+	*frame = state.frame_of[page];
+	*writable = 1;
+	state.pages_held++;
+	return 0;
+}
+
+void glue_user_page_put(glue_u64, int)
+{
+	state.pages_held--;
+}
+
+struct glue_mmu_notifier {
+	int unused;
+};
+
+int glue_mmu_notifier_register(void *context, glue_mmu_notifier **notifier)
+{
+	state.notified = context;
+	*notifier = static_cast<glue_mmu_notifier *>(glue_zalloc(sizeof(glue_mmu_notifier)));
+	return 0;
+}
+
+void glue_mmu_notifier_unregister(glue_mmu_notifier *notifier)
+{
+	glue_free(notifier);
+}
+
+int glue_mmu_notifier_is_current(const glue_mmu_notifier *)
+{
+	return 1;
+}
+
+int glue_vm_fd_prepare(glue_new_fd *fd, void *vm)
+{
+	state.file = vm;
+	fd->fd = 3;
+	return 0;
+}
+
+int glue_vcpu_fd_prepare(glue_new_fd *fd, void *vcpu, int)
+{
+	state.file = vcpu;
+	fd->fd = 4;
+	return 0;
+}
+
+void glue_fd_install(glue_new_fd *)
+{
+}

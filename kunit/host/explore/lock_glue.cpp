@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Mutexes, spin locks, SRCU. */
+#include "machine.hpp"
+#include "races.hpp"
+
+#include <linux_glue/lock.h>
+
+#include <utility>
+
+namespace kvmpp::explore
+{
+
+namespace
+{
+
+u16 srcu_entered[max_processes];
+/* The end of a process's n-th read side, which a grace period may wait for. */
+u16 srcu_section(int process)
+{
+	static char sections[max_processes][16];
+
+	return object_at(&sections[process][srcu_entered[process] % 16]);
+}
+
+/* Takes a lock whose holder is in *word. */
+void take(u64 &word, const char *what)
+{
+	if (word == holder() && !gives_back(&word))
+		fail("a lock is taken that the thread holds already");
+	step(Op{.what = what, .fence = true}
+		     .write(object_at(&word))
+		     .when([](u64 w) { return *reinterpret_cast<u64 *>(w) == 0; },
+			   reinterpret_cast<u64>(&word)));
+	if (word)
+		fail("deadlock");
+	word = holder();
+	if (exploring())
+		seen[running].join(published_by(object_at(&word)));
+}
+
+void free_word(void *word)
+{
+	*static_cast<u64 *>(word) = 0;
+}
+
+void give(u64 &word)
+{
+	if (word != holder())
+		fail("a lock is given back by who does not hold it");
+	give_back(object_at(&word), Kind::publish, free_word, &word);
+}
+
+} // namespace
+
+} // namespace kvmpp::explore
+
+using namespace kvmpp::explore;
+using kvmpp::u64;
+
+void glue_mutex_init(glue_mutex *mutex, glue_lock_class)
+{
+	mutex->opaque[0] = 0;
+}
+
+void glue_mutex_lock(glue_mutex *mutex)
+{
+	might_sleep("a mutex");
+	take(mutex->opaque[0], "locks a mutex");
+}
+
+int glue_mutex_lock_killable(glue_mutex *mutex)
+{
+	glue_mutex_lock(mutex);
+	return 0;
+}
+
+void glue_mutex_unlock(glue_mutex *mutex)
+{
+	full_barrier("unlocks a mutex");
+	give(mutex->opaque[0]);
+}
+
+void glue_spin_init(glue_spinlock *lock, glue_lock_class)
+{
+	lock->opaque[0] = 0;
+}
+
+/*
+ * A lock that is taken in an interrupt is never held with interrupts on, where that interrupt could
+ * come and wait for ever. As lockdep does, this looks for the two uses, not for them to meet.
+ */
+void glue_spin_lock(glue_spinlock *lock)
+{
+	u64 &uses = lock->opaque[1];
+
+	if (exploring())
+		uses |= irqs_off() ? self().handler : 2;
+	if (uses == 3)
+		fail("a spin lock taken in an interrupt is also held with interrupts on");
+	preempt_disable();
+	take(lock->opaque[0], "locks a spin lock");
+}
+
+/* A plain store: behind those that were before it. */
+void glue_spin_unlock(glue_spinlock *lock)
+{
+	give(lock->opaque[0]);
+	preempt_enable();
+}
+
+int glue_srcu_init(glue_srcu *srcu)
+{
+	srcu->opaque[0] = 0;
+	return 0;
+}
+
+void glue_srcu_cleanup(glue_srcu *srcu)
+{
+	if (srcu->opaque[0])
+		fail("SRCU cleaned up with readers");
+}
+
+/* The readers' bits; a reader inside a reader is index 1 and changes nothing. */
+int glue_srcu_read_lock(glue_srcu *srcu)
+{
+	if (!exploring() || (srcu->opaque[0] >> running & 1))
+		return 1;
+	step(Op{.what = "begins an SRCU read side", .fence = true}.read(object_at(srcu)));
+	srcu->opaque[0] |= u64{1} << running;
+	srcu_entered[running]++;
+	seen[running].join(published_by(object_at(srcu)));
+	return 0;
+}
+
+void glue_srcu_read_unlock(glue_srcu *srcu, int index)
+{
+	if (index == 1)
+		return;
+	step(Op{.what = "ends the SRCU read side", .fence = true}.read(object_at(srcu)));
+	srcu->opaque[0] &= ~(u64{1} << running);
+	published_by(object_at(&srcu->opaque[1])).join(seen[running]);
+	give_back(
+		srcu_section(running), Kind::publish, [](void *) {}, nullptr);
+}
+
+namespace
+{
+struct GracePeriod {
+	glue_srcu *srcu;
+	u64 waits_for;
+	kvmpp::u16 entered[max_processes];
+
+	bool over() const
+	{
+		for (u64 rest = srcu->opaque[0] & waits_for; rest; rest &= rest - 1)
+			if (int p = __builtin_ctzll(rest); srcu_entered[p] == entered[p])
+				return false;
+		return true;
+	}
+};
+} // namespace
+
+void glue_srcu_synchronize(glue_srcu *srcu)
+{
+	might_sleep("synchronize_srcu()");
+	if (!exploring())
+		return;
+	step(Op{.what = "synchronize_srcu() begins", .fence = true}.write(object_at(srcu)));
+	published_by(object_at(srcu)).join(release_now());
+	GracePeriod period{.srcu = srcu, .waits_for = srcu->opaque[0], .entered = {}};
+	Clock ended = published_by(object_at(&srcu->opaque[1]));
+	Op op{.what = "synchronize_srcu() has waited"};
+	for (int p = 0; p < max_processes; p++) {
+		period.entered[p] = srcu_entered[p];
+		if (period.waits_for >> p & 1)
+			op.accesses.add(srcu_section(p), Kind::join);
+	}
+	Accesses sections = op.accesses;
+	step(std::move(op).when([](u64 g) { return reinterpret_cast<GracePeriod *>(g)->over(); },
+				reinterpret_cast<u64>(&period)));
+	/* Also what those did that had ended before. */
+	seen[running].join(ended);
+	for (const Access &section : sections)
+		seen[running].join(published_by(section.object));
+}
