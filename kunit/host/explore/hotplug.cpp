@@ -35,8 +35,8 @@ void write_lock()
 void write_unlock()
 {
 	full_barrier("gives the hotplug lock back");
-	give_back(
-		object_at(&readers), Kind::publish, [](void *) { writer = 0; }, nullptr);
+	writer = 0;
+	give_back(object_at(&readers), Kind::publish);
 }
 
 bool nothing_runs(u64)
@@ -157,8 +157,8 @@ void glue_cpus_read_unlock(void)
 	full_barrier("cpus_read_unlock()");
 	if (readers == 0)
 		fail("cpus_read_unlock() without lock");
-	give_back(
-		object_at(&readers), Kind::publish_read, [](void *) { readers--; }, nullptr);
+	readers--;
+	give_back(object_at(&readers), Kind::publish_read);
 }
 
 int glue_hotplug_register(void)

@@ -25,7 +25,7 @@ u16 srcu_section(int process)
 /* Takes a lock whose holder is in *word. */
 void take(u64 &word, const char *what)
 {
-	if (word == holder() && !gives_back(&word))
+	if (word == holder() && !(exploring() && buffered_store(&word)))
 		fail("a lock is taken that the thread holds already");
 	step(Op{.what = what, .fence = true}
 		     .write(object_at(&word))
@@ -38,16 +38,10 @@ void take(u64 &word, const char *what)
 		seen[running].join(published_by(object_at(&word)));
 }
 
-void free_word(void *word)
-{
-	*static_cast<u64 *>(word) = 0;
-}
-
-void give(u64 &word)
+void check_holder(u64 word)
 {
 	if (word != holder())
 		fail("a lock is given back by who does not hold it");
-	give_back(object_at(&word), Kind::publish, free_word, &word);
 }
 
 } // namespace
@@ -76,8 +70,12 @@ int glue_mutex_lock_killable(glue_mutex *mutex)
 
 void glue_mutex_unlock(glue_mutex *mutex)
 {
+	u64 &word = mutex->opaque[0];
+
 	full_barrier("unlocks a mutex");
-	give(mutex->opaque[0]);
+	check_holder(word);
+	word = 0;
+	give_back(object_at(&word), Kind::publish);
 }
 
 void glue_spin_init(glue_spinlock *lock, glue_lock_class)
@@ -101,10 +99,16 @@ void glue_spin_lock(glue_spinlock *lock)
 	take(lock->opaque[0], "locks a spin lock");
 }
 
-/* A plain store: behind those that were before it. */
+/* A plain store: it goes behind those that were before it, and what follows may overtake it. */
 void glue_spin_unlock(glue_spinlock *lock)
 {
-	give(lock->opaque[0]);
+	u64 &word = lock->opaque[0];
+
+	check_holder(word);
+	if (exploring())
+		buffer_store(&word, sizeof(word), 0, release_now(), Kind::publish);
+	else
+		word = 0;
 	preempt_enable();
 }
 
@@ -139,8 +143,7 @@ void glue_srcu_read_unlock(glue_srcu *srcu, int index)
 	step(Op{.what = "ends the SRCU read side", .fence = true}.read(object_at(srcu)));
 	srcu->opaque[0] &= ~(u64{1} << running);
 	published_by(object_at(&srcu->opaque[1])).join(seen[running]);
-	give_back(
-		srcu_section(running), Kind::publish, [](void *) {}, nullptr);
+	give_back(srcu_section(running), Kind::publish);
 }
 
 namespace

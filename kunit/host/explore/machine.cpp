@@ -225,27 +225,15 @@ void fail(const char *format, ...)
 	abandon();
 }
 
-void give_back(u16 object, Kind kind, void (*action)(void *), void *argument)
+void give_back(u16 object, Kind kind)
 {
-	if (!exploring()) {
-		action(argument);
+	if (!exploring())
 		return;
-	}
-	Process &p = self();
-	if (p.buffered) {
-		buffer_store(nullptr, 0, 0, {});
-		Store &s = p.buffer[p.buffered - 1];
-		s.after = action;
-		s.argument = argument;
-		s.object = object;
-	} else {
-		action(argument);
-		touch(object, kind);
-	}
+	touch(object, kind);
 	publish(object);
 }
 
-void buffer_store(void *address, unsigned bytes, u64 value, const Clock &published)
+void buffer_store(void *address, unsigned bytes, u64 value, const Clock &published, Kind kind)
 {
 	Process &p = self();
 
@@ -256,9 +244,8 @@ void buffer_store(void *address, unsigned bytes, u64 value, const Clock &publish
 	p.buffer[p.buffered++] = {.address = address,
 				  .value = value,
 				  .bytes = static_cast<u8>(bytes),
-				  .after = nullptr,
-				  .argument = nullptr,
-				  .object = address ? object_at(address) : u16{0},
+				  .kind = kind,
+				  .object = object_at(address),
 				  .step = current_step.number,
 				  .published = published};
 }
@@ -273,15 +260,6 @@ const Store *buffered_store(const void *address)
 	return nullptr;
 }
 
-bool gives_back(const void *argument)
-{
-	if (exploring())
-		for (int i = 0; i < self().buffered; i++)
-			if (!self().buffer[i].address && self().buffer[i].argument == argument)
-				return true;
-	return false;
-}
-
 void drain_one(int process)
 {
 	Process &p = processes[process];
@@ -289,12 +267,8 @@ void drain_one(int process)
 
 	std::memmove(&p.buffer[0], &p.buffer[1],
 		     sizeof(Store) * static_cast<unsigned>(--p.buffered));
-	if (s.address) {
-		std::memcpy(s.address, &s.value, s.bytes);
-		published_by(s.object) = s.published;
-	} else {
-		s.after(s.argument);
-	}
+	std::memcpy(s.address, &s.value, s.bytes);
+	published_by(s.object) = s.published;
 }
 
 int send_ipi(int cpu, void (*function)(void *), void *argument)

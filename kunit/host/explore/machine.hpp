@@ -79,13 +79,12 @@ struct Op {
 	}
 };
 
-/* A store on its way to memory, or a lock given back behind it. */
+/* A store on its way to memory. */
 struct Store {
-	void *address; /* null: `after` is called instead */
+	void *address;
 	u64 value;
 	u8 bytes;
-	void (*after)(void *);
-	void *argument;
+	Kind kind; /* write, or publish where it gives a lock back */
 	u16 object;
 	u16 step;        /* that put it here */
 	Clock published; /* what who reads it acquires */
@@ -167,13 +166,12 @@ void step(Op &&op);
 /* Leaves the fiber that runs, for good. */
 [[noreturn]] void abandon();
 
-/* The step under way gives @object back, or, with stores in the buffer, does so behind them. */
-void give_back(u16 object, Kind kind, void (*action)(void *), void *argument);
-void buffer_store(void *address, unsigned bytes, u64 value, const Clock &published);
+/* The step under way gives @object back: publish or publish_read. */
+void give_back(u16 object, Kind kind);
+void buffer_store(void *address, unsigned bytes, u64 value, const Clock &published,
+		  Kind kind = Kind::write);
 /* Its own store to @address that is not yet in memory. */
 const Store *buffered_store(const void *address);
-/* Whether what it gives back by that argument is still on its way. */
-bool gives_back(const void *argument);
 void drain_one(int process);
 
 int send_ipi(int cpu, void (*function)(void *), void *argument);

@@ -280,7 +280,7 @@ Accesses accesses_of_party(int p, int cpu)
 		return accesses_of(p, cpu);
 	const Store &store = processes[p - max_processes].buffer[0];
 	Accesses a;
-	a.add(store.object, store.address ? Kind::write : Kind::publish);
+	a.add(store.object, store.kind);
 	a.add(object_of(Fixed::buffer, p - max_processes), Kind::publish);
 	return a;
 }
@@ -433,8 +433,9 @@ void Search::run()
 		} else {
 			Process &p = processes[c.party - max_processes];
 			current_step.cpu = static_cast<s8>(p.last_cpu);
-			current_step.what = p.buffer[0].address ? "store to %#llx reaches memory"
-								: "lock given back, seen by all";
+			current_step.what = p.buffer[0].kind == Kind::write
+						    ? "store to %#llx reaches memory"
+						    : "lock given back, seen by all";
 			current_step.argument = reinterpret_cast<u64>(p.buffer[0].address);
 			drain_one(c.party - max_processes);
 		}
