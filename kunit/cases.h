@@ -18,6 +18,7 @@
 	X(memslots, MEMSLOTS_CASES)                                                                \
 	X(ept, EPT_CASES)                                                                          \
 	X(vpid, VPID_CASES)                                                                        \
+	X(vcpu_table, VCPU_TABLE_CASES)                                                            \
 	X(glue, GLUE_CASES)
 
 #define RESULT_CASES(X)                                                                            \
@@ -69,6 +70,13 @@
 #define VPID_CASES(X)                                                                              \
 	X(vpid, unique_and_not_the_hosts)                                                          \
 	X(vpid, all_in_use)
+
+#define VCPU_TABLE_CASES(X)                                                                        \
+	X(vcpu_table, ids)                                                                         \
+	X(vcpu_table, reader_keeps_what_it_found)                                                  \
+	X(vcpu_table, barrier_waits_for_all)                                                       \
+	X(vcpu_table, thread_of_an_entry)                                                          \
+	X(vcpu_table, who_is_boosted)
 
 #define GLUE_CASES(X)                                                                              \
 	X(glue, storage_is_large_enough)                                                           \

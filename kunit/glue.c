@@ -8,6 +8,7 @@
 #include "../virt/linux/lock.c"
 #include "../virt/linux/log.c"
 #include "../virt/linux/memory.c"
+#include "../virt/linux/sched.c"
 #include "../virt/linux/x86.c"
 
 int kvmpp_cpu_online(int cpu)

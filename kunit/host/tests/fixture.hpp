@@ -35,6 +35,7 @@ protected:
 		reset_memory();
 		reset_locks();
 		reset_thread();
+		reset_threads();
 		switch_process(0);
 		on_user_page_get(nullptr);
 		set_split_lock_detection(false);
