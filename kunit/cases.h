@@ -19,6 +19,7 @@
 	X(ept, EPT_CASES)                                                                          \
 	X(vpid, VPID_CASES)                                                                        \
 	X(vmx, VMX_CASES)                                                                          \
+	X(vcpu_table, VCPU_TABLE_CASES)                                                            \
 	X(glue, GLUE_CASES)
 
 #define RESULT_CASES(X)                                                                            \
@@ -80,6 +81,13 @@
 	X(vmx, vmcs_of_another_revision)                                                           \
 	X(vmx, pool_over_all_cpus_one_goes)                                                        \
 	X(vmx, not_exclusive)
+
+#define VCPU_TABLE_CASES(X)                                                                        \
+	X(vcpu_table, ids)                                                                         \
+	X(vcpu_table, reader_keeps_what_it_found)                                                  \
+	X(vcpu_table, barrier_waits_for_all)                                                       \
+	X(vcpu_table, thread_of_an_entry)                                                          \
+	X(vcpu_table, who_is_boosted)
 
 #define GLUE_CASES(X)                                                                              \
 	X(glue, storage_is_large_enough)                                                           \

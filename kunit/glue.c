@@ -9,6 +9,7 @@
 #include "../virt/linux/lock.c"
 #include "../virt/linux/log.c"
 #include "../virt/linux/memory.c"
+#include "../virt/linux/sched.c"
 #include "../virt/linux/x86.c"
 
 #include <linux_glue/parameters.h>
