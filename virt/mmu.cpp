@@ -9,6 +9,8 @@ namespace kvmpp
 Result<> Mmu::create() NO_THREAD_SAFETY_ANALYSIS
 {
 	lock_.init(GLUE_LOCK_MMU);
+	if (Result<> r = cpus_.create(); !r)
+		return r;
 	return ept_.create();
 }
 
@@ -58,7 +60,7 @@ void Mmu::unmap(u64 first_frame, u64 last_frame)
 	Locked locked(lock_);
 
 	if (ept_.unmap(first_frame, last_frame))
-		ept_.flush();
+		flush();
 }
 
 void Mmu::unmap_user(const MemslotTable &table, u64 start, u64 end)
@@ -74,7 +76,7 @@ void Mmu::unmap_user(const MemslotTable &table, u64 start, u64 end)
 	 * being gone from every TLB as well.
 	 */
 	if (found)
-		ept_.flush();
+		flush();
 }
 
 void Mmu::invalidate_begin()

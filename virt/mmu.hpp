@@ -9,6 +9,7 @@
 #include "arch/x86/ept.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "memslots.hpp"
+#include "vcpu_table.hpp"
 
 namespace kvmpp
 {
@@ -21,6 +22,9 @@ enum class FaultOutcome {
 class Mmu
 {
 public:
+	/* @vcpus are those that use the EPT. */
+	explicit Mmu(const VcpuTable &vcpus) : vcpus_(vcpus) {}
+	/* Errno::nomem. May sleep. */
 	Result<> create();
 	Ept &ept() NO_THREAD_SAFETY_ANALYSIS { return ept_; }
 
@@ -44,8 +48,13 @@ public:
 	void unmap_user(const MemslotTable &table, u64 start, u64 end);
 
 private:
+	/* No CPU uses an entry any more that was taken out before. */
+	void flush() REQUIRES(lock_) { vcpus_.ask_all(Request::flush_ept, cpus_); }
+
+	const VcpuTable &vcpus_;
 	SpinLock lock_;
 	Ept ept_ GUARDED_BY(lock_);
+	CpuMask cpus_ GUARDED_BY(lock_);
 	/* Invalidations under way, and how many have ended: see fault(). */
 	unsigned in_progress_ GUARDED_BY(lock_) = 0;
 	u64 ended_ GUARDED_BY(lock_) = 0;

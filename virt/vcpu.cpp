@@ -154,7 +154,7 @@ Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 Result<Next> Vcpu::step()
 {
 	Exit exit;
-	Result<Entry> entry = vmx_.enter(state_, exit);
+	Result<Entry> entry = vmx_.enter(state_, exit, entry_->kick);
 
 	if (!entry)
 		return entry.error();

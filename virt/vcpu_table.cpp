@@ -78,4 +78,27 @@ VcpuEntry *VcpuTable::find(u32 id) const
 	return entries_[id].load(std::memory_order_acquire);
 }
 
+void VcpuTable::ask_all(Request request, CpuMask &cpus) const
+{
+	/*
+	 * What the caller did before, then who is in the table: the other half is KickTarget::enter()
+	 * of one that is new there.
+	 */
+	std::atomic_thread_fence(std::memory_order_seq_cst);
+	cpus.clear();
+
+	RcuRead read;
+	u32 end = this->end();
+	for (u32 id = 0; id < end; id++)
+		if (VcpuEntry *entry = find(id))
+			entry->kick.ask(request);
+	for (u32 id = 0; id < end; id++)
+		if (VcpuEntry *entry = find(id))
+			if (CpuId cpu = entry->kick.where(); !cpu.is_none())
+				cpus.add(cpu);
+	/* The interrupt itself is what ends the guest's run. */
+	glue_call_on_cpumask(
+		cpus.mask(), [](void *) {}, nullptr);
+}
+
 } // namespace kvmpp

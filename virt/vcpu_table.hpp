@@ -7,6 +7,7 @@
 #pragma once
 
 #include "include/kvmpp/guards.hpp"
+#include "include/kvmpp/kick.hpp"
 #include "include/kvmpp/owned.hpp"
 #include "include/kvmpp/types.hpp"
 
@@ -35,6 +36,9 @@ struct VcpuThread : RcuHead {
 class VcpuEntry : public RcuHead
 {
 public:
+	/* Here, since whoever wants something of it finds it in the table. */
+	KickTarget kick;
+
 	explicit VcpuEntry(u32 id) : id_(id) {}
 	~VcpuEntry();
 	VcpuEntry(const VcpuEntry &) = delete;
@@ -94,6 +98,13 @@ public:
 	/* One more than the highest id. Without a lock it may be out of date. */
 	u32 end() const { return end_.load(std::memory_order_relaxed); }
 	u32 count() const { return count_.load(std::memory_order_relaxed); }
+
+	/*
+	 * Asks all of them, and returns when those that were in the guest have come out; all others
+	 * see it before they enter. @cpus is the caller's, to work with. Interrupts on; inside any
+	 * lock that interrupt handlers do not take.
+	 */
+	void ask_all(Request request, CpuMask &cpus) const;
 
 private:
 	/* All written under the lock. */

@@ -83,7 +83,7 @@ private:
 	std::atomic<MemslotTable *> slots_{nullptr};
 	Srcu srcu_;
 
-	Mmu mmu_;
+	Mmu mmu_{vcpus_};
 	glue_mmu_notifier *notifier_ = nullptr;
 	/* All vCPUs' TSCs began at 0 when the VM did. */
 	u64 tsc_offset_ = 0;

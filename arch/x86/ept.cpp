@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "ept.hpp"
 
-#include "vmx_cpu.hpp"
 #include "vmx_insn.hpp"
 #include "x86.hpp"
 
@@ -100,17 +99,12 @@ Ept::~Ept()
 {
 	if (root_)
 		free_tables(static_cast<u64 *>(root_.release()), levels);
-	if (cpus_)
-		glue_cpumask_free(cpus_);
 }
 
 Result<> Ept::create()
 {
 	root_ = Page::create();
-	cpus_ = glue_cpumask_alloc();
-	if (!root_ || !cpus_)
-		return Errno::nomem;
-	return {};
+	return root_ ? Result<>() : Errno::nomem;
 }
 
 u64 Ept::pointer() const
@@ -144,33 +138,9 @@ bool Ept::unmap(u64 first_frame, u64 last_frame)
 	return unmap_in(root_.as<u64>(), levels, 0, first_frame, last_frame);
 }
 
-void Ept::join(const IrqOff &irq)
+void Ept::invalidate_here(const IrqOff &irq) const
 {
-	/*
-	 * Set, a full barrier, then drop: a flush() that did not see this CPU had taken its entries
-	 * out before, so that the tables walked from here on are without them.
-	 */
-	glue_cpumask_set(cpus_, irq.cpu().value);
 	(void)insn::invept(insn::Invalidate::single_context, pointer());
-}
-
-void Ept::flush()
-{
-	u64 eptp = pointer();
-
-	/* The other half of join(): the entries are out before the set is read. */
-	std::atomic_thread_fence(std::memory_order_seq_cst);
-	glue_call_on_cpumask(
-		cpus_,
-		[](void *argument) {
-			IrqOff irq;
-
-			/* A CPU outside VMX operation drops everything when it enters it again. */
-			if (VmxCpu::here(irq).is_on())
-				(void)insn::invept(insn::Invalidate::single_context,
-						   *static_cast<u64 *>(argument));
-		},
-		&eptp);
 }
 
 } // namespace kvmpp

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The extended page tables of one VM ("The Extended Page Table Mechanism"), and which CPUs may
- * cache their contents. The owner's MMU lock is held around every change; the CPUs walk them at any
- * time.
+ * The extended page tables of one VM ("The Extended Page Table Mechanism"). The owner's MMU lock is
+ * held around every change; the CPUs walk them at any time.
  */
 #pragma once
 
@@ -43,22 +42,16 @@ public:
 	/* One page, executable. An entry that is there is replaced: see Mmu::fault(). */
 	void map(GuestPhys guest, HostPhys host, bool writable, TablePages &pages);
 	/*
-	 * Takes out every page of [first, last] frames. Whether there was one: then flush() is due.
+	 * Takes out every page of [first, last] frames. Whether there was one: then CPUs may have it
+	 * cached.
 	 */
 	bool unmap(u64 first_frame, u64 last_frame);
 
-	/*
-	 * A vCPU is about to run on this CPU, its VMCS loaded there for the first time since it was
-	 * on none: from now on flush() comes here, and what an earlier owner of the same page or
-	 * VPID left in the TLB is dropped.
-	 */
-	void join(const IrqOff &irq);
-	/* No CPU uses an entry any more that was taken out before. Interrupts on; waits for IPIs. */
-	void flush();
+	/* Drops what this CPU has cached of them, or of others that were in the same place. */
+	void invalidate_here(const IrqOff &irq) const;
 
 private:
 	Page root_;
-	glue_cpumask *cpus_ = nullptr;
 };
 
 } // namespace kvmpp

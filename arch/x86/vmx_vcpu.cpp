@@ -119,7 +119,7 @@ void VmxVcpu::adopt_cpu(const IrqOff &irq, ActiveVmcs &vmcs)
 	vmcs.write(field::host_sysenter_eip, host.sysenter_eip);
 	vmcs.write(field::host_ia32_efer, host.efer);
 	vmcs.write(field::host_ia32_pat, host.pat);
-	ept_.join(irq);
+	ept_.invalidate_here(irq);
 	(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
 }
 
@@ -211,7 +211,7 @@ bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 	return true;
 }
 
-Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit)
+Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 {
 	PreemptOff preempt;
 	VcpuVmcs &own = vmcss_.current();
@@ -249,7 +249,11 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit)
 		if (Result<> ok = vmcs.ok(); !ok)
 			return ok.error();
 
-		if (run(vmcs, s, exit)) {
+		if (kick.enter(irq).has(Request::flush_ept))
+			ept_.invalidate_here(irq);
+		bool entered = run(vmcs, s, exit);
+		kick.leave(irq);
+		if (entered) {
 			VmxCpu::here(irq).count_exit(exit.reason());
 		} else {
 			exit = Exit();

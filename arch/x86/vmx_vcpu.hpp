@@ -8,6 +8,7 @@
 #include "capabilities.hpp"
 #include "ept.hpp"
 #include "exit.hpp"
+#include "include/kvmpp/kick.hpp"
 #include "vcpu_state.hpp"
 #include "vmcs_pool.hpp"
 
@@ -35,10 +36,11 @@ public:
 	Result<> create(const VmcsOwner &owner);
 
 	/*
-	 * One entry and the exit after it. Errno::io when the VMCS cannot be used; Errno::busy when
-	 * the module is not exclusive and another hypervisor is in VMX operation here.
+	 * One entry and the exit after it; @kick is where others reach the vCPU. Errno::io when the
+	 * VMCS cannot be used; Errno::busy when the module is not exclusive and another hypervisor
+	 * is in VMX operation here.
 	 */
-	Result<Entry> enter(VcpuState &state, Exit &exit);
+	Result<Entry> enter(VcpuState &state, Exit &exit, KickTarget &kick);
 	/*
 	 * Makes @groups of @state valid. Errno::intr when a signal came before VMX was on here;
 	 * else as enter().

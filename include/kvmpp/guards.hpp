@@ -52,6 +52,33 @@ public:
 	CpusReadLock &operator=(const CpusReadLock &) = delete;
 };
 
+/* A set of CPUs. */
+class CpuMask
+{
+public:
+	constexpr CpuMask() = default;
+	~CpuMask()
+	{
+		if (mask_)
+			glue_cpumask_free(mask_);
+	}
+	CpuMask(const CpuMask &) = delete;
+	CpuMask &operator=(const CpuMask &) = delete;
+
+	/* Errno::nomem. May sleep. */
+	Result<> create()
+	{
+		mask_ = glue_cpumask_alloc();
+		return mask_ ? Result<>() : Errno::nomem;
+	}
+	void clear() { glue_cpumask_clear(mask_); }
+	void add(CpuId cpu) { glue_cpumask_set(mask_, cpu.value); }
+	glue_cpumask *mask() const { return mask_; }
+
+private:
+	glue_cpumask *mask_ = nullptr;
+};
+
 class CAPABILITY("mutex") Mutex
 {
 public:

@@ -40,11 +40,11 @@ void glue_hotplug_unregister(void);
 /* The machine reboots or is switched off: the notifier kvmpp_machine_down() may have come already. */
 int glue_machine_goes_down(void);
 
-/* A set of CPUs, changed and read without a lock. */
+/* A set of CPUs. */
 struct glue_cpumask;
 struct glue_cpumask *glue_cpumask_alloc(void);
 void glue_cpumask_free(struct glue_cpumask *mask);
-/* Adds @cpu. A full barrier, whether it was in the set already or not. */
+void glue_cpumask_clear(struct glue_cpumask *mask);
 void glue_cpumask_set(struct glue_cpumask *mask, int cpu);
 /* Runs function(argument) on every online CPU of the set and waits. Interrupts must be on. */
 void glue_call_on_cpumask(struct glue_cpumask *mask, void (*function)(void *), void *argument);

@@ -144,9 +144,14 @@ void glue_cpumask_free(struct glue_cpumask *mask)
 	kfree(mask);
 }
 
+void glue_cpumask_clear(struct glue_cpumask *mask)
+{
+	cpumask_clear(&mask->mask);
+}
+
 void glue_cpumask_set(struct glue_cpumask *mask, int cpu)
 {
-	cpumask_test_and_set_cpu(cpu, &mask->mask);
+	__cpumask_set_cpu(cpu, &mask->mask);
 }
 
 void glue_call_on_cpumask(struct glue_cpumask *mask, void (*function)(void *), void *argument)

@@ -144,11 +144,15 @@ void glue_cpumask_free(glue_cpumask *mask)
 	glue_free(mask);
 }
 
+void glue_cpumask_clear(glue_cpumask *mask)
+{
+	check_alive(mask);
+	*mask = {};
+}
+
 void glue_cpumask_set(glue_cpumask *mask, int cpu)
 {
 	check_alive(mask);
-	step(Op{.what = "CPU %llu joins the set", .argument = static_cast<u64>(cpu), .fence = true}
-		     .write(object_at(&mask->has[cpu])));
 	mask->has[cpu] = true;
 }
 
@@ -159,14 +163,11 @@ void glue_call_on_cpumask(glue_cpumask *mask, void (*function)(void *), void *ar
 	u64 set = 0;
 
 	preempt_disable();
-	/* The set is read without any order; sending is a barrier, but comes after that. */
 	if (exploring()) {
 		check_alive(mask);
-		Op op{.what = "reads the set of CPUs"};
-		for (int cpu = 0; cpu < cpu_count; cpu++) {
+		Op op{.what = "reads the set of CPUs online"};
+		for (int cpu = 0; cpu < cpu_count; cpu++)
 			op.accesses.add(object_of(Fixed::online, cpu), Kind::read);
-			op.accesses.add(object_at(&mask->has[cpu]), Kind::read);
-		}
 		step(std::move(op));
 	}
 	for (int cpu = 0; cpu < cpu_count; cpu++)

@@ -42,8 +42,21 @@ Vm *vm;
 struct Guest {
 	VmxVcpu vmx;
 	VcpuState state;
+	RcuOwned<VcpuEntry> entry;
 
-	explicit Guest() : vmx(hardware_config(), vm->mmu().ept()) {}
+	explicit Guest(u32 id)
+		: vmx(hardware_config(), vm->mmu().ept()), entry(Owned<VcpuEntry>::create(id))
+	{
+		Locked locked(table().lock);
+		table().add(*entry);
+	}
+	~Guest()
+	{
+		Locked locked(table().lock);
+		table().remove(*entry);
+	}
+	/* Only Vm::create_vcpu() changes it, which makes more of a vCPU than is wanted here. */
+	static VcpuTable &table() { return const_cast<VcpuTable &>(vm->vcpus()); }
 };
 Owned<Guest> guests[2];
 /* Two VMCSs of one thread: what nested virtualization will stand on. */
@@ -77,7 +90,7 @@ void make_vm()
 
 void make_guest(int i)
 {
-	guests[i] = Owned<Guest>::create();
+	guests[i] = Owned<Guest>::create(static_cast<u32>(i));
 	guests[i]->state.reset(static_cast<u32>(i), 0);
 	expect(!!guests[i]->vmx.create({}), "a vCPU is made");
 }
@@ -87,7 +100,7 @@ bool enter(int i)
 {
 	Guest &g = *guests[i];
 	Exit exit;
-	Result<Entry> entry = g.vmx.enter(g.state, exit);
+	Result<Entry> entry = g.vmx.enter(g.state, exit, g.entry->kick);
 
 	expect(!!entry, "the VMCS can be used");
 	if (*entry == Entry::vmx_off) {
@@ -310,6 +323,12 @@ void set_up_mapped_memory()
 	set_up_memory();
 	SrcuRead read(vm->srcu());
 	expect(!!vm->mmu().fault(vm->slots(read), {0}, true), "the page is mapped");
+}
+
+void make_second_and_touch()
+{
+	make_guest(1);
+	touch_second();
 }
 
 void set_up_memory_and_two_guests()
@@ -763,6 +782,11 @@ constexpr Scenario all[] = {
 	 2,
 	 set_up_memory_and_two_guests,
 	 {{"vcpu 0", fault_and_touch_first}, {"vcpu 1", touch_second}},
+	 finish},
+	{"vcpu_made_as_page_goes",
+	 2,
+	 set_up_mapped_memory,
+	 {{"vcpu", make_second_and_touch}, {"notifier", take_first_page}},
 	 finish},
 	{"vm_at_the_same_address", 2, set_up_memory_and_use, {{"thread", make_vm_twice}}, finish},
 	{"load_without_asking",

@@ -104,6 +104,11 @@ unsigned ipis_sent()
 	return ipis;
 }
 
+void count_ipi()
+{
+	ipis++;
+}
+
 /* The hotplug thread of @cpu: may sleep, stays there. */
 static int hotplug_callback(int cpu, int (*callback)(int))
 {

@@ -26,6 +26,11 @@ void glue_cpumask_free(glue_cpumask *mask)
 	delete mask;
 }
 
+void glue_cpumask_clear(glue_cpumask *mask)
+{
+	*mask = {};
+}
+
 void glue_cpumask_set(glue_cpumask *mask, int cpu)
 {
 	mask->has[cpu] = true;
@@ -36,6 +41,8 @@ void glue_call_on_cpumask(glue_cpumask *mask, void (*function)(void *), void *ar
 	if (irqs_off())
 		violation("waits for an IPI with interrupts off");
 	for (int cpu = 0; cpu < cpu_count; cpu++)
-		if (mask->has[cpu] && is_online(cpu))
+		if (mask->has[cpu] && is_online(cpu)) {
+			count_ipi();
 			interrupt(cpu, [&] { function(argument); });
+		}
 }

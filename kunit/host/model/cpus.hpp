@@ -30,6 +30,7 @@ void interrupt(int cpu, const std::function<void()> &function);
 /* Called once, between the moment an IPI is sent and that in which it is taken. */
 void before_next_ipi(std::function<void()> function);
 unsigned ipis_sent();
+void count_ipi();
 
 /*
  * Hotplug through the module's callbacks, if it has registered them. An online CPU that is switched

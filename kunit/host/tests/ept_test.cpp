@@ -3,7 +3,6 @@
 #include "fixture.hpp"
 
 #include "arch/x86/ept.hpp"
-#include "arch/x86/vmx_cpu.hpp"
 #include "arch/x86/x86.hpp"
 
 using namespace kvmpp;
@@ -114,51 +113,7 @@ TEST_F(EptTest, out_of_memory)
 		EXPECT_EQ(r.error(), Errno::nomem);
 		EXPECT_TRUE(some.fill()) << "what is there is kept";
 	}
-	for (unsigned n = 0; n < 2; n++) {
-		Ept other;
-		fail_allocation_after(n);
-		EXPECT_FALSE(other.create());
-	}
-}
-
-TEST_F(EptTest, flush_reaches_the_cpus_that_joined)
-{
-	VmxConfig config;
-	Refusal refusal;
-	ASSERT_TRUE(vmx_configure(VmxRegisters::read(), config, refusal));
-	ASSERT_TRUE(VmxCpu::create_all(config, true));
-	for (int cpu : {0, 1, 3}) {
-		migrate_to(cpu);
-		IrqOff irq;
-		ASSERT_TRUE(VmxCpu::here(irq).enable(irq, refusal));
-	}
-	for (int cpu : {1, 3}) {
-		migrate_to(cpu);
-		IrqOff irq;
-		(void)take_invalidations();
-		ept.join(irq);
-		EXPECT_EQ(take_invalidations(),
-			  (std::vector<Invalidation>{
-				  {cpu, false, insn::Invalidate::single_context, ept.pointer()}}));
-	}
-	migrate_to(0);
-	ept.flush();
-	EXPECT_EQ(take_invalidations(),
-		  (std::vector<Invalidation>{
-			  {1, false, insn::Invalidate::single_context, ept.pointer()},
-			  {3, false, insn::Invalidate::single_context, ept.pointer()}}));
-	/* Outside VMX operation there is nothing to flush, and no instruction to do it with. */
-	interrupt(3, [&] {
-		IrqOff irq;
-		VmxCpu::here(irq).disable(irq);
-	});
-	ept.flush();
-	EXPECT_EQ(take_invalidations().size(), 1u);
-	for (int cpu : {0, 1}) {
-		interrupt(cpu, [&] {
-			IrqOff irq;
-			VmxCpu::here(irq).disable(irq);
-		});
-	}
-	VmxCpu::destroy_all();
+	Ept other;
+	fail_allocation_after(0);
+	EXPECT_FALSE(other.create());
 }

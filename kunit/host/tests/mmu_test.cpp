@@ -50,7 +50,8 @@ protected:
 			       user + (first_page + pages) * page_size);
 	}
 
-	Mmu mmu;
+	VcpuTable vcpus;
+	Mmu mmu{vcpus};
 	Owned<MemslotTable> table;
 };
 
