@@ -31,8 +31,10 @@ class Job:
 
 
 def static():
-    """Checks of the source that need no machine."""
+    """Checks that need no machine."""
     return [
+        Job("explorer: every schedule of the life cycle, and mutants",
+            lambda: [CHECKOUT / "scripts/explore", "--seconds", "20"]),
         Job("clang, with its thread-safety analysis", _analyze, tap=False),
         Job("format", _clang_format, tap=False),
     ]
