@@ -6,6 +6,7 @@
 #include <linux_glue/guest.h>
 #include <linux_glue/log.h>
 #include <linux_glue/memory.h>
+#include <linux_glue/params.h>
 
 using namespace kvmpp::explore;
 
@@ -85,6 +86,16 @@ void glue_sched_notifier_unregister(glue_sched_notifier *)
 }
 
 glue_u64 glue_debugctl(void)
+{
+	return 0;
+}
+
+glue_u32 glue_ple_gap(void)
+{
+	return 0;
+}
+
+glue_u32 glue_ple_window(void)
 {
 	return 0;
 }

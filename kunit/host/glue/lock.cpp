@@ -102,6 +102,16 @@ bool any_lock_held()
 	return !held.empty();
 }
 
+void in_another_thread(const std::function<void()> &function)
+{
+	auto own = std::exchange(held, {});
+
+	function();
+	if (!held.empty())
+		violation("the other thread still holds a lock");
+	held = std::move(own);
+}
+
 void kill_next_lock()
 {
 	killed = true;

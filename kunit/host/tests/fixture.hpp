@@ -13,6 +13,7 @@
 #include "model/locks.hpp"
 #include "model/log.hpp"
 #include "model/memory.hpp"
+#include "model/params.hpp"
 #include "model/thread.hpp"
 #include "model/violation.hpp"
 #include "model/vmx.hpp"
@@ -36,6 +37,7 @@ protected:
 		reset_locks();
 		reset_thread();
 		reset_threads();
+		params = {};
 		switch_process(0);
 		on_user_page_get(nullptr);
 		set_split_lock_detection(false);
