@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* debugfs: what VMX does on each CPU, and how often what happened since the module came in. */
 #include "arch/x86/vmx_cpu.hpp"
+#include "directed_yield.hpp"
 #include "include/kvmpp/owned.hpp"
 
 #include <linux_glue/debugfs.h>
@@ -68,6 +69,7 @@ void kvmpp_show_stats(struct glue_text *text)
 {
 	constexpr unsigned reasons = static_cast<unsigned>(ExitReason::count);
 	u64 enables = 0, disables = 0, clears[clear_causes] = {}, exits[reasons] = {}, total = 0;
+	DirectedYield::Stats yields = DirectedYield::stats();
 
 	for (int cpu = 0; cpu < glue_nr_cpus(); cpu++) {
 		const VmxCpu &c = VmxCpu::of({cpu});
@@ -90,6 +92,8 @@ void kvmpp_show_stats(struct glue_text *text)
 		glue_text_print(text, "vmclears_%s %llu\n",
 				clear_cause_name(static_cast<ClearCause>(i)),
 				static_cast<unsigned long long>(clears[i]));
+	line("yields_tried", yields.tried);
+	line("yields_done", yields.done);
 	line("exits_total", total);
 	for (unsigned i = 0; i < reasons; i++) {
 		const char *name = exit_reason_name(static_cast<ExitReason>(i));

@@ -41,7 +41,7 @@ public:
 			PreemptOff preempt;
 			{
 				IrqOff irq;
-				vcpu_.sched_out(irq);
+				vcpu_.sched_out(irq, false);
 			}
 			glue_sched_notifier_unregister(&notifier_);
 		}
@@ -183,6 +183,10 @@ Result<Next> Vcpu::step()
 	}
 	if (next == Next::ept_violation)
 		return handle_ept_violation(exit);
+	if (next == Next::spin) {
+		vm_.yield_from(*entry_);
+		return Next::resume;
+	}
 	return next;
 }
 
@@ -237,6 +241,8 @@ Result<> Vcpu::run()
 	/* Registers are not synchronised through the shared page: KVM_CAP_SYNC_REGS is 0. */
 	if (cr8 > 15 || read_once(run.kvm_valid_regs) || read_once(run.kvm_dirty_regs))
 		return Errno::inval;
+	if (Result<> r = entry_->set_thread_to_current(); !r)
+		return r;
 	run.flags = 0;
 	state_.cr8 = cr8;
 
@@ -329,9 +335,14 @@ void kvmpp_vcpu_release(void *vcpu)
 	v->vm().destroy_vcpu(v);
 }
 
-void kvmpp_vcpu_sched_out(void *vcpu)
+void kvmpp_vcpu_sched_out(void *vcpu, int preempted)
 {
 	IrqOff irq;
 
-	static_cast<Vcpu *>(vcpu)->sched_out(irq);
+	static_cast<Vcpu *>(vcpu)->sched_out(irq, preempted);
+}
+
+void kvmpp_vcpu_sched_in(void *vcpu)
+{
+	static_cast<Vcpu *>(vcpu)->entry().set_preempted(false);
 }

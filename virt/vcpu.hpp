@@ -32,8 +32,12 @@ public:
 	void *shared_page(unsigned long index) const;
 	/* An ioctl from user space: 0 or positive, or a negative errno. May sleep. */
 	long ioctl(unsigned command, unsigned long argument);
-	/* The thread in KVM_RUN is scheduled away. Interrupts off. */
-	void sched_out(const IrqOff &irq) { vmx_.leave_guest(irq, state_); }
+	/* The thread in KVM_RUN is scheduled away, or leaves it. Interrupts off. */
+	void sched_out(const IrqOff &irq, bool preempted)
+	{
+		entry_->set_preempted(preempted);
+		vmx_.leave_guest(irq, state_);
+	}
 
 private:
 	Result<> dispatch(unsigned command, unsigned long argument);

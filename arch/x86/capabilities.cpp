@@ -168,7 +168,8 @@ bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 	config.secondary = settle(
 		r.secondary, secondary::enable_ept | secondary::enable_vpid |
 				     secondary::unrestricted_guest | secondary::wbinvd_exiting |
-				     secondary::enable_rdtscp | secondary::enable_invpcid);
+				     secondary::enable_rdtscp | secondary::enable_invpcid |
+				     secondary::pause_loop_exiting);
 	config.exit = settle(r.exit, exit_control::host_address_space_size |
 					     exit_control::save_debug_controls |
 					     exit_control::save_efer | exit_control::load_efer |

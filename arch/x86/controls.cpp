@@ -41,6 +41,8 @@ const char *exit_reason_name(ExitReason reason)
 		return "mwait";
 	case ExitReason::monitor:
 		return "monitor";
+	case ExitReason::pause:
+		return "pause";
 	case ExitReason::ept_violation:
 		return "ept_violation";
 	case ExitReason::ept_misconfiguration:

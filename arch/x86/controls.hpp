@@ -22,7 +22,7 @@ inline constexpr u32 use_tsc_offsetting = 1 << 3, hlt_exiting = 1 << 7, invlpg_e
 		     cr3_load_exiting = 1 << 15, cr3_store_exiting = 1 << 16,
 		     cr8_load_exiting = 1 << 19, cr8_store_exiting = 1 << 20,
 		     mov_dr_exiting = 1 << 23, unconditional_io_exiting = 1 << 24,
-		     use_msr_bitmaps = 1 << 28, monitor_exiting = 1 << 29;
+		     use_msr_bitmaps = 1 << 28, monitor_exiting = 1 << 29, pause_exiting = 1 << 30;
 inline constexpr u32 activate_secondary_controls = u32{1} << 31;
 } // namespace primary
 
@@ -30,7 +30,8 @@ inline constexpr u32 activate_secondary_controls = u32{1} << 31;
 namespace secondary
 {
 inline constexpr u32 enable_ept = 1 << 1, enable_rdtscp = 1 << 3, enable_vpid = 1 << 5,
-		     wbinvd_exiting = 1 << 6, unrestricted_guest = 1 << 7, enable_invpcid = 1 << 12;
+		     wbinvd_exiting = 1 << 6, unrestricted_guest = 1 << 7,
+		     pause_loop_exiting = 1 << 10, enable_invpcid = 1 << 12;
 }
 
 /* "Primary VM-Exit Controls" */

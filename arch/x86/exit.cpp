@@ -18,6 +18,7 @@ ExitFields exit_fields(ExitReason reason)
 	case ExitReason::wbinvd:
 	case ExitReason::rdmsr:
 	case ExitReason::wrmsr:
+	case ExitReason::pause:
 	case ExitReason::xsetbv:
 		return {.instruction_length = true};
 	case ExitReason::control_register_access:
@@ -47,6 +48,7 @@ Groups exit_state(const Exit &exit)
 	case ExitReason::wbinvd:
 	case ExitReason::rdmsr:
 	case ExitReason::wrmsr:
+	case ExitReason::pause:
 		return skip_state;
 	case ExitReason::xsetbv:
 		return skip_state | Group::segments;

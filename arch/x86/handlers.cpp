@@ -308,6 +308,10 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 		 */
 		s.skip_instruction(exit.instruction_length);
 		return Next::resume;
+	case ExitReason::pause:
+		/* Nothing else exits on PAUSE: "PAUSE exiting" is off. */
+		s.skip_instruction(exit.instruction_length);
+		return Next::spin;
 	case ExitReason::triple_fault:
 		s.user = {.reason = KVM_EXIT_SHUTDOWN, .io = {}};
 		return Next::user;

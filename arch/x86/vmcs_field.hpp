@@ -86,6 +86,8 @@ VMCS_FIELD(vm_entry_interruption_info, 0x4016);
 VMCS_FIELD(vm_entry_exception_error_code, 0x4018);
 VMCS_FIELD(vm_entry_instruction_length, 0x401a);
 VMCS_FIELD(secondary_processor_based_controls, 0x401e);
+VMCS_FIELD(ple_gap, 0x4020);
+VMCS_FIELD(ple_window, 0x4022);
 
 /* 32-bit read-only data fields */
 VMCS_FIELD(vm_instruction_error, 0x4400);

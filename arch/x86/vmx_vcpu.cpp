@@ -7,6 +7,7 @@
 #include "vmx_cpu.hpp"
 #include "vpid.hpp"
 
+#include <linux_glue/parameters.h>
 #include <linux_glue/x86.h>
 
 #include <cstring>
@@ -74,7 +75,14 @@ void VmxVcpu::set_up(ActiveVmcs &vmcs)
 {
 	vmcs.write(field::pin_based_controls, config_.pin);
 	vmcs.write(field::primary_processor_based_controls, config_.primary);
-	vmcs.write(field::secondary_processor_based_controls, config_.secondary);
+	u32 secondary = config_.secondary;
+	if (glue_parameters.ple_gap == 0)
+		secondary &= ~secondary::pause_loop_exiting;
+	vmcs.write(field::secondary_processor_based_controls, secondary);
+	if (secondary & secondary::pause_loop_exiting) {
+		vmcs.write(field::ple_gap, glue_parameters.ple_gap);
+		vmcs.write(field::ple_window, glue_parameters.ple_window);
+	}
 	vmcs.write(field::vm_exit_controls, config_.exit);
 	vmcs.write(field::exception_bitmap, exceptions);
 	vmcs.write(field::page_fault_error_code_mask, 0);

@@ -39,8 +39,12 @@ void *kvmpp_vcpu_page(void *vcpu, unsigned long index);
 void kvmpp_vm_release(void *vm);
 void kvmpp_vcpu_release(void *vcpu);
 
-/* The thread that runs the vCPU is scheduled away. Interrupts off. */
-void kvmpp_vcpu_sched_out(void *vcpu);
+/*
+ * The thread that runs the vCPU is scheduled away, @preempted if it could have gone on; and it has a
+ * CPU again. Interrupts off.
+ */
+void kvmpp_vcpu_sched_out(void *vcpu, int preempted);
+void kvmpp_vcpu_sched_in(void *vcpu);
 
 /* The MMU notifier of a VM. May not sleep when @context's notifier is not blockable. */
 void kvmpp_mmu_invalidate_begin(void *vm, glue_u64 start, glue_u64 end);

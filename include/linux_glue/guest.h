@@ -66,8 +66,8 @@ void glue_deliver_nmi(void);
 void glue_deliver_machine_check(void);
 
 /*
- * A callback, kvmpp_vcpu_sched_out(context), for when the calling thread is scheduled away.
- * Registered and removed by the thread itself, preemption on.
+ * Callbacks, kvmpp_vcpu_sched_out(context, preempted) and kvmpp_vcpu_sched_in(context), for when the
+ * calling thread is scheduled away and comes back. Registered and removed by the thread itself, preemption on.
  */
 struct glue_sched_notifier {
 	glue_u64 opaque[4];

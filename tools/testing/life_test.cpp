@@ -16,7 +16,9 @@
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
+#include <memory>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <thread>
@@ -447,6 +449,171 @@ void memory_given_back()
 	expect::fail("%u VMs have taken %ld KiB for good", count, lost);
 }
 
+// ---- vCPUs that go before their VM
+
+void run_sum(Vcpu &vcpu)
+{
+	constexpr uint32_t rounds = 1000;
+	static const uint32_t wanted = sum_of(rounds);
+	vcpu.enter_real(real::sum);
+	kvm_regs regs = vcpu.regs();
+	regs.rdi = rounds;
+	vcpu.set_regs(regs);
+	vcpu.run_until(KVM_EXIT_HLT);
+	equal("the guest's sum", vcpu.regs().rax, wanted);
+}
+
+void close_in_thread(std::unique_ptr<Vcpu> vcpu)
+{
+	std::thread([&] { vcpu.reset(); }).join();
+}
+
+// The child has the file and the mapping, too; what it does last is to end.
+void close_in_child(std::unique_ptr<Vcpu> vcpu)
+{
+	int go[2];
+	equal("pipe", pipe(go), 0);
+	const pid_t child = fork();
+	if (child == 0) {
+		char byte;
+		close(go[1]);
+		_exit(read(go[0], &byte, 1) == 0 ? 0 : 1);
+	}
+	close(go[0]);
+	vcpu.reset();
+	close(go[1]);
+	ktap::child_ok(child);
+}
+
+unsigned vmcss_loaded()
+{
+	unsigned sum = 0;
+	for (const auto &[cpu, state] : host::cpu_states())
+		sum += state.loaded;
+	return sum;
+}
+
+// One id again and again, with other vCPUs of the VM running. KVM gives an id once in a VM's life.
+void vcpus_added_and_removed()
+{
+	kvmpp_only();
+	constexpr unsigned rounds = 300;
+	{
+		RealMachine machine(real::halt);
+		Vcpu second(machine.vm, 1);
+		std::atomic<bool> stop = false;
+		std::atomic<unsigned> runs[2] = {};
+		std::thread threads[2];
+		for (unsigned i = 0; i < 2; i++)
+			threads[i] = std::thread([&, i] {
+				for (; !stop; runs[i]++)
+					run_sum(i ? second : machine.vcpu);
+			});
+		for (unsigned round = 0; round < rounds; round++) {
+			auto vcpu = std::make_unique<Vcpu>(machine.vm, 1023);
+			equal("the id twice", machine.vm.fd().call(KVM_CREATE_VCPU, 1023), -EEXIST);
+			run_sum(*vcpu);
+			if (round % 16 == 0)
+				close_in_child(std::move(vcpu));
+			else if (round % 4 == 0)
+				close_in_thread(std::move(vcpu));
+			vcpu.reset();
+			that("its VMCS is gone", vmcss_loaded() <= 2);
+		}
+		stop = true;
+		for (std::thread &thread : threads)
+			thread.join();
+		that("the others have run meanwhile", runs[0] > 0 && runs[1] > 0);
+	}
+	check_vmx(false);
+}
+
+// Two threads that want the same id, and close it at once when they have it.
+void vcpus_added_by_two()
+{
+	kvmpp_only();
+	two_cpus();
+	{
+		RealMachine machine(real::halt);
+		std::atomic<unsigned> made = 0;
+		const auto race = [&] {
+			for (unsigned i = 0; i < 150; i++) {
+				Fd vcpu(static_cast<int>(machine.vm.fd().call(KVM_CREATE_VCPU, 7)));
+				if (vcpu.get() >= 0)
+					made++;
+			}
+		};
+		std::thread other(race);
+		race();
+		other.join();
+		that("the id was had", made > 0);
+		Vcpu last(machine.vm, 7);
+		run_sum(last);
+	}
+	check_vmx(false);
+}
+
+// The mapping holds the vCPU as its descriptor did, and its memory beyond the VM's descriptor.
+void kvm_run_outlives_its_descriptor()
+{
+	kvmpp_only();
+	{
+		Device device;
+		Vm vm(device);
+		Fd vcpu(static_cast<int>(vm.fd().call(KVM_CREATE_VCPU, 3)));
+		that("KVM_CREATE_VCPU", vcpu.get() >= 0);
+		void *mapping = mmap(nullptr, device.run_size(), PROT_READ | PROT_WRITE, MAP_SHARED,
+				     vcpu.get(), 0);
+		that("kvm_run can be mapped", mapping != MAP_FAILED);
+		auto &state = *static_cast<volatile kvm_run *>(mapping);
+		auto *port_data = static_cast<volatile uint8_t *>(mapping) + 0x1000;
+		state.cr8 = 5;
+		vcpu.close();
+		equal("the id again", vm.fd().call(KVM_CREATE_VCPU, 3), -EEXIST);
+		// What was touched, and what is for the first time.
+		equal("kvm_run's CR8", state.cr8, 5u);
+		*port_data = 7;
+		equal("a port's data", *port_data, 7u);
+		// A part of it is no less.
+		equal("munmap", munmap(mapping, 0x1000), 0);
+		equal("the id again", vm.fd().call(KVM_CREATE_VCPU, 3), -EEXIST);
+		check_vmx(true);
+		vm.fd().close();
+		check_vmx(true);
+		equal("a port's data", *port_data, 7u);
+		equal("munmap", munmap(const_cast<uint8_t *>(port_data), 0x1000), 0);
+		check_vmx(false);
+	}
+	{
+		Device device;
+		Vm vm(device);
+		{
+			Vcpu vcpu(vm, 3);
+			vcpu.fd().close();
+			equal("the id again", vm.fd().call(KVM_CREATE_VCPU, 3), -EEXIST);
+		}
+		Vcpu again(vm, 3);
+		check_vmx(true);
+	}
+	check_vmx(false);
+}
+
+void vm_goes_after_its_last_vcpu()
+{
+	for (const bool vm_first : {true, false}) {
+		RealMachine machine(real::halt);
+		auto second = std::make_unique<Vcpu>(machine.vm, 1);
+		if (vm_first)
+			machine.vm.fd().close();
+		run_sum(*second);
+		second.reset();
+		check_vmx(true);
+		run_sum(machine.vcpu);
+		check_vmx(true);
+	}
+	check_vmx(false);
+}
+
 // ---- The module
 
 int remove_kvmpp()
@@ -510,7 +677,7 @@ public:
 	explicit Reinserted(const char *parameter)
 	{
 		equal("rmmod", remove_kvmpp(), 0);
-		equal("insert", host::insert_module("kvmpp", parameter), 0);
+		equal("insert", host::insert_module("kvmpp", {parameter}), 0);
 	}
 	~Reinserted()
 	{
@@ -634,6 +801,10 @@ constexpr ktap::Case cases[] = {
 	{"killed_under_hotplug", killed_under_hotplug},
 	{"more_vcpus_than_cpus", more_vcpus_than_cpus},
 	{"memory_given_back", memory_given_back, 90},
+	{"vcpus_added_and_removed", vcpus_added_and_removed, 120},
+	{"vcpus_added_by_two", vcpus_added_by_two, 60},
+	{"kvm_run_outlives_its_descriptor", kvm_run_outlives_its_descriptor},
+	{"vm_goes_after_its_last_vcpu", vm_goes_after_its_last_vcpu},
 	{"exits_are_counted", exits_are_counted},
 	{"loaded_vmcss_are_shown", loaded_vmcss_are_shown},
 	{"module_stays_while_used", module_stays_while_used},

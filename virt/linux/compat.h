@@ -35,6 +35,13 @@
 #define compat_syscore_unregister unregister_syscore_ops
 #endif
 
+/* In the middle of schedule(): it has not gone to sleep. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#define compat_task_is_runnable(task) task_is_runnable(task)
+#else
+#define compat_task_is_runnable(task) ((task)->on_rq)
+#endif
+
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
 #define compat_note_context_switch() rcu_virt_note_context_switch()
 #else

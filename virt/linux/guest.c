@@ -200,6 +200,10 @@ void glue_deliver_machine_check(void)
 
 static void sched_in(struct preempt_notifier *notifier, int cpu)
 {
+	struct glue_sched_notifier *glue =
+		container_of((void *)notifier, struct glue_sched_notifier, opaque);
+
+	kvmpp_vcpu_sched_in(glue->context);
 }
 
 static void sched_out(struct preempt_notifier *notifier, struct task_struct *next)
@@ -207,7 +211,7 @@ static void sched_out(struct preempt_notifier *notifier, struct task_struct *nex
 	struct glue_sched_notifier *glue =
 		container_of((void *)notifier, struct glue_sched_notifier, opaque);
 
-	kvmpp_vcpu_sched_out(glue->context);
+	kvmpp_vcpu_sched_out(glue->context, compat_task_is_runnable(current));
 }
 
 static struct preempt_ops preempt_ops = {

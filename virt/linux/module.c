@@ -6,20 +6,8 @@
 #include <linux_glue/crash.h>
 #include <linux_glue/debugfs.h>
 #include <linux_glue/entries.h>
-#include <linux_glue/parameters.h>
 
 #include "device.h"
-
-struct glue_parameters glue_parameters = {
-	.exclusive = true,
-};
-
-module_param_named(enable_at_load, glue_parameters.enable_at_load, bool, 0444);
-MODULE_PARM_DESC(enable_at_load, "VMX on from the load of the module on, not from the first VM on");
-module_param_named(exclusive, glue_parameters.exclusive, bool, 0444);
-MODULE_PARM_DESC(exclusive, "VMX on while there are VMs; 0: only while a vCPU's thread runs");
-module_param_named(allow_no_crash_hook, glue_parameters.allow_no_crash_hook, bool, 0444);
-MODULE_PARM_DESC(allow_no_crash_hook, "VMs also while kvm_intel has the hook that kdump needs");
 
 static int __init module_in(void)
 {

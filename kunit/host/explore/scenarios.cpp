@@ -22,8 +22,11 @@ using namespace kvmpp;
 using namespace kvmpp::explore;
 
 /* Here, since a scenario may be of a module that was loaded with others. */
-struct glue_parameters glue_parameters = {
-	.enable_at_load = false, .exclusive = true, .allow_no_crash_hook = false};
+struct glue_parameters glue_parameters = {.enable_at_load = false,
+					  .exclusive = true,
+					  .allow_no_crash_hook = false,
+					  .ple_gap = 128,
+					  .ple_window = 4096};
 
 namespace
 {

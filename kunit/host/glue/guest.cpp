@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "model/cpus.hpp"
+#include "model/locks.hpp"
 #include "model/memory.hpp"
 #include "model/thread.hpp"
 #include "model/violation.hpp"
@@ -27,7 +28,7 @@ namespace
 
 bool signal_is_pending, need_resched, in_guest_timing, perf_in_guest, fpu_loaded;
 unsigned ticks, nmis;
-std::function<void()> wait_hook;
+std::function<void()> wait_hook, reschedule_hook;
 glue_sched_notifier *notifier;
 
 } // namespace
@@ -36,7 +37,7 @@ void reset_thread()
 {
 	signal_is_pending = need_resched = in_guest_timing = perf_in_guest = fpu_loaded = false;
 	ticks = nmis = 0;
-	wait_hook = nullptr;
+	wait_hook = reschedule_hook = nullptr;
 	notifier = nullptr;
 }
 
@@ -50,6 +51,11 @@ void set_need_resched(bool need)
 	need_resched = need;
 }
 
+void on_reschedule(std::function<void()> function)
+{
+	reschedule_hook = std::move(function);
+}
+
 void on_wait(std::function<void()> function)
 {
 	wait_hook = std::move(function);
@@ -60,13 +66,21 @@ unsigned ticks_waited()
 	return ticks;
 }
 
-void reschedule_to(int cpu)
+void reschedule_to(int cpu, const std::function<void()> &meanwhile)
 {
-	if (notifier) {
-		void *context = notifier->context;
-		interrupt(this_cpu(), [&] { kvmpp_vcpu_sched_out(context); });
-	}
+	/* Another thread may run a vCPU meanwhile. */
+	glue_sched_notifier *own = std::exchange(notifier, nullptr);
+	bool fpu = std::exchange(fpu_loaded, false);
+
+	if (own)
+		interrupt(this_cpu(), [&] { kvmpp_vcpu_sched_out(own->context, true); });
+	if (meanwhile)
+		in_another_thread(meanwhile);
 	migrate_to(cpu);
+	if (own)
+		interrupt(this_cpu(), [&] { kvmpp_vcpu_sched_in(own->context); });
+	notifier = own;
+	fpu_loaded = fpu;
 }
 
 bool sched_notifier_registered()
@@ -225,6 +239,8 @@ int glue_work_handle(void)
 	if (signal_is_pending)
 		return -EINTR;
 	need_resched = false;
+	if (auto hook = std::exchange(reschedule_hook, nullptr))
+		hook();
 	return 0;
 }
 

@@ -36,6 +36,7 @@ static_assert(sizeof(SrcuDomain) <= GLUE_SRCU_SIZE);
 std::vector<glue_lock_class> held;
 bool killed;
 int rcu_readers;
+bool rcu_held_up;
 std::vector<glue_rcu_head *> rcu_waiting;
 
 Lock &lock_in(void *storage)
@@ -74,7 +75,7 @@ void release(void *storage)
 /* A softirq, as soon as nobody is inside. */
 void end_grace_period()
 {
-	if (rcu_readers)
+	if (rcu_readers || rcu_held_up)
 		return;
 	add_preempt_off(1);
 	for (glue_rcu_head *head : std::exchange(rcu_waiting, {}))
@@ -90,6 +91,7 @@ void reset_locks()
 	killed = false;
 	if (rcu_readers || !rcu_waiting.empty())
 		violation("an RCU read side has not ended");
+	rcu_held_up = false;
 }
 
 bool is_held(glue_lock_class lock_class)
@@ -100,6 +102,21 @@ bool is_held(glue_lock_class lock_class)
 bool any_lock_held()
 {
 	return !held.empty();
+}
+
+void hold_grace_periods()
+{
+	rcu_held_up = true;
+}
+
+void in_another_thread(const std::function<void()> &function)
+{
+	auto own = std::exchange(held, {});
+
+	function();
+	if (!held.empty())
+		violation("the other thread still holds a lock");
+	held = std::move(own);
 }
 
 void kill_next_lock()
@@ -224,5 +241,6 @@ void glue_rcu_call(glue_rcu_head *head, void (*function)(glue_rcu_head *))
 void glue_rcu_barrier(void)
 {
 	might_sleep("rcu_barrier()");
+	rcu_held_up = false;
 	end_grace_period();
 }

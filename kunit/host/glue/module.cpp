@@ -25,8 +25,11 @@ bool kvm_intel, held, may_be_lost, going_down;
 
 void reset_module()
 {
-	glue_parameters = {
-		.enable_at_load = false, .exclusive = true, .allow_no_crash_hook = false};
+	glue_parameters = {.enable_at_load = false,
+			   .exclusive = true,
+			   .allow_no_crash_hook = false,
+			   .ple_gap = 128,
+			   .ple_window = 4096};
 	kvm_intel = held = may_be_lost = going_down = false;
 }
 

@@ -14,11 +14,16 @@ void reset_thread();
 void set_signal_pending(bool pending);
 /* A reschedule is due before the next entry; it is done once. */
 void set_need_resched(bool need);
+/* Called once, when the reschedule that is due is done. */
+void on_reschedule(std::function<void()> function);
 /* Called for each tick waited. */
 void on_wait(std::function<void()> function);
 unsigned ticks_waited();
-/* The thread is scheduled away and comes back on @cpu; the module's notifier runs if it is registered. */
-void reschedule_to(int cpu);
+/*
+ * The thread is preempted, others run @meanwhile, and it comes back on @cpu; the module's notifier
+ * runs if it is registered.
+ */
+void reschedule_to(int cpu, const std::function<void()> &meanwhile = nullptr);
 bool sched_notifier_registered();
 bool guest_fpu_loaded();
 unsigned nmis_delivered();

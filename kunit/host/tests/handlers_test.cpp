@@ -68,6 +68,16 @@ TEST_F(Handlers, cpuid_clears_upper_halves_and_skips)
 	EXPECT_EQ(s.gpr[rdx], 0x49656e69u);
 }
 
+TEST_F(Handlers, pause_is_skipped_and_spins)
+{
+	protected_mode();
+	EXPECT_TRUE((skip_state - exit_state(exit_of(ExitReason::pause))).empty());
+	EXPECT_TRUE(exit_fields(ExitReason::pause).instruction_length);
+	EXPECT_EQ(handle(exit_of(ExitReason::pause)), Next::spin);
+	EXPECT_EQ(s.rip, 0x1002u);
+	EXPECT_FALSE(s.has_event);
+}
+
 TEST_F(Handlers, hlt_goes_to_user_space_after_it)
 {
 	protected_mode();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* KVM_RUN: entries, exits, what user space sees, and the vCPU's VMCS as CPUs change under it. */
 #include "ept_walk.hpp"
+#include "virt/directed_yield.hpp"
 #include "vm_fixture.hpp"
 
 #include <asm/errno.h>
@@ -100,7 +101,125 @@ protected:
 	size_t entries = 0;
 };
 
+/* Guests that spin, and their siblings. */
+class Spin : public Run
+{
+protected:
+	Spin() : sibling(create_vcpu(vm, 1))
+	{
+		on_yield([&](int thread) {
+			yielded_to.push_back(thread);
+			return 1;
+		});
+	}
+	~Spin() override
+	{
+		if (sibling >= 0)
+			close_fd(sibling);
+	}
+	/* The sibling is preempted in its guest, in thread 1, while thread 0 runs this vCPU's. */
+	void run_while_sibling_waits()
+	{
+		guest({[&](Vmcs &vmcs, u64 *gprs) {
+			       exits(ExitReason::external_interrupt)(vmcs, gprs);
+			       set_need_resched(true);
+			       return false;
+		       },
+		       exits(ExitReason::pause, 0, 2), halts(), halts()});
+		on_reschedule([&] {
+			reschedule_to(this_cpu(), [&] {
+				switch_thread(0);
+				EXPECT_EQ(run(), 0);
+				switch_thread(1);
+			});
+		});
+		switch_thread(1);
+		EXPECT_EQ(vcpu_ioctl(sibling, KVM_RUN, 0ul), 0);
+		switch_thread(0);
+	}
+
+	int sibling;
+	std::vector<int> yielded_to;
+};
+
 } // namespace
+
+TEST_F(Spin, pause_exit_yields_to_a_preempted_sibling)
+{
+	DirectedYield::Stats before = DirectedYield::stats();
+
+	run_while_sibling_waits();
+	EXPECT_EQ(yielded_to, std::vector<int>{1});
+	EXPECT_EQ(regs().rip, 0x1003u) << "PAUSE and HLT are done";
+	EXPECT_EQ(DirectedYield::stats().done - before.done, 1u);
+	EXPECT_EQ(entries, 4u);
+}
+
+TEST_F(Spin, nobody_is_preempted)
+{
+	guest({exits(ExitReason::pause, 0, 2), halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(yielded_to, std::vector<int>{});
+	/* The sibling has been and is back in user space: it waits for nothing. */
+	run_while_sibling_waits();
+	yielded_to.clear();
+	guest({exits(ExitReason::pause, 0, 2), halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(yielded_to, std::vector<int>{});
+}
+
+TEST_F(Spin, no_memory_for_the_name_of_its_thread)
+{
+	guest({halts()});
+	switch_thread(5);
+	fail_allocation_after(0);
+	EXPECT_EQ(run(), -ENOMEM);
+	EXPECT_EQ(run(), 0);
+}
+
+TEST_F(Run, pause_loop_exiting)
+{
+	glue_parameters.ple_gap = 100;
+	glue_parameters.ple_window = 5000;
+	guest({halts()});
+	EXPECT_EQ(run(), 0);
+	auto &fields = vmcs_at(processor(0).current).fields;
+	EXPECT_TRUE(fields[field::secondary_processor_based_controls.encoding] &
+		    secondary::pause_loop_exiting);
+	EXPECT_FALSE(fields[field::primary_processor_based_controls.encoding] &
+		     primary::pause_exiting);
+	EXPECT_EQ(fields[field::ple_gap.encoding], 100u);
+	EXPECT_EQ(fields[field::ple_window.encoding], 5000u);
+}
+
+TEST_F(Run, pause_loop_exiting_is_not_wanted)
+{
+	glue_parameters.ple_gap = 0;
+	guest({halts()});
+	EXPECT_EQ(run(), 0);
+	auto &fields = vmcs_at(processor(0).current).fields;
+	EXPECT_FALSE(fields[field::secondary_processor_based_controls.encoding] &
+		     secondary::pause_loop_exiting);
+	EXPECT_FALSE(fields.contains(field::ple_gap.encoding));
+}
+
+TEST_F(Run, pause_loop_exiting_is_missing)
+{
+	close_fd(vcpu);
+	close_fd(vm);
+	kvmpp_exit();
+	VmxRegisters registers = capable_registers();
+	registers.secondary &= ~(u64{secondary::pause_loop_exiting} << 32);
+	for (int cpu = 0; cpu < cpu_count; cpu++)
+		set_registers(cpu, registers);
+	missing_fields() = {field::ple_gap.encoding, field::ple_window.encoding};
+	EXPECT_EQ(kvmpp_init(), 0);
+	vm = create_vm();
+	vcpu = create_vcpu(vm);
+	guest({halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_HLT});
+}
 
 TEST_F(Run, hlt)
 {

@@ -139,6 +139,20 @@ TEST_F(VmTest, vcpu_ids)
 	EXPECT_EQ(vm_ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, address), 0);
 }
 
+TEST_F(VmTest, closing_a_vcpu_waits_for_no_grace_period)
+{
+	int live = live_allocations();
+
+	hold_grace_periods();
+	for (int round = 0; round < 10; round++) {
+		int vcpu = create_vcpu(vm, 5);
+		EXPECT_GE(vcpu, 0) << "the id is free at once";
+		close_fd(vcpu);
+	}
+	EXPECT_EQ(live_allocations(), live + 10) << "of each, what readers may look at";
+	/* The module goes, and with it the code that frees them: nothing may be left then. */
+}
+
 TEST_F(VmTest, lives_as_long_as_its_last_vcpu)
 {
 	int vcpu = create_vcpu(vm);

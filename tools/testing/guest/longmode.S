@@ -577,6 +577,28 @@ entry await
 	jmp await
 1:	hlt
 
+/*
+ * Contends for the ticket lock at (RBX), next ticket and the one that is served, until (RBX + 8) is
+ * set. Each round adds 1 to RAX, and, inside the lock, to (RBX + 16).
+ */
+entry contend
+	xor %eax, %eax
+1:	mov $1, %edx
+	lock xadd %edx, (%rbx)
+2:	cmp %edx, 4(%rbx)
+	je 3f
+	pause
+	jmp 2b
+3:	incq 16(%rbx)
+	mov $64, %ecx
+4:	dec %ecx
+	jnz 4b
+	inc %rax
+	incl 4(%rbx)
+	cmpl $0, 8(%rbx)
+	je 1b
+	hlt
+
 /* Adds 1 to (RBX), RCX times, while others may do so, too. */
 entry count_locked
 1:	lock incq (%rbx)

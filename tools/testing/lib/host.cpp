@@ -84,14 +84,17 @@ unsigned current_cpu()
 	return static_cast<unsigned>(sched_getcpu());
 }
 
-int insert_module(const std::string &name, const std::string &parameter)
+int insert_module(const std::string &name, const std::vector<std::string> &parameters)
 {
+	std::vector<const char *> arguments{"modprobe", name.c_str()};
+	for (const std::string &parameter : parameters)
+		arguments.push_back(parameter.c_str());
+	arguments.push_back(nullptr);
 	// modprobe knows where modules are; its status says only whether it worked.
 	const pid_t pid = fork();
 	if (pid == 0) {
 		for (const char *path : {"/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe"})
-			execl(path, "modprobe", name.c_str(),
-			      parameter.empty() ? nullptr : parameter.c_str(), nullptr);
+			execv(path, const_cast<char *const *>(arguments.data()));
 		_exit(127);
 	}
 	int status = 0;

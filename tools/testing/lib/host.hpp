@@ -22,8 +22,8 @@ int set_online(unsigned cpu, bool online);
 void pin(const std::vector<unsigned> &cpus, int tid = 0);
 unsigned current_cpu();
 
-// insmod and rmmod. Return 0 or -errno.
-int insert_module(const std::string &name, const std::string &parameter = "");
+// insmod, with parameters, and rmmod. Return 0 or -errno.
+int insert_module(const std::string &name, const std::vector<std::string> &parameters = {});
 int remove_module(const std::string &name);
 bool module_loaded(const std::string &name);
 
