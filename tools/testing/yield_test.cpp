@@ -54,8 +54,8 @@ void need_pause_loop_exiting()
 		ktap::skip("this CPU has no PAUSE-loop exiting");
 }
 
-// How many rounds all together make in so many milliseconds of the host's clock.
-uint64_t contend(unsigned milliseconds)
+// How many rounds all together make while the caller is busy.
+template <typename Busy> uint64_t contend(Busy busy)
 {
 	const auto cpus = two_cpus();
 	LongMachine machine(lm::contend);
@@ -77,7 +77,7 @@ uint64_t contend(unsigned milliseconds)
 			vcpus[id]->run_until(KVM_EXIT_HLT);
 			rounds[id] = vcpus[id]->regs().rax;
 		});
-	usleep(milliseconds * 1000);
+	busy(machine.vm, cpus);
 	__atomic_store_n(&lock.stop, 1, __ATOMIC_RELEASE);
 	for (std::thread &thread : threads)
 		thread.join();
@@ -88,11 +88,41 @@ uint64_t contend(unsigned milliseconds)
 	return sum;
 }
 
+// In so many milliseconds of the host's clock.
+uint64_t contend_for(unsigned milliseconds)
+{
+	return contend([&](Vm &, auto &) { usleep(milliseconds * 1000); });
+}
+
 void lock_holds()
 {
-	const uint64_t rounds = contend(100);
+	const uint64_t rounds = contend_for(100);
 	that("the lock goes round", rounds >= vcpu_count);
 	expect::note("%llu rounds", static_cast<unsigned long long>(rounds));
+}
+
+// One more vCPU, which never spins but is made to wait, comes and goes: who yields finds it, or has just
+// found it.
+void sibling_comes_and_goes()
+{
+	if (!Device::is_kvmpp())
+		ktap::skip("KVM gives an id once in a VM's life");
+	need_pause_loop_exiting();
+	const uint64_t before = host::stats()["yields_done"];
+	const uint64_t rounds = contend([](Vm &vm, const std::vector<unsigned> &cpus) {
+		host::pin(cpus);
+		for (unsigned i = 0; i < 100; i++) {
+			Vcpu vcpu(vm, 9);
+			vcpu.enter_long(lm::count_locked);
+			kvm_regs regs = vcpu.regs();
+			regs.rbx = GUEST_SCRATCH + 0x1000;
+			regs.rcx = 20'000;
+			vcpu.set_regs(regs);
+			vcpu.run_until(KVM_EXIT_HLT);
+		}
+	});
+	that("the lock goes round", rounds >= vcpu_count);
+	that("vCPUs yield", host::stats()["yields_done"] > before);
 }
 
 const char *module_name()
@@ -118,7 +148,7 @@ std::array<uint64_t, 5> measure(const char *how)
 {
 	std::array<uint64_t, 5> rounds;
 	for (uint64_t &each : rounds)
-		each = contend(400);
+		each = contend_for(600);
 	std::sort(rounds.begin(), rounds.end());
 	expect::note("%s: %llu to %llu rounds, median %llu", how,
 		     static_cast<unsigned long long>(rounds.front()),
@@ -154,6 +184,7 @@ void more_rounds_with_directed_yield()
 
 constexpr ktap::Case cases[] = {
 	{"lock_holds", lock_holds},
+	{"sibling_comes_and_goes", sibling_comes_and_goes, 120},
 	{"more_rounds_with_directed_yield", more_rounds_with_directed_yield, 120},
 };
 

@@ -139,6 +139,7 @@ int new_process()
 	p.preempt_depth = 0;
 	p.cpu = p.last_cpu = p.pinned = p.target = p.interrupted = nobody;
 	p.buffered = 0;
+	p.stores = 0;
 	p.sent = 0;
 	p.next = {.what = "begins"};
 	return id;
@@ -242,6 +243,7 @@ void buffer_store(void *address, unsigned bytes, u64 value, const Clock &publish
 		fail("more stores are under way than the model has room for");
 	if (!p.buffered && p.cpu == nobody)
 		p.last_cpu = somewhere;
+	p.stores++;
 	p.buffer[p.buffered++] = {.address = address,
 				  .value = value,
 				  .bytes = static_cast<u8>(bytes),

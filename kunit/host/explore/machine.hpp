@@ -113,6 +113,7 @@ struct Process {
 	u16 sent = 0; /* the sender's step */
 	Store buffer[max_buffered];
 	int buffered = 0;
+	unsigned stores = 0; /* that ever went there */
 };
 
 struct Cpu {

@@ -21,6 +21,7 @@ struct Readers {
 	/* How often a process has been inside, this time included; and how deep it is in. */
 	u16 entered[max_processes];
 	u16 depth[max_processes];
+	unsigned stores[max_processes]; /* when it went in */
 };
 Readers readers;
 
@@ -41,17 +42,12 @@ u16 section(int process, u16 entered)
 	return object_at(&sections[process][entered % 16]);
 }
 
-/*
- * Linux takes a reader for gone when its CPU has done something else, which takes a barrier: what the
- * reader stored is in memory then.
- */
 bool grace_period_over(u64 process)
 {
 	const Callback &c = callbacks[process];
 
 	for (int p = 0; p < max_processes; p++)
-		if (c.entered[p] && (processes[p].buffered ||
-				     (readers.depth[p] && readers.entered[p] == c.entered[p])))
+		if (readers.depth[p] && readers.entered[p] == c.entered[p])
 			return false;
 	return true;
 }
@@ -95,13 +91,25 @@ void glue_rcu_read_lock(void)
 		return;
 	step(Op{.what = "begins an RCU read side"}.read(object_at(&readers)));
 	readers.entered[running]++;
+	readers.stores[running] = self().stores;
 	seen[running].join(published_by(object_at(&readers)));
 }
 
+/*
+ * A grace period ends after a barrier on each CPU: what a reader stored is in memory then. The model
+ * has the reader wait for that, which is a little more than Linux does.
+ */
 void glue_rcu_read_unlock(void)
 {
-	if (!exploring() || --readers.depth[running])
+	if (!exploring())
 		return;
+	if (readers.depth[running] > 1) {
+		readers.depth[running]--;
+		return;
+	}
+	if (self().stores != readers.stores[running])
+		full_barrier("ends the RCU read side");
+	readers.depth[running] = 0;
 	give_back(section(running, readers.entered[running]), Kind::publish);
 }
 
@@ -125,7 +133,6 @@ void glue_rcu_call(glue_rcu_head *head, void (*function)(glue_rcu_head *))
 			continue;
 		c.entered[q] = readers.entered[q];
 		p.next.accesses.add(section(q, c.entered[q]), Kind::join);
-		p.next.accesses.add(object_of(Fixed::buffer, q), Kind::join);
 	}
 	p.fiber.start(stacks[id], sizeof(stacks[id]), callback_main);
 }
