@@ -20,6 +20,7 @@
 	X(vpid, VPID_CASES)                                                                        \
 	X(vmx, VMX_CASES)                                                                          \
 	X(vcpu_table, VCPU_TABLE_CASES)                                                            \
+	X(kick, KICK_CASES)                                                                        \
 	X(glue, GLUE_CASES)
 
 #define RESULT_CASES(X)                                                                            \
@@ -88,6 +89,12 @@
 	X(vcpu_table, barrier_waits_for_all)                                                       \
 	X(vcpu_table, thread_of_an_entry)                                                          \
 	X(vcpu_table, who_is_boosted)
+
+#define KICK_CASES(X)                                                                              \
+	X(kick, one_outside_is_not_interrupted)                                                    \
+	X(kick, one_inside_is_interrupted_where_it_is)                                             \
+	X(kick, one_that_left_the_table)                                                           \
+	X(kick, none_is_lost)
 
 #define GLUE_CASES(X)                                                                              \
 	X(glue, storage_is_large_enough)                                                           \

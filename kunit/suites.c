@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The suites as KUnit wants them, and what its output says of an expectation that C++ had. */
 #include <kunit/test.h>
+#include <linux/completion.h>
 #include <linux/cpu.h>
+#include <linux/err.h>
+#include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
 #include <linux/string.h>
 
 #include "cases.h"
@@ -41,6 +45,47 @@ void test_failed_values(struct kunit *test, const char *file, int line, const ch
 void test_skip(struct kunit *test, const char *reason)
 {
 	kunit_mark_skipped(test, "%s", reason);
+}
+
+struct test_thread {
+	void (*function)(void *argument);
+	void *argument;
+	struct completion done;
+};
+
+static int thread_main(void *data)
+{
+	struct test_thread *thread = data;
+
+	thread->function(thread->argument);
+	kthread_complete_and_exit(&thread->done, 0);
+}
+
+struct test_thread *test_thread_start(void (*function)(void *), void *argument)
+{
+	struct test_thread *thread = kmalloc(sizeof(*thread), GFP_KERNEL);
+
+	if (!thread)
+		return NULL;
+	thread->function = function;
+	thread->argument = argument;
+	init_completion(&thread->done);
+	if (IS_ERR(kthread_run(thread_main, thread, "kvmpp_kunit"))) {
+		kfree(thread);
+		return NULL;
+	}
+	return thread;
+}
+
+void test_thread_stop(struct test_thread *thread)
+{
+	wait_for_completion(&thread->done);
+	kfree(thread);
+}
+
+void test_relax(void)
+{
+	cond_resched();
 }
 
 void test_pin(int cpu)

@@ -18,6 +18,13 @@ void test_failed_values(struct kunit *test, const char *file, int line, const ch
 /* The case does not apply here, for this reason; it is to return. */
 void test_skip(struct kunit *test, const char *reason);
 
+/* A thread of the kernel; null when there is no memory. Its function must end by itself. */
+struct test_thread;
+struct test_thread *test_thread_start(void (*function)(void *), void *argument);
+void test_thread_stop(struct test_thread *thread);
+/* Lets others run. */
+void test_relax(void);
+
 /* The thread stays on @cpu from now on; or, if -1, goes where it likes. */
 void test_pin(int cpu);
 /* Offline and online again. 0 or a negative errno. */

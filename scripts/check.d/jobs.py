@@ -26,6 +26,8 @@ class Job:
     status: int = 0
     # what it prints is TAP, else it passes or fails as a whole
     tap: bool = True
+    # it is the kernel's log with what KUnit says
+    kunit: bool = False
     must_print: str = None
     must_not_print: str = None
 
@@ -53,7 +55,7 @@ def emulated():
         Job("sparse, with its checks of contexts", _sparse, tap=False, must_not_print=r"warning:|error:"),
         Job("debug-6.1 under TCG: KUnit",
             lambda: [TESTHOST, "--kernel", "debug-6.1", "--emulator", "tcg", "--no-insmod",
-                     "--cmdline", "kunit.enable=1", "--", "sh", "-c", _KUNIT]),
+                     "--cmdline", "kunit.enable=1", "--", "sh", "-c", _KUNIT], kunit=True),
         _tests("stock-6.1: guests, MMIO, signals, host state, ABI",
                ["guest_test", "register_test", "mmio_test", "signal_test", "state_test", "vcpu_test",
                 "abi_test"]),

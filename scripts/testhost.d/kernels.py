@@ -91,6 +91,18 @@ def _debug():
     return Kernel("debug-6.1", (files / "version").read_text(), files, files / "build")
 
 
+def kunit_tool():
+    """The kernel's own kunit.py, which reads KTAP."""
+    have = packages.need("linux-source-6.1", "xz-utils")
+
+    def fill(directory):
+        say("unpacking kunit.py...")
+        run(["tar", "-xf", "/usr/src/linux-source-6.1.tar.xz", "-C", directory, "--strip-components=1",
+             "linux-source-6.1/tools/testing/kunit"])
+    files = cache.entry("kunit", cache.key_of(have["linux-source-6.1"]), fill)
+    return files / "tools/testing/kunit/kunit.py"
+
+
 def _fill_debug(directory):
     tree = directory / "build"
     tree.mkdir()

@@ -19,6 +19,7 @@
 #include <memory>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <thread>
@@ -786,6 +787,27 @@ void exits_are_counted()
 	equal("exits_total", after["exits_total"], sum);
 }
 
+void tracepoints_tell()
+{
+	kvmpp_only();
+	const std::string tracing = "/sys/kernel/tracing";
+	// Fails where it is mounted.
+	mount("tracefs", tracing.c_str(), "tracefs", 0, nullptr);
+	if (host::write_file(tracing + "/events/kvmpp/enable", "1"))
+		ktap::skip("this kernel has no tracepoints");
+	host::write_file(tracing + "/trace", "");
+	run_once();
+	host::write_file(tracing + "/events/kvmpp/enable", "0");
+	const std::string trace = host::read_file(tracing + "/trace");
+	const std::string vcpu = " process=" + std::to_string(getpid()) + " ";
+	for (const std::string &event :
+	     {std::string("kvmpp_vmx_on: cpu="), std::string("kvmpp_vmx_off: cpu="),
+	      std::string("kvmpp_vmcs_load: cpu="), std::string("kvmpp_vmcs_clear: cpu="), vcpu,
+	      std::string("vcpu=0 cause=free")})
+		if (trace.find(event) == std::string::npos)
+			expect::fail("the trace lacks \"%s\"", event.c_str());
+}
+
 constexpr ktap::Case cases[] = {
 	{"vmx_follows_vms", vmx_follows_vms},
 	{"moved_by_affinity", moved_by_affinity},
@@ -807,6 +829,7 @@ constexpr ktap::Case cases[] = {
 	{"vm_goes_after_its_last_vcpu", vm_goes_after_its_last_vcpu},
 	{"exits_are_counted", exits_are_counted},
 	{"loaded_vmcss_are_shown", loaded_vmcss_are_shown},
+	{"tracepoints_tell", tracepoints_tell},
 	{"module_stays_while_used", module_stays_while_used},
 	{"module_out_and_in", module_out_and_in, 60},
 	// Inserting kvm_intel takes the emulated machine a quarter of a minute.
