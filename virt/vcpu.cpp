@@ -71,7 +71,8 @@ Vcpu::~Vcpu()
 		glue_guest_fpu_free(fpu_);
 }
 
-Result<> Vcpu::init()
+/* Nobody else has it yet. */
+Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 {
 	mutex_.init(GLUE_LOCK_VCPU);
 	run_page_ = Page::create();
@@ -328,7 +329,8 @@ void kvmpp_vcpu_release(void *vcpu)
 	v->vm().destroy_vcpu(v);
 }
 
-void kvmpp_vcpu_sched_out(void *vcpu)
+/* The thread holds the vCPU's mutex since it went into KVM_RUN. */
+void kvmpp_vcpu_sched_out(void *vcpu) NO_THREAD_SAFETY_ANALYSIS
 {
 	IrqOff irq;
 

@@ -25,29 +25,29 @@ public:
 	static constexpr u32 max_vcpus = 1024;
 
 	/* For the current process. VMX is on when it returns one. May sleep. */
-	static Result<Vm *> create();
+	static Result<Vm *> create() MAY_SLEEP;
 	/* Drops the creator's, or a vCPU's, reference. May sleep. */
-	void put();
+	void put() MAY_SLEEP;
 
 	/* KVM_SET_USER_MEMORY_REGION with checked arguments. May sleep. */
-	Result<> set_memory(const SlotRequest &request);
+	Result<> set_memory(const SlotRequest &request) EXCLUDES(slots_lock_, srcu_) MAY_SLEEP;
 	/* KVM_CREATE_VCPU: a descriptor. Errno::exist, Errno::inval, Errno::nomem. May sleep. */
-	Result<int> create_vcpu(u32 id);
+	Result<int> create_vcpu(u32 id) EXCLUDES(lock_) MAY_SLEEP;
 	/* The last file of the vCPU is closed: frees it and its id. May sleep. */
-	void destroy_vcpu(Vcpu *vcpu);
+	void destroy_vcpu(Vcpu *vcpu) EXCLUDES(lock_) MAY_SLEEP;
 
-	bool has_vcpus();
+	bool has_vcpus() EXCLUDES(lock_) MAY_SLEEP;
 	bool belongs_to_current() const { return glue_mmu_notifier_is_current(notifier_); }
 	Mmu &mmu() { return mmu_; }
-	Srcu &srcu() { return srcu_; }
-	/* Inside an SrcuRead, for as long as that lasts. */
-	const MemslotTable &slots(const SrcuRead &) const
+	Srcu &srcu() RETURN_CAPABILITY(srcu_) { return srcu_; }
+	/* For as long as the SrcuRead lasts. */
+	const MemslotTable &slots(const SrcuRead &) const REQUIRES_SHARED(srcu_)
 	{
 		return *slots_.load(std::memory_order_acquire);
 	}
 	u64 tsc_offset() const { return tsc_offset_; }
 
-	void invalidate_begin(u64 start, u64 end);
+	void invalidate_begin(u64 start, u64 end) EXCLUDES(slots_lock_) WAITS_FOR_IPIS;
 	void invalidate_end() { mmu_.invalidate_end(); }
 
 private:
@@ -58,17 +58,17 @@ private:
 	/*
 	 * Makes @table the current one and waits until nobody uses the one before, which it frees.
 	 */
-	void publish(Owned<MemslotTable> table) REQUIRES(slots_lock_);
+	void publish(Owned<MemslotTable> table) REQUIRES(slots_lock_) EXCLUDES(srcu_) MAY_SLEEP;
 
 	std::atomic<u32> references_{1};
 	bool hardware_held_ = false;
 	bool srcu_made_ = false;
 
-	Mutex lock_;
+	Mutex lock_ ACQUIRED_AFTER(cpus_stay);
 	Vcpu *vcpus_[max_vcpus] GUARDED_BY(lock_) = {};
 	u32 vcpu_count_ GUARDED_BY(lock_) = 0;
 
-	Mutex slots_lock_ ACQUIRED_AFTER(lock_);
+	Mutex slots_lock_ ACQUIRED_AFTER(lock_) ACQUIRED_BEFORE(srcu_);
 	/* Written under slots_lock_, read under srcu_. */
 	std::atomic<MemslotTable *> slots_{nullptr};
 	Srcu srcu_;

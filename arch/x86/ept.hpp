@@ -21,7 +21,7 @@ public:
 	{
 	public:
 		/* Errno::nomem. May sleep. */
-		Result<> fill();
+		Result<> fill() MAY_SLEEP;
 		u64 *take();
 
 	private:
@@ -36,7 +36,7 @@ public:
 	~Ept();
 
 	/* Errno::nomem. May sleep. */
-	Result<> create();
+	Result<> create() MAY_SLEEP;
 	/* For the VMCS: where the root is, its memory type and depth ("EPT Pointer"). */
 	u64 pointer() const;
 
@@ -52,9 +52,9 @@ public:
 	 * on none: from now on flush() comes here, and what an earlier owner of the same page or
 	 * VPID left in the TLB is dropped.
 	 */
-	void join(const IrqOff &irq);
+	void join(const IrqOff &irq) REQUIRES(irqs_off);
 	/* No CPU uses an entry any more that was taken out before. Interrupts on; waits for IPIs. */
-	void flush();
+	void flush() WAITS_FOR_IPIS;
 
 private:
 	Page root_;

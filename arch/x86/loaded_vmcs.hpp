@@ -88,20 +88,20 @@ public:
 	~LoadedVmcs();
 
 	/* Gives it memory. May sleep. Errno::nomem. */
-	Result<> create(u32 revision);
+	Result<> create(u32 revision) MAY_SLEEP;
 
 	/*
 	 * Makes it current on this CPU. It must be on no other CPU: see clear(). Errno::again when
 	 * it is, or when VMX is off here because the CPU is about to go offline; the caller
 	 * switches interrupts on and tries again, there or elsewhere.
 	 */
-	Result<ActiveVmcs> load(const IrqOff &irq);
+	Result<ActiveVmcs> load(const IrqOff &irq) REQUIRES(irqs_off);
 
 	/*
 	 * Has the CPU that it is on, if any, clear it. Afterwards it is on none, unless somebody
 	 * loaded it meanwhile. Interrupts on; preemption may be off.
 	 */
-	void clear(ClearCause cause);
+	void clear(ClearCause cause) WAITS_FOR_IPIS;
 
 	/* The CPU it is on or none; may have changed when it is looked at. */
 	CpuId cpu() const { return {cpu_.load(std::memory_order_acquire)}; }
@@ -113,7 +113,7 @@ private:
 	friend class VmxCpu;
 
 	/* On the CPU it is on, and nowhere else; a no-op elsewhere. */
-	void clear_here(const IrqOff &irq, ClearCause cause);
+	void clear_here(const IrqOff &irq, ClearCause cause) REQUIRES(irqs_off);
 
 	Page page_;
 	/* Written by the CPU it is on only, or by load() where it is on none. */

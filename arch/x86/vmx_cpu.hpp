@@ -19,9 +19,9 @@ class alignas(64) VmxCpu
 {
 public:
 	/* Records for every CPU that may come. May sleep. Errno::nomem. */
-	static Result<> create_all(u32 revision);
+	static Result<> create_all(u32 revision) MAY_SLEEP;
 	static void destroy_all();
-	static VmxCpu &here(const IrqOff &irq) { return all_[irq.cpu().value]; }
+	static VmxCpu &here(const IrqOff &irq) REQUIRES(irqs_off) { return all_[irq.cpu().value]; }
 	static const VmxCpu &of(CpuId cpu) { return all_[cpu.value]; }
 
 	/*
@@ -29,9 +29,10 @@ public:
 	 * is as it was: Errno::busy when CR4.VMXE is set by somebody else; Errno::io when this
 	 * CPU's VMX is not @config's or VMXON fails.
 	 */
-	bool enable(const IrqOff &irq, const VmxConfig &config, Refusal &refusal);
+	bool enable(const IrqOff &irq, const VmxConfig &config, Refusal &refusal)
+		REQUIRES(irqs_off);
 	/* Clears every VMCS loaded here, then VMXOFF. Does nothing when it is off already. */
-	void disable(const IrqOff &irq);
+	void disable(const IrqOff &irq) REQUIRES(irqs_off);
 
 	/* Linux's values of the MSRs that a guest has had in the CPU. */
 	void restore_host_msrs(bool syscall, bool tsc_aux) const;

@@ -32,24 +32,24 @@ public:
 	~VmxVcpu();
 
 	/* Errno::nomem. May sleep. */
-	Result<> create();
+	Result<> create() MAY_SLEEP;
 
 	/* One entry and the exit after it. Errno::io when the VMCS cannot be used. */
-	Result<Entry> enter(VcpuState &state, Exit &exit);
+	Result<Entry> enter(VcpuState &state, Exit &exit) MAY_SLEEP;
 	/* Makes @groups of @state valid. Errno::intr when a signal came before VMX was on here. */
-	Result<> fetch(VcpuState &state, Groups groups);
+	Result<> fetch(VcpuState &state, Groups groups) MAY_SLEEP;
 	/*
 	 * The thread is scheduled away or returns to user space: its own state back. Interrupts
 	 * off.
 	 */
-	void leave_guest(const IrqOff &irq, VcpuState &state);
+	void leave_guest(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 
 private:
 	void set_up(ActiveVmcs &vmcs);
-	void adopt_cpu(const IrqOff &irq, ActiveVmcs &vmcs);
-	void enter_guest(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state);
-	void load_guest_msrs(const IrqOff &irq, VcpuState &state);
-	bool run(ActiveVmcs &vmcs, VcpuState &state, Exit &exit);
+	void adopt_cpu(const IrqOff &irq, ActiveVmcs &vmcs) REQUIRES(irqs_off);
+	void enter_guest(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state) REQUIRES(irqs_off);
+	void load_guest_msrs(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
+	bool run(ActiveVmcs &vmcs, VcpuState &state, Exit &exit) REQUIRES(irqs_off);
 
 	const VmxConfig &config_;
 	Ept &ept_;

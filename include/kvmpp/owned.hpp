@@ -2,6 +2,7 @@
 /* Sole ownership of an object on the heap or of a page, without operator new and delete. */
 #pragma once
 
+#include "include/kvmpp/contexts.hpp"
 #include "include/kvmpp/types.hpp"
 
 #include <linux_glue/alloc.h>
@@ -32,7 +33,7 @@ public:
 	}
 
 	/* Empty when there is no memory. May sleep. */
-	template <class... Args> static Owned create(Args &&...args)
+	template <class... Args> static Owned create(Args &&...args) MAY_SLEEP
 	{
 		Owned owned;
 		if (void *memory = glue_zalloc(sizeof(T)))
@@ -76,7 +77,7 @@ public:
 	}
 
 	/* Empty when there is no memory. May sleep. */
-	static Page create()
+	static Page create() MAY_SLEEP
 	{
 		Page page;
 		page.address_ = glue_page_alloc();

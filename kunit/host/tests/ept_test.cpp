@@ -125,7 +125,7 @@ TEST_F(EptTest, flush_reaches_the_cpus_that_joined)
 {
 	VmxConfig config;
 	Refusal refusal;
-	ASSERT_TRUE(vmx_configure(VmxRegisters::read(), config, refusal));
+	ASSERT_TRUE(vmx_configure(VmxRegisters::read(PreemptOff()), config, refusal));
 	ASSERT_TRUE(VmxCpu::create_all(config.revision));
 	for (int cpu : {0, 1, 3}) {
 		migrate_to(cpu);
