@@ -7,9 +7,7 @@
 
 #include <asm/errno.h>
 
-#include <algorithm>
 #include <utility>
-#include <vector>
 
 namespace kvmpp::host
 {
@@ -33,7 +31,6 @@ struct SrcuDomain {
 };
 static_assert(sizeof(SrcuDomain) <= GLUE_SRCU_SIZE);
 
-std::vector<glue_lock_class> held;
 bool killed;
 
 Lock &lock_in(void *storage)
@@ -48,44 +45,22 @@ Lock &lock_in(void *storage)
 void acquire(void *storage)
 {
 	Lock &lock = lock_in(storage);
+	const LockKind &kind = kind_of(lock.lock_class);
 
-	/* The classes are declared in the order in which they may be taken, outermost first. */
-	for (glue_lock_class outer : held)
-		if (outer >= lock.lock_class)
-			violation("lock class %d taken inside class %d", lock.lock_class, outer);
+	note_taken(kind);
 	if (std::exchange(lock.held, true))
-		violation("deadlock: a lock of class %d is held already", lock.lock_class);
-	held.push_back(lock.lock_class);
+		violation("deadlock: a %s is held already", kind.name);
 }
 
 void release(void *storage)
 {
 	Lock &lock = lock_in(storage);
 
-	if (!std::exchange(lock.held, false))
-		violation("a lock of class %d released that is not held", lock.lock_class);
-	auto it = std::find(held.begin(), held.end(), lock.lock_class);
-	if (it != held.end())
-		held.erase(it);
+	lock.held = false;
+	note_released(kind_of(lock.lock_class));
 }
 
 } // namespace
-
-void reset_locks()
-{
-	held.clear();
-	killed = false;
-}
-
-bool is_held(glue_lock_class lock_class)
-{
-	return std::find(held.begin(), held.end(), lock_class) != held.end();
-}
-
-bool any_lock_held()
-{
-	return !held.empty();
-}
 
 void kill_next_lock()
 {
@@ -128,6 +103,9 @@ void glue_spin_init(glue_spinlock *lock, glue_lock_class lock_class)
 
 void glue_spin_lock(glue_spinlock *lock)
 {
+	/* Its holder may be waiting for this CPU's answer to an IPI. */
+	if (irqs_off())
+		violation("a spin lock waited for with interrupts off");
 	add_preempt_off(1);
 	acquire(lock->opaque);
 }
@@ -164,6 +142,7 @@ int glue_srcu_read_lock(glue_srcu *srcu)
 
 	if (domain.magic != initialised)
 		violation("SRCU read outside the domain's life");
+	note_taken(srcu_read_side);
 	return domain.readers++;
 }
 
@@ -173,6 +152,7 @@ void glue_srcu_read_unlock(glue_srcu *srcu, int index)
 
 	if (--domain.readers != index)
 		violation("SRCU readers not nested");
+	note_released(srcu_read_side);
 }
 
 void glue_srcu_synchronize(glue_srcu *srcu)
