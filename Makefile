@@ -20,12 +20,16 @@ modules_install: modules
 clean:
 	+$(KBUILD) clean
 
-# What the sources say of locks and contexts, checked: clang for the C++, sparse for the C.
+# What the sources say of locks and contexts, checked: clang for the C++, sparse for the C; and what
+# breaks the rules, which they have to refuse.
 analyze:
 	scripts/analyze
+	scripts/analyze --selftest
 
 sparse:
-	+$(KBUILD) C=2 CF=-Wcontext modules
+	+$(KBUILD) C=2 CF='-Wcontext -Wsparse-error' modules
+	+$(KBUILD) C=2 CF=-Wcontext kunit/sparse/rules_broken.o 2>&1 | \
+		awk -f kunit/sparse/check.awk kunit/sparse/rules_broken.c -
 
 # The life cycle over all schedules, and a mutant for each guard; in check for 20 seconds of them.
 explore:

@@ -101,7 +101,7 @@ TEST_CASE(controls_that_stay_on)
 TEST_CASE(registers_of_this_cpu)
 {
 	PreemptOff preempt;
-	VmxRegisters r = VmxRegisters::read();
+	VmxRegisters r = VmxRegisters::read(preempt);
 	VmxConfig config;
 	Refusal refusal{Errno::exist, nullptr};
 

@@ -43,7 +43,7 @@ public:
 			VmxConfig unused;
 			Refusal refusal{};
 
-			if (!vmx_configure(VmxRegisters::read(), unused, refusal)) {
+			if (!vmx_configure(VmxRegisters::read(preempt), unused, refusal)) {
 				test_skip(test, refusal.reason);
 				return;
 			}

@@ -43,7 +43,7 @@ public:
 	 * Gives the CPU of the calling thread, which runs @spinner, to another vCPU of @table, if
 	 * one wants it. May sleep.
 	 */
-	void yield(const VcpuTable &table, VcpuEntry &spinner);
+	void yield(const VcpuTable &table, VcpuEntry &spinner) MAY_SLEEP;
 
 private:
 	/*

@@ -20,7 +20,7 @@ namespace
 {
 
 constinit VmxConfig config;
-constinit Mutex usage_lock;
+constinit Mutex usage_lock ACQUIRED_BEFORE(cpus_stay);
 constinit unsigned users GUARDED_BY(usage_lock) = 0;
 constinit bool going_down GUARDED_BY(usage_lock) = false;
 /*
@@ -28,7 +28,7 @@ constinit bool going_down GUARDED_BY(usage_lock) = false;
  * the hotplug callbacks, which the latter keeps out: they must not take usage_lock, whose holders
  * wait for them.
  */
-constinit bool wanted = false;
+constinit bool wanted GUARDED_BY(cpus_stay) = false;
 
 /* Of the CPUs that refuse at once, one is told of. */
 struct EnableAll {
@@ -130,7 +130,7 @@ Result<> hardware_init()
 	{
 		PreemptOff preempt;
 
-		if (!vmx_configure(VmxRegisters::read(), config, refusal)) {
+		if (!vmx_configure(VmxRegisters::read(preempt), config, refusal)) {
 			glue_log_err("%s", refusal.reason);
 			return refusal.error;
 		}
@@ -186,7 +186,8 @@ void hardware_put()
 
 using namespace kvmpp;
 
-int kvmpp_cpu_online(int)
+/* Linux holds the write side of what cpus_read_lock() takes. */
+int kvmpp_cpu_online(int) REQUIRES(cpus_stay)
 {
 	return wanted ? to_errno(enable_one()) : 0;
 }
@@ -202,7 +203,8 @@ void kvmpp_syscore_suspend(void)
 	disable_here(nullptr);
 }
 
-void kvmpp_syscore_resume(void)
+/* It is the only CPU. */
+void kvmpp_syscore_resume(void) REQUIRES(cpus_stay)
 {
 	/* A failure is in the log; vCPUs wait for VMX on this CPU until they are killed. */
 	if (wanted)

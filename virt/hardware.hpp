@@ -6,6 +6,7 @@
 #pragma once
 
 #include "arch/x86/capabilities.hpp"
+#include "include/kvmpp/contexts.hpp"
 #include "include/kvmpp/result.hpp"
 
 namespace kvmpp
@@ -14,16 +15,16 @@ namespace kvmpp
 /*
  * Looks at this machine's CPUs and prepares. Errno and one line in the log when they will not do.
  */
-Result<> hardware_init();
-void hardware_exit();
+Result<> hardware_init() MAY_SLEEP;
+void hardware_exit() MAY_SLEEP;
 
 /*
  * One more VM: the first switches VMX on everywhere or changes nothing. Errno::busy when another
  * hypervisor has it, or the crash hook, or the machine goes down. May sleep.
  */
-Result<> hardware_get();
+Result<> hardware_get() EXCLUDES(cpus_stay) MAY_SLEEP;
 /* One VM less: the last switches it off everywhere. May sleep. */
-void hardware_put();
+void hardware_put() EXCLUDES(cpus_stay) MAY_SLEEP;
 
 const VmxConfig &hardware_config();
 

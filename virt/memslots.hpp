@@ -66,7 +66,7 @@ public:
 	bool overlaps(const Memslot &slot) const;
 
 	/* A copy without the slot of @removed_id, and with @added if not null. Empty: no memory. */
-	Owned<MemslotTable> with_change(u32 removed_id, const Memslot *added) const;
+	Owned<MemslotTable> with_change(u32 removed_id, const Memslot *added) const MAY_SLEEP;
 
 private:
 	Memslot *slots_ = nullptr; /* in the order of first_frame */

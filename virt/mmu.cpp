@@ -6,6 +6,7 @@
 namespace kvmpp
 {
 
+/* Nobody else has it yet. */
 Result<> Mmu::create() NO_THREAD_SAFETY_ANALYSIS
 {
 	lock_.init(GLUE_LOCK_MMU);
@@ -68,6 +69,7 @@ void Mmu::unmap_user(const MemslotTable &table, u64 start, u64 end)
 	Locked locked(lock_);
 	bool found = false;
 
+	/* Clang does not take a lock into a lambda. */
 	table.for_each_in(start, end, [&](u64 first, u64 last) NO_THREAD_SAFETY_ANALYSIS {
 		found |= ept_.unmap(first, last);
 	});

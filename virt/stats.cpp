@@ -32,7 +32,7 @@ struct CpuState {
 
 		state.on = here.is_on();
 		state.loaded = here.loaded();
-		here.for_each_loaded(irq, [&](LoadedVmcs &vmcs) {
+		here.for_each_loaded(irq, [&](LoadedVmcs &vmcs) NO_THREAD_SAFETY_ANALYSIS {
 			if (state.shown < most_shown)
 				state.vmcss[state.shown++] = {vmcs.owner(), vmcs.launched(irq)};
 		});

@@ -71,7 +71,8 @@ Vcpu::~Vcpu()
 		glue_guest_fpu_free(fpu_);
 }
 
-Result<> Vcpu::init()
+/* Nobody else has it yet. */
+Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 {
 	mutex_.init(GLUE_LOCK_VCPU);
 	entry_ = Owned<VcpuEntry>::create(identity_.id);
@@ -335,7 +336,8 @@ void kvmpp_vcpu_release(void *vcpu)
 	v->vm().destroy_vcpu(v);
 }
 
-void kvmpp_vcpu_sched_out(void *vcpu, int preempted)
+/* The thread holds the vCPU's mutex since it went into KVM_RUN. */
+void kvmpp_vcpu_sched_out(void *vcpu, int preempted) NO_THREAD_SAFETY_ANALYSIS
 {
 	IrqOff irq;
 

@@ -24,43 +24,43 @@ public:
 	Vcpu(Vm &vm, u32 id);
 	~Vcpu();
 	/* Errno::nomem. May sleep. */
-	Result<> init();
+	Result<> init() MAY_SLEEP;
 
 	Vm &vm() { return vm_; }
 	/* What the VM's table has of it. */
 	VcpuEntry &entry() { return *entry_; }
 	void *shared_page(unsigned long index) const;
 	/* An ioctl from user space: 0 or positive, or a negative errno. May sleep. */
-	long ioctl(unsigned command, unsigned long argument);
-	/* The thread in KVM_RUN is scheduled away, or leaves it. Interrupts off. */
-	void sched_out(const IrqOff &irq, bool preempted)
+	long ioctl(unsigned command, unsigned long argument) EXCLUDES(mutex_) MAY_SLEEP;
+	/* The thread in KVM_RUN is scheduled away, or leaves it. */
+	void sched_out(const IrqOff &irq, bool preempted) REQUIRES(irqs_off, mutex_)
 	{
 		entry_->set_preempted(preempted);
 		vmx_.leave_guest(irq, state_);
 	}
 
 private:
-	Result<> dispatch(unsigned command, unsigned long argument);
-	Result<> run();
-	Result<> run_guest();
-	Result<Next> step();
-	Result<Next> handle_ept_violation(const Exit &exit);
-	Result<Next> finish_pending();
-	void show_exit();
+	Result<> dispatch(unsigned command, unsigned long argument) REQUIRES(mutex_);
+	Result<> run() REQUIRES(mutex_);
+	Result<> run_guest() REQUIRES(mutex_);
+	Result<Next> step() REQUIRES(mutex_);
+	Result<Next> handle_ept_violation(const Exit &exit) REQUIRES(mutex_);
+	Result<Next> finish_pending() REQUIRES(mutex_);
+	void show_exit() REQUIRES(mutex_);
 	template <class Registers>
 	Result<> get_registers(unsigned long argument, void (*get)(const VcpuState &, Registers &),
-			       Groups groups);
+			       Groups groups) REQUIRES(mutex_);
 
 	Vm &vm_;
 	VcpuIdentity identity_;
 	RcuOwned<VcpuEntry> entry_;
-	Mutex mutex_;
-	VcpuState state_;
-	VmxVcpu vmx_;
+	Mutex mutex_ ACQUIRED_AFTER(cpus_stay);
+	VcpuState state_ GUARDED_BY(mutex_);
+	VmxVcpu vmx_ GUARDED_BY(mutex_);
 	Page run_page_;
 	Page port_page_;
-	glue_guest_fpu *fpu_ = nullptr;
-	glue_sched_notifier notifier_{};
+	glue_guest_fpu *fpu_ GUARDED_BY(mutex_) = nullptr;
+	glue_sched_notifier notifier_ GUARDED_BY(mutex_){};
 };
 
 } // namespace kvmpp

@@ -47,7 +47,7 @@ public:
 	u32 id() const { return id_; }
 
 	/* The calling thread is the one that runs it now. Errno::nomem. The vCPU's mutex is held. */
-	Result<> set_thread_to_current();
+	Result<> set_thread_to_current() MAY_SLEEP;
 	/* That thread, with a reference; null when there is none any more. */
 	glue_task *task() const REQUIRES_SHARED(rcu);
 
@@ -82,7 +82,7 @@ public:
 
 	void init() { lock.init(GLUE_LOCK_VM); }
 	/* Among those who make and end vCPUs. */
-	Mutex lock;
+	Mutex lock ACQUIRED_AFTER(cpus_stay);
 
 	/* Its id, less than max_vcpus, must be free. */
 	void add(VcpuEntry &entry) REQUIRES(lock);
@@ -104,7 +104,7 @@ public:
 	 * see it before they enter. @cpus is the caller's, to work with. Interrupts on; inside any
 	 * lock that interrupt handlers do not take.
 	 */
-	void ask_all(Request request, CpuMask &cpus) const;
+	void ask_all(Request request, CpuMask &cpus) const WAITS_FOR_IPIS;
 
 private:
 	/* All written under the lock. */

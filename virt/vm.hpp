@@ -27,25 +27,25 @@ public:
 	static constexpr u32 max_vcpus = VcpuTable::max_vcpus;
 
 	/* For the current process. VMX is on when it returns one. May sleep. */
-	static Result<Vm *> create();
+	static Result<Vm *> create() MAY_SLEEP;
 	/* Drops the creator's, or a vCPU's, reference. May sleep. */
-	void put();
+	void put() MAY_SLEEP;
 
 	/* KVM_SET_USER_MEMORY_REGION with checked arguments. May sleep. */
-	Result<> set_memory(const SlotRequest &request);
+	Result<> set_memory(const SlotRequest &request) EXCLUDES(slots_lock_, srcu_) MAY_SLEEP;
 	/* KVM_CREATE_VCPU: a descriptor. Errno::exist, Errno::inval, Errno::nomem. May sleep. */
-	Result<int> create_vcpu(u32 id);
+	Result<int> create_vcpu(u32 id) EXCLUDES(vcpus_.lock) MAY_SLEEP;
 	/* The last file of the vCPU is closed: frees it and its id, at once. May sleep. */
-	void destroy_vcpu(Vcpu *vcpu);
+	void destroy_vcpu(Vcpu *vcpu) EXCLUDES(vcpus_.lock) MAY_SLEEP;
 
 	const VcpuTable &vcpus() const { return vcpus_; }
 	/* @spinner, which the calling thread runs, spins: another may have its CPU. May sleep. */
-	void yield_from(VcpuEntry &spinner) { directed_yield_.yield(vcpus_, spinner); }
+	void yield_from(VcpuEntry &spinner) MAY_SLEEP { directed_yield_.yield(vcpus_, spinner); }
 	bool belongs_to_current() const { return glue_mmu_notifier_is_current(notifier_); }
 	Mmu &mmu() { return mmu_; }
-	Srcu &srcu() { return srcu_; }
-	/* Inside an SrcuRead, for as long as that lasts. */
-	const MemslotTable &slots(const SrcuRead &) const
+	Srcu &srcu() RETURN_CAPABILITY(srcu_) { return srcu_; }
+	/* For as long as the SrcuRead lasts. */
+	const MemslotTable &slots(const SrcuRead &) const REQUIRES_SHARED(srcu_)
 	{
 		return *slots_.load(std::memory_order_acquire);
 	}
@@ -54,7 +54,7 @@ public:
 	u32 id() const { return id_; }
 	u32 process() const { return process_; }
 
-	void invalidate_begin(u64 start, u64 end);
+	void invalidate_begin(u64 start, u64 end) EXCLUDES(slots_lock_) WAITS_FOR_IPIS;
 	void invalidate_end() { mmu_.invalidate_end(); }
 
 private:
@@ -65,7 +65,7 @@ private:
 	/*
 	 * Makes @table the current one and waits until nobody uses the one before, which it frees.
 	 */
-	void publish(Owned<MemslotTable> table) REQUIRES(slots_lock_);
+	void publish(Owned<MemslotTable> table) REQUIRES(slots_lock_) EXCLUDES(srcu_) MAY_SLEEP;
 
 	static constinit std::atomic<u32> made_;
 
@@ -78,7 +78,7 @@ private:
 	VcpuTable vcpus_;
 	DirectedYield directed_yield_;
 
-	Mutex slots_lock_ ACQUIRED_AFTER(vcpus_.lock);
+	Mutex slots_lock_ ACQUIRED_AFTER(vcpus_.lock) ACQUIRED_BEFORE(srcu_);
 	/* Written under slots_lock_, read under srcu_. */
 	std::atomic<MemslotTable *> slots_{nullptr};
 	Srcu srcu_;

@@ -92,7 +92,7 @@ constexpr u32 settle(u64 capability, u32 wanted)
 
 } // namespace
 
-VmxRegisters VmxRegisters::read()
+VmxRegisters VmxRegisters::read(const OnCpu &)
 {
 	VmxRegisters r;
 

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/result.hpp"
 #include "include/kvmpp/types.hpp"
 
@@ -26,8 +27,8 @@ struct VmxRegisters {
 	u64 cr4_fixed0 = 0;
 	u64 host_cr4 = 0;
 
-	/* Of the CPU it runs on. Preemption off. */
-	static VmxRegisters read();
+	/* Of the CPU it runs on. */
+	static VmxRegisters read(const OnCpu &);
 };
 
 struct VmxConfig {

@@ -20,7 +20,7 @@ public:
 	{
 	public:
 		/* Errno::nomem. May sleep. */
-		Result<> fill();
+		Result<> fill() MAY_SLEEP;
 		u64 *take();
 
 	private:
@@ -35,7 +35,7 @@ public:
 	~Ept();
 
 	/* Errno::nomem. May sleep. */
-	Result<> create();
+	Result<> create() MAY_SLEEP;
 	/* For the VMCS: where the root is, its memory type and depth ("EPT Pointer"). */
 	u64 pointer() const;
 
@@ -48,7 +48,7 @@ public:
 	bool unmap(u64 first_frame, u64 last_frame);
 
 	/* Drops what this CPU has cached of them, or of others that were in the same place. */
-	void invalidate_here(const IrqOff &irq) const;
+	void invalidate_here(const IrqOff &irq) const REQUIRES(irqs_off);
 
 private:
 	Page root_;

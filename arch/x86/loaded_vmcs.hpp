@@ -98,29 +98,29 @@ public:
 	~LoadedVmcs();
 
 	/* Gives it memory. May sleep. Errno::nomem. */
-	Result<> create(u32 revision, const VmcsOwner &owner);
+	Result<> create(u32 revision, const VmcsOwner &owner) MAY_SLEEP;
 
 	/* If another CPU has it, has that one clear it. Interrupts on. */
-	void leave_other_cpu(const PreemptOff &preempt);
+	void leave_other_cpu(const PreemptOff &preempt) WAITS_FOR_IPIS;
 	/*
 	 * Makes it current on this CPU. It must be on no other CPU: see leave_other_cpu().
 	 * Errno::again when it is, or when VMX is off here because the CPU is about to go offline;
 	 * the caller switches interrupts on and tries again, there or elsewhere. Errno::busy when
 	 * another hypervisor is in VMX operation here, Errno::io when an instruction fails.
 	 */
-	Result<ActiveVmcs> load(const IrqOff &irq);
+	Result<ActiveVmcs> load(const IrqOff &irq) REQUIRES(irqs_off);
 
 	/*
 	 * Has the CPU that it is on, if any, clear it. Afterwards it is on none, unless somebody
 	 * loaded it meanwhile. Interrupts on; preemption may be off.
 	 */
-	void clear(ClearCause cause);
+	void clear(ClearCause cause) WAITS_FOR_IPIS;
 
 	/* The CPU it is on or none; may have changed when it is looked at. */
 	CpuId cpu() const { return {cpu_.load(std::memory_order_acquire)}; }
 	const VmcsOwner &owner() const { return owner_; }
 	/* Of one that is on this CPU. */
-	bool launched(const IrqOff &) const { return launched_; }
+	bool launched(const IrqOff &) const REQUIRES(irqs_off) { return launched_; }
 	/* It was loaded on this CPU for the first time since it was on none: see load(). */
 	bool take_moved() { return std::exchange(moved_, false); }
 
@@ -129,7 +129,7 @@ private:
 	friend class VmxCpu;
 
 	/* On the CPU it is on, and nowhere else; a no-op elsewhere. */
-	void clear_here(const IrqOff &irq, ClearCause cause);
+	void clear_here(const IrqOff &irq, ClearCause cause) REQUIRES(irqs_off);
 
 	Page page_;
 	VmcsOwner owner_;

@@ -25,7 +25,7 @@ public:
 	static constexpr unsigned capacity = 4;
 
 	/* Memory for one more: its index. May sleep. Errno::nomem; Errno::busy when it is full. */
-	Result<unsigned> add(u32 revision, const VmcsOwner &owner);
+	Result<unsigned> add(u32 revision, const VmcsOwner &owner) MAY_SLEEP;
 	/* Frees one, which must not be the current one; clears it where it is. May sleep. */
 	void remove(unsigned index) { vmcss_[index] = {}; }
 

@@ -75,7 +75,9 @@ void VmxCpu::vmx_off(const IrqOff &irq, ClearCause cause)
 	if (!on_)
 		return;
 	/* An uncleared VMCS could be written back over memory that has become somebody else's. */
-	loaded_.for_each([&](LoadedVmcs &vmcs) { vmcs.clear_here(irq, cause); });
+	/* Clang does not take a context into a lambda; the guard goes in with it. */
+	loaded_.for_each([&](LoadedVmcs &vmcs)
+				 NO_THREAD_SAFETY_ANALYSIS { vmcs.clear_here(irq, cause); });
 	if (!insn::vmxoff())
 		glue_log_ratelimited("VMXOFF failed on CPU %d", irq.cpu().value);
 	on_ = false;
@@ -91,7 +93,7 @@ bool VmxCpu::enable(const IrqOff &irq, Refusal &refusal)
 		return true;
 
 	VmxConfig own;
-	if (!vmx_configure(VmxRegisters::read(), own, refusal))
+	if (!vmx_configure(VmxRegisters::read(irq), own, refusal))
 		return false;
 	if (!(own == *config_)) {
 		refusal = {Errno::io, "its VMX differs from that of the first CPU"};

@@ -23,9 +23,9 @@ class alignas(64) VmxCpu
 {
 public:
 	/* Records for every CPU that may come; @config is kept. May sleep. Errno::nomem. */
-	static Result<> create_all(const VmxConfig &config, bool exclusive);
+	static Result<> create_all(const VmxConfig &config, bool exclusive) MAY_SLEEP;
 	static void destroy_all();
-	static VmxCpu &here(const IrqOff &irq) { return all_[irq.cpu().value]; }
+	static VmxCpu &here(const IrqOff &irq) REQUIRES(irqs_off) { return all_[irq.cpu().value]; }
 	static const VmxCpu &of(CpuId cpu) { return all_[cpu.value]; }
 
 	/*
@@ -33,17 +33,20 @@ public:
 	 * is as it was: Errno::io when this CPU's VMX is not the configured one; when exclusive,
 	 * also Errno::busy when CR4.VMXE is set by somebody else, and Errno::io when VMXON fails.
 	 */
-	bool enable(const IrqOff &irq, Refusal &refusal);
+	bool enable(const IrqOff &irq, Refusal &refusal) REQUIRES(irqs_off);
 	/* Clears every VMCS loaded here, then VMXOFF. Does nothing when it is off already. */
-	void disable(const IrqOff &irq);
+	void disable(const IrqOff &irq) REQUIRES(irqs_off);
 
 	/*
 	 * Before a VMCS is loaded: in VMX operation when it returns. Errno::again where the CPU is
 	 * not enabled; when not exclusive, also Errno::busy and Errno::io as enable().
 	 */
-	Result<> get(const IrqOff &irq) { return on_ ? Result<>() : get_slow(irq); }
+	Result<> get(const IrqOff &irq) REQUIRES(irqs_off)
+	{
+		return on_ ? Result<>() : get_slow(irq);
+	}
 	/* The thread that loaded VMCSs here leaves the CPU. Nothing when exclusive. */
-	void put(const IrqOff &irq);
+	void put(const IrqOff &irq) REQUIRES(irqs_off);
 
 	/*
 	 * The kernel has crashed or reboots at once: VMCLEAR of all that is loaded here and VMXOFF,
@@ -52,7 +55,7 @@ public:
 	static void crash_here();
 
 	/* Calls visit(LoadedVmcs &) for each one on this CPU. */
-	template <class Visit> void for_each_loaded(const IrqOff &, Visit visit)
+	template <class Visit> void for_each_loaded(const IrqOff &, Visit visit) REQUIRES(irqs_off)
 	{
 		loaded_.for_each(visit);
 	}
@@ -77,9 +80,9 @@ private:
 	friend class LoadedVmcs;
 	friend struct BrokenVmxon; /* of KUnit: makes VMXON fail */
 
-	bool vmx_on(const IrqOff &irq, Refusal &refusal);
-	void vmx_off(const IrqOff &irq, ClearCause cause);
-	Result<> get_slow(const IrqOff &irq);
+	bool vmx_on(const IrqOff &irq, Refusal &refusal) REQUIRES(irqs_off);
+	void vmx_off(const IrqOff &irq, ClearCause cause) REQUIRES(irqs_off);
+	Result<> get_slow(const IrqOff &irq) REQUIRES(irqs_off);
 	void link(LoadedVmcs &vmcs);
 	void unlink(LoadedVmcs &vmcs);
 

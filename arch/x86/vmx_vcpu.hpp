@@ -33,31 +33,31 @@ public:
 	~VmxVcpu();
 
 	/* Errno::nomem. May sleep. */
-	Result<> create(const VmcsOwner &owner);
+	Result<> create(const VmcsOwner &owner) MAY_SLEEP;
 
 	/*
 	 * One entry and the exit after it; @kick is where others reach the vCPU. Errno::io when the
 	 * VMCS cannot be used; Errno::busy when the module is not exclusive and another hypervisor
 	 * is in VMX operation here.
 	 */
-	Result<Entry> enter(VcpuState &state, Exit &exit, KickTarget &kick);
+	Result<Entry> enter(VcpuState &state, Exit &exit, KickTarget &kick) MAY_SLEEP;
 	/*
 	 * Makes @groups of @state valid. Errno::intr when a signal came before VMX was on here;
 	 * else as enter().
 	 */
-	Result<> fetch(VcpuState &state, Groups groups);
+	Result<> fetch(VcpuState &state, Groups groups) MAY_SLEEP;
 	/*
 	 * The thread is scheduled away or returns to user space: its own state back, and VMX off
 	 * where it was on for this thread only. Interrupts off.
 	 */
-	void leave_guest(const IrqOff &irq, VcpuState &state);
+	void leave_guest(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 
 private:
 	void set_up(ActiveVmcs &vmcs);
-	void adopt_cpu(const IrqOff &irq, ActiveVmcs &vmcs);
-	void enter_guest(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state);
-	void load_guest_msrs(const IrqOff &irq, VcpuState &state);
-	bool run(ActiveVmcs &vmcs, VcpuState &state, Exit &exit);
+	void adopt_cpu(const IrqOff &irq, ActiveVmcs &vmcs) REQUIRES(irqs_off);
+	void enter_guest(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state) REQUIRES(irqs_off);
+	void load_guest_msrs(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
+	bool run(ActiveVmcs &vmcs, VcpuState &state, Exit &exit) REQUIRES(irqs_off);
 
 	const VmxConfig &config_;
 	Ept &ept_;

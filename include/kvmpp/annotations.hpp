@@ -21,5 +21,7 @@
 #define REQUIRES(...)             KVMPP_TSA(requires_capability(__VA_ARGS__))
 #define REQUIRES_SHARED(...)      KVMPP_TSA(requires_shared_capability(__VA_ARGS__))
 #define EXCLUDES(...)             KVMPP_TSA(locks_excluded(__VA_ARGS__))
+#define ACQUIRED_BEFORE(...)      KVMPP_TSA(acquired_before(__VA_ARGS__))
 #define ACQUIRED_AFTER(...)       KVMPP_TSA(acquired_after(__VA_ARGS__))
+#define RETURN_CAPABILITY(lock)   KVMPP_TSA(lock_returned(lock))
 #define NO_THREAD_SAFETY_ANALYSIS KVMPP_TSA(no_thread_safety_analysis)

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Contexts and locks as types. A function that must not be interrupted takes `const IrqOff &`: the
- * only way to have one is to have switched interrupts off, or to be where Linux has done so.
+ * Contexts and locks as types: an object is the time spent in one.
+ *
+ * A function that needs a context takes its guard, `const IrqOff &` or `const OnCpu &`: nobody can
+ * call it who is not there, whatever compiler it is. It also says REQUIRES(irqs_off), which the
+ * guard's use insists on, so that clang knows the context inside: only thus can it refuse there what
+ * MAY_SLEEP or WAITS_FOR_IPIS, which no parameter can say.
  */
 #pragma once
 
 #include "include/kvmpp/annotations.hpp"
+#include "include/kvmpp/contexts.hpp"
 #include "include/kvmpp/result.hpp"
 #include "include/kvmpp/types.hpp"
 
@@ -15,39 +20,47 @@
 namespace kvmpp
 {
 
-/* The thread stays on this CPU. */
-class PreemptOff
+/* The thread stays on this CPU, for whichever of the two reasons below. */
+class OnCpu
 {
 public:
-	PreemptOff() { glue_preempt_disable(); }
-	~PreemptOff() { glue_preempt_enable(); }
-	PreemptOff(const PreemptOff &) = delete;
-	PreemptOff &operator=(const PreemptOff &) = delete;
+	OnCpu(const OnCpu &) = delete;
+	OnCpu &operator=(const OnCpu &) = delete;
 
 	CpuId cpu() const { return {glue_this_cpu()}; }
+
+private:
+	friend class PreemptOff;
+	friend class IrqOff;
+	OnCpu() = default;
+	~OnCpu() = default;
 };
 
-/* Neither another thread nor an interrupt nor an IPI comes in between on this CPU; an NMI may. */
-class IrqOff
+class SCOPED_CAPABILITY PreemptOff : public OnCpu
 {
 public:
-	IrqOff() : flags_(glue_irq_save()) {}
-	~IrqOff() { glue_irq_restore(flags_); }
-	IrqOff(const IrqOff &) = delete;
-	IrqOff &operator=(const IrqOff &) = delete;
+	PreemptOff() ACQUIRE(preempt_off) { glue_preempt_disable(); }
+	~PreemptOff() RELEASE() { glue_preempt_enable(); }
+};
 
-	CpuId cpu() const { return {glue_this_cpu()}; }
+class SCOPED_CAPABILITY IrqOff : public OnCpu
+{
+public:
+	IrqOff() ACQUIRE(irqs_off) : flags_(glue_irq_save()) {}
+	~IrqOff() RELEASE() { glue_irq_restore(flags_); }
+
+	CpuId cpu() const REQUIRES(irqs_off) { return OnCpu::cpu(); }
 
 private:
 	glue_u64 flags_;
 };
 
-/* No CPU comes or goes. May sleep to get there. */
-class CpusReadLock
+/* cpus_read_lock(). May sleep to get there. */
+class SCOPED_CAPABILITY CpusReadLock
 {
 public:
-	CpusReadLock() { glue_cpus_read_lock(); }
-	~CpusReadLock() { glue_cpus_read_unlock(); }
+	CpusReadLock() ACQUIRE(cpus_stay) MAY_SLEEP { glue_cpus_read_lock(); }
+	~CpusReadLock() RELEASE() { glue_cpus_read_unlock(); }
 	CpusReadLock(const CpusReadLock &) = delete;
 	CpusReadLock &operator=(const CpusReadLock &) = delete;
 };
@@ -88,9 +101,9 @@ public:
 
 	/* Once, before the first use: lockdep wants its class at run time. */
 	void init(glue_lock_class lock_class) { glue_mutex_init(&mutex_, lock_class); }
-	void lock() ACQUIRE() { glue_mutex_lock(&mutex_); }
+	void lock() ACQUIRE() MAY_SLEEP { glue_mutex_lock(&mutex_); }
 	/* False when a fatal signal came first. */
-	[[nodiscard]] bool lock_killable() TRY_ACQUIRE(true)
+	[[nodiscard]] bool lock_killable() TRY_ACQUIRE(true) MAY_SLEEP
 	{
 		return glue_mutex_lock_killable(&mutex_) == 0;
 	}
@@ -100,6 +113,7 @@ private:
 	glue_mutex mutex_{};
 };
 
+/* Never with interrupts off, where the IPI of a holder that flushes TLBs could not come in. */
 class CAPABILITY("spinlock") SpinLock
 {
 public:
@@ -108,26 +122,47 @@ public:
 	SpinLock &operator=(const SpinLock &) = delete;
 
 	void init(glue_lock_class lock_class) { glue_spin_init(&lock_, lock_class); }
-	void lock() ACQUIRE() { glue_spin_lock(&lock_); }
+	void lock() ACQUIRE() EXCLUDES(irqs_off) { glue_spin_lock(&lock_); }
 	void unlock() RELEASE() { glue_spin_unlock(&lock_); }
 
 private:
 	glue_spinlock lock_{};
 };
 
-template <class Lock> class SCOPED_CAPABILITY Locked
+/* Locked locked(lock): held until the end of the scope. */
+template <class Lock> class Locked;
+
+template <> class SCOPED_CAPABILITY Locked<Mutex>
 {
 public:
-	explicit Locked(Lock &lock) ACQUIRE(lock) : lock_(lock) { lock_.lock(); }
+	explicit Locked(Mutex &lock) ACQUIRE(lock) MAY_SLEEP : lock_(lock) { lock_.lock(); }
 	~Locked() RELEASE() { lock_.unlock(); }
 	Locked(const Locked &) = delete;
 	Locked &operator=(const Locked &) = delete;
 
 private:
-	Lock &lock_;
+	Mutex &lock_;
 };
 
-class Srcu
+template <> class SCOPED_CAPABILITY Locked<SpinLock>
+{
+public:
+	explicit Locked(SpinLock &lock) ACQUIRE(lock, preempt_off) EXCLUDES(irqs_off) : lock_(lock)
+	{
+		lock_.lock();
+	}
+	~Locked() RELEASE() { lock_.unlock(); }
+	Locked(const Locked &) = delete;
+	Locked &operator=(const Locked &) = delete;
+
+private:
+	SpinLock &lock_;
+};
+
+Locked(Mutex &)->Locked<Mutex>;
+Locked(SpinLock &)->Locked<SpinLock>;
+
+class CAPABILITY("srcu") Srcu
 {
 public:
 	constexpr Srcu() = default;
@@ -136,18 +171,22 @@ public:
 
 	Result<> init() { return from_errno(glue_srcu_init(&srcu_)); }
 	void cleanup() { glue_srcu_cleanup(&srcu_); }
-	void synchronize() { glue_srcu_synchronize(&srcu_); }
+	/* Until every reader is gone that may have seen the state before: the caller must be none. */
+	void synchronize() EXCLUDES(this) MAY_SLEEP { glue_srcu_synchronize(&srcu_); }
 
 private:
 	friend class SrcuRead;
 	glue_srcu srcu_{};
 };
 
-class SrcuRead
+class SCOPED_CAPABILITY SrcuRead
 {
 public:
-	explicit SrcuRead(Srcu &srcu) : srcu_(srcu), index_(glue_srcu_read_lock(&srcu.srcu_)) {}
-	~SrcuRead() { glue_srcu_read_unlock(&srcu_.srcu_, index_); }
+	explicit SrcuRead(Srcu &srcu) ACQUIRE_SHARED(srcu)
+		: srcu_(srcu), index_(glue_srcu_read_lock(&srcu.srcu_))
+	{
+	}
+	~SrcuRead() RELEASE() { glue_srcu_read_unlock(&srcu_.srcu_, index_); }
 	SrcuRead(const SrcuRead &) = delete;
 	SrcuRead &operator=(const SrcuRead &) = delete;
 
@@ -155,12 +194,6 @@ private:
 	Srcu &srcu_;
 	int index_;
 };
-
-/* What an RcuRead holds. There is one RCU in Linux. */
-class CAPABILITY("RCU") Rcu
-{
-};
-inline constinit Rcu rcu;
 
 /*
  * What was found in here stays in memory until the end. Preemption may happen, sleeping must not;

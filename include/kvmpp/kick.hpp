@@ -37,7 +37,7 @@ public:
 	 * The vCPU is about to enter the guest: what was asked until now, which is taken. For what
 	 * is asked from now on until leave() an interrupt comes, and ends the guest's run at once.
 	 */
-	Requests enter(const IrqOff &irq)
+	Requests enter(const IrqOff &irq) REQUIRES(irqs_off)
 	{
 		cpu_.store(irq.cpu().value, std::memory_order_relaxed);
 		std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -46,7 +46,10 @@ public:
 		return Requests(asked_.exchange(0, std::memory_order_acquire));
 	}
 	/* It is out of the guest. */
-	void leave(const IrqOff &irq) { cpu_.store(-1, std::memory_order_release); }
+	void leave(const IrqOff &irq) REQUIRES(irqs_off)
+	{
+		cpu_.store(-1, std::memory_order_release);
+	}
 
 	/* Anybody, anywhere; then where(). What was done before is seen by who is asked. */
 	void ask(Request request)

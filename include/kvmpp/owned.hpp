@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "include/kvmpp/contexts.hpp"
 #include "include/kvmpp/types.hpp"
 
 #include <linux_glue/alloc.h>
@@ -36,7 +37,7 @@ public:
 	}
 
 	/* Empty when there is no memory. May sleep. */
-	template <class... Args> static Owned create(Args &&...args)
+	template <class... Args> static Owned create(Args &&...args) MAY_SLEEP
 	{
 		Owned owned;
 		if (void *memory = glue_zalloc(sizeof(T)))
@@ -119,7 +120,7 @@ public:
 	}
 
 	/* Empty when there is no memory. May sleep. */
-	static Page create()
+	static Page create() MAY_SLEEP
 	{
 		Page page;
 		page.address_ = glue_page_alloc();

@@ -8,11 +8,11 @@
 GLUE_BEGIN
 
 /* May sleep; null when there is none. Large sizes need not be physically contiguous. */
-void *glue_zalloc(glue_size bytes);
-void glue_free(void *memory);
+void *glue_zalloc(glue_size bytes) MAY_SLEEP;
+void glue_free(void *memory) MAY_SLEEP;
 
 /* A page of the kernel's direct map. May sleep; null when there is none. */
-void *glue_page_alloc(void);
+void *glue_page_alloc(void) MAY_SLEEP;
 void glue_page_free(void *page);
 
 glue_u64 glue_virt_to_phys(const void *address);

@@ -16,6 +16,15 @@
 #include <linux/types.h>
 #endif
 
+/* The context of a function, for clang's analysis of the C++; C has lockdep. */
+#ifdef __cplusplus
+#include "include/kvmpp/contexts.hpp"
+#else
+#define MAY_SLEEP
+#define WAITS_FOR_IPIS
+#define NEEDS_IRQS_OFF
+#endif
+
 typedef unsigned char glue_u8;
 typedef unsigned short glue_u16;
 typedef unsigned int glue_u32;

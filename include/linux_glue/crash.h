@@ -16,9 +16,9 @@ void glue_crash_exit(void);
  * While the hook is held, kvm_intel is not let in; or, with @may_lose, it is and has the hook from
  * then on. May sleep.
  */
-int glue_crash_hook_take(int may_lose);
+int glue_crash_hook_take(int may_lose) MAY_SLEEP;
 /* Nothing where it is not held. May sleep. */
-void glue_crash_hook_give_back(void);
+void glue_crash_hook_give_back(void) MAY_SLEEP;
 
 GLUE_END
 

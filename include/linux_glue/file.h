@@ -15,8 +15,8 @@ struct glue_new_fd {
 	int fd;
 	void *file;
 };
-int glue_vm_fd_prepare(struct glue_new_fd *fd, void *vm);
-int glue_vcpu_fd_prepare(struct glue_new_fd *fd, void *vcpu, int vcpu_id);
+int glue_vm_fd_prepare(struct glue_new_fd *fd, void *vm) MAY_SLEEP;
+int glue_vcpu_fd_prepare(struct glue_new_fd *fd, void *vcpu, int vcpu_id) MAY_SLEEP;
 void glue_fd_install(struct glue_new_fd *fd);
 
 GLUE_END

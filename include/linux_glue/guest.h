@@ -9,13 +9,13 @@ GLUE_BEGIN
 
 struct glue_guest_fpu;
 /* May sleep; null when there is no memory. */
-struct glue_guest_fpu *glue_guest_fpu_alloc(void);
-void glue_guest_fpu_free(struct glue_guest_fpu *fpu);
+struct glue_guest_fpu *glue_guest_fpu_alloc(void) MAY_SLEEP;
+void glue_guest_fpu_free(struct glue_guest_fpu *fpu) MAY_SLEEP;
 /* The thread's FPU state becomes the guest's; Linux switches that one from then on. */
 void glue_guest_fpu_enter(struct glue_guest_fpu *fpu);
 void glue_guest_fpu_leave(struct glue_guest_fpu *fpu);
 /* Brings the guest's FPU state into the registers if it is not there. Interrupts off. */
-void glue_guest_fpu_restore(void);
+void glue_guest_fpu_restore(void) NEEDS_IRQS_OFF;
 
 /*
  * What a VM exit does not bring back by itself of the thread that entered the guest. Saved before
@@ -28,42 +28,42 @@ struct glue_thread_state {
 	glue_u16 ds, es, fs, gs, ldt;
 };
 /* Interrupts off. */
-void glue_thread_state_save(struct glue_thread_state *state);
+void glue_thread_state_save(struct glue_thread_state *state) NEEDS_IRQS_OFF;
 /* Interrupts off. GDT and TSS limits and the LDT come back with it. */
-void glue_thread_state_restore(const struct glue_thread_state *state);
+void glue_thread_state_restore(const struct glue_thread_state *state) NEEDS_IRQS_OFF;
 
 /* Debug registers of the host, if it uses any: a VM exit leaves DR7 cleared. Interrupts off. */
-void glue_debug_registers_restore(void);
+void glue_debug_registers_restore(void) NEEDS_IRQS_OFF;
 
 /* IA32_DEBUGCTL of the host, as it was before the entry: a VM exit clears it. Interrupts off. */
-glue_u64 glue_debugctl(void);
-void glue_debugctl_restore(glue_u64 value);
+glue_u64 glue_debugctl(void) NEEDS_IRQS_OFF;
+void glue_debugctl_restore(glue_u64 value) NEEDS_IRQS_OFF;
 
 /*
  * Host perf events that must not count in the guest stop, and go on after the exit; PEBS, which
  * would write to the guest's addresses, among them. Interrupts off.
  */
-void glue_perf_enter_guest(void);
-void glue_perf_leave_guest(void);
+void glue_perf_enter_guest(void) NEEDS_IRQS_OFF;
+void glue_perf_leave_guest(void) NEEDS_IRQS_OFF;
 
 /*
  * Around VM entry and VM exit, with interrupts off: RCU and the time accounting learn that this is
  * the guest. The timing part ends only after the interrupt that caused the exit was taken, so that
  * its tick is charged to the guest.
  */
-void glue_guest_timing_enter(void);
-void glue_guest_timing_exit(void);
+void glue_guest_timing_enter(void) NEEDS_IRQS_OFF;
+void glue_guest_timing_exit(void) NEEDS_IRQS_OFF;
 
 /*
  * Enters through kvmpp_vmx_enter(), with the guest's CR2, as seen by RCU. Its return value.
  * Interrupts off.
  */
 struct kvmpp_gprs;
-int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched, glue_u64 *cr2);
+int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched, glue_u64 *cr2) NEEDS_IRQS_OFF;
 
 /* Hands the NMI or machine check that caused a VM exit to Linux's own handler. Interrupts off. */
-void glue_deliver_nmi(void);
-void glue_deliver_machine_check(void);
+void glue_deliver_nmi(void) NEEDS_IRQS_OFF;
+void glue_deliver_machine_check(void) NEEDS_IRQS_OFF;
 
 /*
  * Callbacks, kvmpp_vcpu_sched_out(context, preempted) and kvmpp_vcpu_sched_in(context), for when the
@@ -80,12 +80,12 @@ void glue_sched_notifier_unregister(struct glue_sched_notifier *notifier);
  * Something of Linux's is to be done before the next entry: a signal, a reschedule, what waits for
  * a return to user space. Interrupts off.
  */
-int glue_work_pending(void);
+int glue_work_pending(void) NEEDS_IRQS_OFF;
 /* Does it. -EINTR when a signal is pending. May sleep. */
-int glue_work_handle(void);
+int glue_work_handle(void) MAY_SLEEP;
 int glue_signal_pending(void);
 /* Gives the scheduler a chance to take this thread off a CPU that is going offline. Sleeps. */
-void glue_wait_a_tick(void);
+void glue_wait_a_tick(void) MAY_SLEEP;
 
 GLUE_END
 

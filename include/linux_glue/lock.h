@@ -39,9 +39,9 @@ enum glue_lock_class {
 };
 
 void glue_mutex_init(struct glue_mutex *mutex, enum glue_lock_class lock_class);
-void glue_mutex_lock(struct glue_mutex *mutex);
+void glue_mutex_lock(struct glue_mutex *mutex) MAY_SLEEP;
 /* Sleeps until the mutex is had (0) or a fatal signal is pending (-EINTR). */
-int glue_mutex_lock_killable(struct glue_mutex *mutex);
+int glue_mutex_lock_killable(struct glue_mutex *mutex) MAY_SLEEP;
 void glue_mutex_unlock(struct glue_mutex *mutex);
 
 void glue_spin_init(struct glue_spinlock *lock, enum glue_lock_class lock_class);
@@ -49,12 +49,12 @@ void glue_spin_lock(struct glue_spinlock *lock);
 void glue_spin_unlock(struct glue_spinlock *lock);
 
 /* 0 or -ENOMEM. May sleep. */
-int glue_srcu_init(struct glue_srcu *srcu);
-void glue_srcu_cleanup(struct glue_srcu *srcu);
+int glue_srcu_init(struct glue_srcu *srcu) MAY_SLEEP;
+void glue_srcu_cleanup(struct glue_srcu *srcu) MAY_SLEEP;
 int glue_srcu_read_lock(struct glue_srcu *srcu);
 void glue_srcu_read_unlock(struct glue_srcu *srcu, int index);
 /* Waits for every reader that may have seen the state before the call. Sleeps. */
-void glue_srcu_synchronize(struct glue_srcu *srcu);
+void glue_srcu_synchronize(struct glue_srcu *srcu) MAY_SLEEP;
 
 /* Inside, nobody may sleep. Read sides nest. */
 void glue_rcu_read_lock(void);
@@ -65,7 +65,7 @@ void glue_rcu_read_unlock(void);
  */
 void glue_rcu_call(struct glue_rcu_head *head, void (*function)(struct glue_rcu_head *head));
 /* Waits for the calls that were asked for before. Sleeps. */
-void glue_rcu_barrier(void);
+void glue_rcu_barrier(void) MAY_SLEEP;
 
 GLUE_END
 

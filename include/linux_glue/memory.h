@@ -8,8 +8,8 @@
 GLUE_BEGIN
 
 /* 0 or -EFAULT. Sleep. */
-int glue_copy_from_user(void *to, glue_u64 from, glue_size bytes);
-int glue_copy_to_user(glue_u64 to, const void *from, glue_size bytes);
+int glue_copy_from_user(void *to, glue_u64 from, glue_size bytes) MAY_SLEEP;
+int glue_copy_to_user(glue_u64 to, const void *from, glue_size bytes) MAY_SLEEP;
 /* Whether [address, address + bytes) is user space at all. */
 int glue_user_range_ok(glue_u64 address, glue_u64 bytes);
 
@@ -18,7 +18,7 @@ int glue_user_range_ok(glue_u64 address, glue_u64 bytes);
  * glue_user_page_put() drops. With @write it is made writable, and -EFAULT when that cannot be;
  * without, @writable says whether it happens to be. Sleeps.
  */
-int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable);
+int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable) MAY_SLEEP;
 /* @dirty: it was mapped writable. */
 void glue_user_page_put(glue_u64 frame, int dirty);
 
@@ -29,8 +29,8 @@ void glue_user_page_put(glue_u64 frame, int dirty);
  * Sleeps.
  */
 struct glue_mmu_notifier;
-int glue_mmu_notifier_register(void *context, struct glue_mmu_notifier **notifier);
-void glue_mmu_notifier_unregister(struct glue_mmu_notifier *notifier);
+int glue_mmu_notifier_register(void *context, struct glue_mmu_notifier **notifier) MAY_SLEEP;
+void glue_mmu_notifier_unregister(struct glue_mmu_notifier *notifier) MAY_SLEEP;
 /* The current process, as user space numbers it. */
 glue_u32 glue_process_id(void);
 /* Whether the current process is the one that registered it. */

@@ -24,7 +24,7 @@ void glue_task_put(struct glue_task *task);
  * @task runs already or waits for something; -ESRCH when neither has a reason to yield: both are
  * alone on their CPUs. May sleep.
  */
-int glue_yield_to(struct glue_task *task);
+int glue_yield_to(struct glue_task *task) MAY_SLEEP;
 
 GLUE_END
 

@@ -7,11 +7,11 @@
 
 GLUE_BEGIN
 
-void glue_trace_vmx_on(void);
-void glue_trace_vmx_off(void);
+void glue_trace_vmx_on(void) NEEDS_IRQS_OFF;
+void glue_trace_vmx_off(void) NEEDS_IRQS_OFF;
 /* The VMCS of the @vcpu of the @vm, made by @process, goes to or leaves this CPU. */
-void glue_trace_vmcs_load(glue_u32 process, glue_u32 vm, glue_u32 vcpu);
-void glue_trace_vmcs_clear(glue_u32 process, glue_u32 vm, glue_u32 vcpu, const char *cause);
+void glue_trace_vmcs_load(glue_u32 process, glue_u32 vm, glue_u32 vcpu) NEEDS_IRQS_OFF;
+void glue_trace_vmcs_clear(glue_u32 process, glue_u32 vm, glue_u32 vcpu, const char *cause) NEEDS_IRQS_OFF;
 
 GLUE_END
 

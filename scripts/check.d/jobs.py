@@ -15,6 +15,18 @@ HOST_PACKAGES = ["libzydis-dev"]
 
 _TESTS = build.SCRIPTS / "tests"
 _KUNIT = "modprobe kvmpp_kunit && dmesg | grep -A100000 'KTAP version 1'"
+# the rules of kunit/break_rule.c, and what the kernel's own checks have to say; they do not go on
+# after a report, so that each takes a boot
+_BROKEN_RULES = {
+    "usage_lock_inside_cpus_read_lock": r"circular locking[\s\S]*\(kvmpp_usage_lock\)",
+    "vm_lock_inside_slots_lock": r"circular locking[\s\S]*\(kvmpp_vm_lock\)",
+    "synchronize_srcu_inside_its_read_side": r"Illegal synchronize_srcu\(\)[\s\S]*\(kvmpp_srcu\)",
+    "ipi_waited_for_with_irqs_off": r"WARNING: .* smp_call_function_single\+",
+    "sleeps_in_atomic_context": r"sleeping function called[\s\S]*\(kvmpp_mmu_lock\)",
+    "mmu_lock_in_interrupt": r"inconsistent lock state[\s\S]*\(kvmpp_mmu_lock\)",
+    "lock_held_at_return_to_user_space":
+        r"lock held when returning to user space[\s\S]*\(kvmpp_vcpu_mutex\)",
+}
 # of scripts/tests/testhost-selftest, quick ones that no other job shows in passing
 _SELFTESTS = ["bad-command-lines", "status", "arguments", "expect-panic", "expect-reboot"]
 
@@ -38,6 +50,7 @@ def static():
         Job("explorer: every schedule of the life cycle, and mutants",
             lambda: [CHECKOUT / "scripts/explore", "--seconds", "20"]),
         Job("clang, with its thread-safety analysis", _analyze, tap=False),
+        Job("clang refuses what breaks a rule", lambda: [*_analyze(), "--selftest"]),
         Job("format", _clang_format, tap=False),
     ]
 
@@ -52,10 +65,12 @@ def emulated():
                 "life_test vmcs_follows_thread cpu_offline_under_guest cpu_offline_under_idle_vmcs"],
                "--kernel", "debug-6.1", "--timeout", "900", "--cmdline", "kunit.enable=1",
                before=f"{_KUNIT}; "),
-        Job("sparse, with its checks of contexts", _sparse, tap=False, must_not_print=r"warning:|error:"),
+        Job("sparse, with its checks of contexts, and what it must refuse", _sparse,
+            must_not_print=r"(?m)^[^#]*(warning|error):"),
         Job("debug-6.1 under TCG: KUnit",
             lambda: [TESTHOST, "--kernel", "debug-6.1", "--emulator", "tcg", "--no-insmod",
                      "--cmdline", "kunit.enable=1", "--", "sh", "-c", _KUNIT], kunit=True),
+        *(_broken_rule(rule, says) for rule, says in _BROKEN_RULES.items()),
         _tests("stock-6.1: guests, MMIO, signals, host state, ABI",
                ["guest_test", "register_test", "mmio_test", "signal_test", "state_test", "vcpu_test",
                 "abi_test"]),
@@ -106,6 +121,13 @@ def _refusal(name, error, reason, *options):
                lambda: [TESTHOST, "--no-insmod", *options, "--", "sh", "-c", script, "refused", error, reason])
 
 
+def _broken_rule(rule, says):
+    return Job(f"debug-6.1 under TCG reports: {rule}",
+               lambda: [TESTHOST, "--kernel", "debug-6.1", "--emulator", "tcg", "--no-insmod", "--",
+                        "modprobe", "kvmpp_kunit", f"break_rule={rule}"],
+               status=125, tap=False, must_print=says)
+
+
 def _sources(*endings):
     # what git would carry, so that nothing built is looked at
     names = build.run("git", "-C", CHECKOUT, "ls-files", "--cached", "--others", "--exclude-standard", "--",
@@ -123,7 +145,7 @@ def _sparse():
     tree = kernels.get("stock-6.1").build_tree
     place = build.directory("sparse")
     for name in _sources(""):
-        if name.startswith(("arch/", "virt/", "include/", "Kbuild", "Makefile")):
+        if name.startswith(("arch/", "virt/", "include/", "kunit/", "Kbuild", "Makefile")):
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(CHECKOUT / name, place / name)
     return ["make", "-C", place, f"KDIR={tree}", "sparse"]

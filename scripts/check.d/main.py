@@ -97,7 +97,7 @@ def run_job(job):
     if job.kunit:
         counts = count_kunit(text)
     else:
-        counts = count_tap(text) if job.tap else Counts(passed=int(done.returncode == 0))
+        counts = count_tap(text) if job.tap else Counts()
     wrong = None
     if done.returncode != job.status:
         wrong = f"exit status {done.returncode}, not {job.status}"
@@ -109,6 +109,8 @@ def run_job(job):
         wrong = "no test ran"
     if wrong and not counts.failed:
         counts.failed += 1
+    elif not job.tap:
+        counts.passed += 1
     took = time.monotonic() - started
     say(f"{'FAIL' if counts.failed else '  ok'} {job.name}: {counts} ({took:.0f} s)")
     with _printing:

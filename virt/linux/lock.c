@@ -70,7 +70,10 @@ void glue_spin_unlock(struct glue_spinlock *lock) __releases(lock)
 
 int glue_srcu_init(struct glue_srcu *srcu)
 {
-	return init_srcu_struct(to_srcu(srcu));
+	/* Lockdep takes the class's name from the argument. */
+	struct srcu_struct *kvmpp_srcu = to_srcu(srcu);
+
+	return init_srcu_struct(kvmpp_srcu);
 }
 
 void glue_srcu_cleanup(struct glue_srcu *srcu)

@@ -345,7 +345,7 @@ u64 read_cr0()
 
 Result<> vmxon(HostPhys region)
 {
-	if (!irqs_off())
+	if (!explore::irqs_off())
 		fail("VMXON with interrupts on");
 	step({.what = "VMXON"});
 	Processor &p = here();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "model/cpus.hpp"
 
+#include "model/locks.hpp"
 #include "model/violation.hpp"
 #include "model/vmx.hpp"
 
@@ -21,7 +22,6 @@ int current;
 bool online[cpu_count];
 bool irq_off[cpu_count];
 int preempt_off;
-int cpus_read_locked;
 bool hotplug_registered;
 int hotplug_error;
 unsigned ipis;
@@ -36,7 +36,7 @@ void reset_cpus()
 		online[cpu] = true;
 		irq_off[cpu] = false;
 	}
-	preempt_off = cpus_read_locked = hotplug_error = 0;
+	preempt_off = hotplug_error = 0;
 	hotplug_registered = false;
 	ipis = 0;
 	race = nullptr;
@@ -109,12 +109,15 @@ void count_ipi()
 	ipis++;
 }
 
-/* The hotplug thread of @cpu: may sleep, stays there. */
+/* The hotplug thread of @cpu: may sleep, stays there, and keeps cpus_read_lock() out. */
 static int hotplug_callback(int cpu, int (*callback)(int))
 {
+	AnotherThread thread;
 	int before = std::exchange(current, cpu);
-	int error = hotplug_registered ? callback(cpu) : 0;
 
+	note_taken(cpus_read_lock);
+	int error = hotplug_registered ? callback(cpu) : 0;
+	note_released(cpus_read_lock);
 	current = before;
 	return error;
 }
@@ -212,13 +215,12 @@ void glue_call_on_all_cpus(void (*function)(void *), void *argument)
 void glue_cpus_read_lock(void)
 {
 	might_sleep("cpus_read_lock()");
-	cpus_read_locked++;
+	note_taken(cpus_read_lock);
 }
 
 void glue_cpus_read_unlock(void)
 {
-	if (--cpus_read_locked < 0)
-		violation("cpus_read_unlock() without lock");
+	note_released(cpus_read_lock);
 }
 
 int glue_hotplug_register(void)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "model/cpus.hpp"
+#include "model/locks.hpp"
 #include "model/memory.hpp"
 #include "model/thread.hpp"
 #include "model/violation.hpp"
@@ -58,6 +59,7 @@ void close_fd(int fd)
 		kvmpp_vcpu_release(file.object);
 	else
 		kvmpp_vm_release(file.object);
+	return_to_user("close()");
 }
 
 unsigned open_fds()

@@ -74,8 +74,10 @@ void reschedule_to(int cpu, const std::function<void()> &meanwhile)
 
 	if (own)
 		interrupt(this_cpu(), [&] { kvmpp_vcpu_sched_out(own->context, true); });
-	if (meanwhile)
-		in_another_thread(meanwhile);
+	if (meanwhile) {
+		AnotherThread thread;
+		meanwhile();
+	}
 	migrate_to(cpu);
 	if (own)
 		interrupt(this_cpu(), [&] { kvmpp_vcpu_sched_in(own->context); });

@@ -7,9 +7,7 @@
 
 #include <asm/errno.h>
 
-#include <algorithm>
 #include <utility>
-#include <vector>
 
 namespace kvmpp::host
 {
@@ -33,7 +31,6 @@ struct SrcuDomain {
 };
 static_assert(sizeof(SrcuDomain) <= GLUE_SRCU_SIZE);
 
-std::vector<glue_lock_class> held;
 bool killed;
 int rcu_readers;
 bool rcu_held_up;
@@ -51,25 +48,19 @@ Lock &lock_in(void *storage)
 void acquire(void *storage)
 {
 	Lock &lock = lock_in(storage);
+	const LockKind &kind = kind_of(lock.lock_class);
 
-	/* The classes are declared in the order in which they may be taken, outermost first. */
-	for (glue_lock_class outer : held)
-		if (outer >= lock.lock_class)
-			violation("lock class %d taken inside class %d", lock.lock_class, outer);
+	note_taken(kind);
 	if (std::exchange(lock.held, true))
-		violation("deadlock: a lock of class %d is held already", lock.lock_class);
-	held.push_back(lock.lock_class);
+		violation("deadlock: a %s is held already", kind.name);
 }
 
 void release(void *storage)
 {
 	Lock &lock = lock_in(storage);
 
-	if (!std::exchange(lock.held, false))
-		violation("a lock of class %d released that is not held", lock.lock_class);
-	auto it = std::find(held.begin(), held.end(), lock.lock_class);
-	if (it != held.end())
-		held.erase(it);
+	lock.held = false;
+	note_released(kind_of(lock.lock_class));
 }
 
 /* A softirq, as soon as nobody is inside. */
@@ -85,38 +76,16 @@ void end_grace_period()
 
 } // namespace
 
-void reset_locks()
+void reset_rcu()
 {
-	held.clear();
-	killed = false;
 	if (rcu_readers || !rcu_waiting.empty())
 		violation("an RCU read side has not ended");
 	rcu_held_up = false;
 }
 
-bool is_held(glue_lock_class lock_class)
-{
-	return std::find(held.begin(), held.end(), lock_class) != held.end();
-}
-
-bool any_lock_held()
-{
-	return !held.empty();
-}
-
 void hold_grace_periods()
 {
 	rcu_held_up = true;
-}
-
-void in_another_thread(const std::function<void()> &function)
-{
-	auto own = std::exchange(held, {});
-
-	function();
-	if (!held.empty())
-		violation("the other thread still holds a lock");
-	held = std::move(own);
 }
 
 void kill_next_lock()
@@ -160,6 +129,9 @@ void glue_spin_init(glue_spinlock *lock, glue_lock_class lock_class)
 
 void glue_spin_lock(glue_spinlock *lock)
 {
+	/* Its holder may be waiting for this CPU's answer to an IPI. */
+	if (irqs_off())
+		violation("a spin lock waited for with interrupts off");
 	add_preempt_off(1);
 	acquire(lock->opaque);
 }
@@ -196,6 +168,7 @@ int glue_srcu_read_lock(glue_srcu *srcu)
 
 	if (domain.magic != initialised)
 		violation("SRCU read outside the domain's life");
+	note_taken(srcu_read_side);
 	return domain.readers++;
 }
 
@@ -205,6 +178,7 @@ void glue_srcu_read_unlock(glue_srcu *srcu, int index)
 
 	if (--domain.readers != index)
 		violation("SRCU readers not nested");
+	note_released(srcu_read_side);
 }
 
 void glue_srcu_synchronize(glue_srcu *srcu)
@@ -219,6 +193,7 @@ void glue_srcu_synchronize(glue_srcu *srcu)
 /* No more is asked of a reader than not to sleep; preemption is on in Linux. */
 void glue_rcu_read_lock(void)
 {
+	note_taken(rcu_read_side);
 	add_preempt_off(1);
 	rcu_readers++;
 }
@@ -227,6 +202,7 @@ void glue_rcu_read_unlock(void)
 {
 	if (--rcu_readers < 0)
 		violation("rcu_read_unlock() without lock");
+	note_released(rcu_read_side);
 	add_preempt_off(-1);
 	end_grace_period();
 }

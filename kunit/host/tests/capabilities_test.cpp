@@ -238,7 +238,7 @@ TEST_F(Capabilities, revision_is_31_bits)
 
 TEST_F(Capabilities, registers_are_read_from_the_cpu)
 {
-	VmxRegisters r = VmxRegisters::read(), want = capable_registers();
+	VmxRegisters r = VmxRegisters::read(PreemptOff()), want = capable_registers();
 
 	EXPECT_TRUE(r.cpuid_vmx);
 	EXPECT_EQ(r.feature_control, want.feature_control);
@@ -256,7 +256,7 @@ TEST_F(Capabilities, registers_are_read_from_the_cpu)
 TEST_F(Capabilities, nothing_is_read_without_vmx)
 {
 	cpuid_table()[{1, 0}].ecx &= ~(1u << 5);
-	VmxRegisters r = VmxRegisters::read();
+	VmxRegisters r = VmxRegisters::read(PreemptOff());
 
 	EXPECT_FALSE(r.cpuid_vmx);
 	EXPECT_EQ(r.basic, 0u);
@@ -273,7 +273,7 @@ TEST_F(Capabilities, plain_registers_where_there_are_no_true_ones)
 	msrs[0x482] = 0xfff9fffe0401e172;
 	msrs[0x483] = 0x1ffffff00036dff;
 	msrs[0x484] = 0x3ffff000011ff;
-	VmxRegisters r = VmxRegisters::read();
+	VmxRegisters r = VmxRegisters::read(PreemptOff());
 	EXPECT_EQ(r.pin, 0x7f00000016u);
 	EXPECT_EQ(r.primary, 0xfff9fffe0401e172u);
 	EXPECT_EQ(r.exit, 0x1ffffff00036dffu);
@@ -287,17 +287,17 @@ TEST_F(Capabilities, dependent_registers_are_read_only_where_they_exist)
 	/* Without secondary controls there is neither their register nor that of EPT and VPID. */
 	r.primary &= ~allowed(primary::activate_secondary_controls);
 	set_registers(0, r);
-	EXPECT_EQ(VmxRegisters::read().secondary, 0u);
-	EXPECT_EQ(VmxRegisters::read().ept_vpid, 0u);
+	EXPECT_EQ(VmxRegisters::read(PreemptOff()).secondary, 0u);
+	EXPECT_EQ(VmxRegisters::read(PreemptOff()).ept_vpid, 0u);
 
 	r = capable_registers();
 	r.secondary &= ~allowed(secondary::enable_ept | secondary::enable_vpid);
 	set_registers(0, r);
-	EXPECT_EQ(VmxRegisters::read().ept_vpid, 0u);
+	EXPECT_EQ(VmxRegisters::read(PreemptOff()).ept_vpid, 0u);
 }
 
 TEST_F(Capabilities, absent_msr_reads_0)
 {
 	processor(0).msrs.erase(msr::feature_control);
-	EXPECT_EQ(VmxRegisters::read().feature_control, 0u);
+	EXPECT_EQ(VmxRegisters::read(PreemptOff()).feature_control, 0u);
 }

@@ -117,7 +117,8 @@ TEST_F(TableTest, reader_keeps_what_it_found)
 
 		ASSERT_NE(found, nullptr);
 		{
-			/* Another thread: locks, which a reader may not. */
+			/* It locks, which a reader may not. */
+			AnotherThread thread;
 			add_preempt_off(-1);
 			remove(*found);
 			entries.clear();

@@ -23,14 +23,17 @@ protected:
 	ModuleTest() { EXPECT_EQ(kvmpp_init(), 0); }
 	~ModuleTest() override { kvmpp_exit(); }
 
-	static int create_vm() { return static_cast<int>(kvmpp_device_ioctl(KVM_CREATE_VM, 0)); }
+	static int create_vm()
+	{
+		return static_cast<int>(ended(kvmpp_device_ioctl(KVM_CREATE_VM, 0)));
+	}
 	static long vm_ioctl(int fd, unsigned command, unsigned long argument)
 	{
-		return kvmpp_vm_ioctl(object_of(fd), command, argument);
+		return ended(kvmpp_vm_ioctl(object_of(fd), command, argument));
 	}
 	static long vcpu_ioctl(int fd, unsigned command, unsigned long argument)
 	{
-		return kvmpp_vcpu_ioctl(object_of(fd), command, argument);
+		return ended(kvmpp_vcpu_ioctl(object_of(fd), command, argument));
 	}
 	/* With a structure in the VMM's memory. */
 	template <class T> static long vm_ioctl(int fd, unsigned command, T &argument)
@@ -66,6 +69,11 @@ protected:
 	}
 
 private:
+	static long ended(long result)
+	{
+		return_to_user("an ioctl");
+		return result;
+	}
 	struct InUserMemory {
 		template <class T>
 		explicit InUserMemory(T &argument) : address(reinterpret_cast<u64>(&argument))

@@ -25,7 +25,7 @@ class VmxCpuTest : public MachineTest
 protected:
 	VmxCpuTest()
 	{
-		EXPECT_TRUE(vmx_configure(VmxRegisters::read(), config, refusal));
+		EXPECT_TRUE(vmx_configure(VmxRegisters::read(PreemptOff()), config, refusal));
 		EXPECT_TRUE(VmxCpu::create_all(config, exclusive));
 	}
 	~VmxCpuTest() override

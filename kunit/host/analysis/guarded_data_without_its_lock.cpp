@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What a lock protects is touched by its holder only. */
+#include "virt/mmu.hpp"
+#include "virt/vcpu_table.hpp"
+
+#include "arch/x86/vpid.cpp"
+
+namespace kvmpp
+{
+
+void Mmu::unmap(u64 first_frame, u64 last_frame)
+{
+	// expected-error@+1 {{reading variable 'ept_' requires holding spinlock 'lock_'}}
+	if (ept_.unmap(first_frame, last_frame))
+		// expected-error@+1 {{writing variable 'in_progress_' requires holding spinlock 'lock_' exclusively}}
+		in_progress_++;
+}
+
+bool is_taken(VcpuTable &table, u32 id)
+{
+	// expected-error@+1 {{calling function 'has' requires holding mutex 'table.lock'}}
+	return table.has(id);
+}
+
+bool is_used(u16 vpid)
+{
+	// expected-error@+1 {{reading variable 'used' requires holding spinlock 'vpid_lock'}}
+	return used[vpid / 64] >> vpid % 64 & 1;
+}
+
+} // namespace kvmpp

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "locks.hpp"
+
+#include "cpus.hpp"
+#include "violation.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace kvmpp::host
+{
+
+namespace
+{
+
+constexpr LockKind kinds[] = {
+	[GLUE_LOCK_USAGE] = {"kvmpp_usage_lock", 0},
+	[GLUE_LOCK_VM] = {"kvmpp_vm_lock", 2},
+	[GLUE_LOCK_VCPU] = {"kvmpp_vcpu_mutex", 3},
+	[GLUE_LOCK_SLOTS] = {"kvmpp_slots_lock", 4},
+	[GLUE_LOCK_MMU] = {"kvmpp_mmu_lock", place_of_leaves},
+	[GLUE_LOCK_VPID] = {"kvmpp_vpid_lock", place_of_leaves},
+};
+static_assert(std::size(kinds) == GLUE_LOCK_CLASSES);
+
+/* They nest. */
+bool is_read_side(const LockKind &kind)
+{
+	return &kind == &srcu_read_side || &kind == &rcu_read_side;
+}
+
+/* In the order in which they were taken. */
+std::vector<const LockKind *> held;
+
+} // namespace
+
+const LockKind &kind_of(glue_lock_class lock_class)
+{
+	return kinds[lock_class];
+}
+
+void reset_locks()
+{
+	held.clear();
+	reset_rcu();
+}
+
+void note_taken(const LockKind &kind)
+{
+	for (const LockKind *outer : held)
+		if (outer->place >= kind.place && !(is_read_side(kind) && outer == &kind))
+			violation("%s taken inside %s", kind.name, outer->name);
+	held.push_back(&kind);
+}
+
+void note_released(const LockKind &kind)
+{
+	auto it = std::find(held.rbegin(), held.rend(), &kind);
+
+	if (it == held.rend())
+		violation("%s released that is not held", kind.name);
+	else
+		held.erase(std::next(it).base());
+}
+
+bool any_lock_held()
+{
+	return !held.empty();
+}
+
+void return_to_user(const char *from)
+{
+	for (const LockKind *kind : held)
+		violation("return to user space from %s with %s held", from, kind->name);
+	if (!may_sleep())
+		violation("return to user space from %s with interrupts or preemption off", from);
+}
+
+AnotherThread::AnotherThread() : held_by_first_(std::exchange(held, {}))
+{
+}
+
+AnotherThread::~AnotherThread()
+{
+	held = std::move(held_by_first_);
+}
+
+} // namespace kvmpp::host
