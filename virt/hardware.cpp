@@ -5,8 +5,10 @@
 #include "arch/x86/vmx_cpu.hpp"
 #include "include/kvmpp/guards.hpp"
 
+#include <linux_glue/crash.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/log.h>
+#include <linux_glue/parameters.h>
 #include <linux_glue/x86.h>
 
 #include <atomic>
@@ -41,7 +43,7 @@ void enable_here(void *argument)
 	IrqOff irq;
 	Refusal refusal;
 
-	if (VmxCpu::here(irq).enable(irq, config, refusal))
+	if (VmxCpu::here(irq).enable(irq, refusal))
 		return;
 	if (!all.refused.exchange(true, std::memory_order_relaxed)) {
 		all.cpu = irq.cpu();
@@ -55,7 +57,7 @@ Result<> enable_one()
 	IrqOff irq;
 	Refusal refusal;
 
-	if (VmxCpu::here(irq).enable(irq, config, refusal))
+	if (VmxCpu::here(irq).enable(irq, refusal))
 		return {};
 	glue_log_err("CPU %d: %s", irq.cpu().value, refusal.reason);
 	return refusal.error;
@@ -66,6 +68,47 @@ void disable_here(void *)
 	IrqOff irq;
 
 	VmxCpu::here(irq).disable(irq);
+}
+
+/* Without the hook a crash kernel would find VMX on: only for who says that he wants that. */
+Result<> take_crash_hook()
+{
+	bool may_lack = glue_parameters.allow_no_crash_hook;
+
+	if (glue_crash_hook_take(may_lack) == 0)
+		return {};
+	glue_log_ratelimited("no crash hook, which kvm_intel has%s",
+			     may_lack ? "" : ": no VM, but with allow_no_crash_hook=1");
+	return may_lack ? Result<>() : Errno::busy;
+}
+
+Result<> enable_all() REQUIRES(usage_lock)
+{
+	if (Result<> r = take_crash_hook(); !r)
+		return r;
+
+	CpusReadLock cpus;
+	EnableAll all;
+	glue_call_on_all_cpus(enable_here, &all);
+	/* The call has returned from every CPU: what they wrote is here. */
+	if (all.refused.load(std::memory_order_relaxed)) {
+		glue_call_on_all_cpus(disable_here, nullptr);
+		glue_crash_hook_give_back();
+		glue_log_ratelimited("CPU %d: %s", all.cpu.value, all.refusal.reason);
+		return all.refusal.error;
+	}
+	wanted = true;
+	return {};
+}
+
+void disable_all() REQUIRES(usage_lock)
+{
+	{
+		CpusReadLock cpus;
+		wanted = false;
+		glue_call_on_all_cpus(disable_here, nullptr);
+	}
+	glue_crash_hook_give_back();
 }
 
 } // namespace
@@ -80,6 +123,10 @@ Result<> hardware_init()
 	Refusal refusal;
 
 	usage_lock.init(GLUE_LOCK_USAGE);
+	if (glue_parameters.enable_at_load && !glue_parameters.exclusive) {
+		glue_log_err("enable_at_load=1 and exclusive=0 exclude each other");
+		return Errno::inval;
+	}
 	{
 		PreemptOff preempt;
 
@@ -89,17 +136,26 @@ Result<> hardware_init()
 		}
 	}
 	init_guest_features(glue_host_xcr0(), config.has_rdtscp(), config.has_invpcid());
-	if (Result<> r = VmxCpu::create_all(config.revision); !r)
+	if (Result<> r = VmxCpu::create_all(config, glue_parameters.exclusive); !r)
 		return r;
 	if (Result<> r = from_errno(glue_hotplug_register()); !r) {
 		VmxCpu::destroy_all();
 		return r;
 	}
-	return {};
+	if (!glue_parameters.enable_at_load)
+		return {};
+	Result<> enabled = hardware_get();
+	if (!enabled) {
+		glue_hotplug_unregister();
+		VmxCpu::destroy_all();
+	}
+	return enabled;
 }
 
 void hardware_exit()
 {
+	if (glue_parameters.enable_at_load)
+		hardware_put();
 	glue_hotplug_unregister();
 	VmxCpu::destroy_all();
 }
@@ -108,23 +164,13 @@ Result<> hardware_get()
 {
 	Locked locked(usage_lock);
 
-	if (going_down)
+	/* The notifier came, or the module only after it. */
+	if (going_down || glue_machine_goes_down())
 		return Errno::busy;
-	if (users > 0) {
-		users++;
-		return {};
-	}
-	CpusReadLock cpus;
-	EnableAll all;
-	glue_call_on_all_cpus(enable_here, &all);
-	/* The call has returned from every CPU: what they wrote is here. */
-	if (all.refused.load(std::memory_order_relaxed)) {
-		glue_call_on_all_cpus(disable_here, nullptr);
-		glue_log_ratelimited("CPU %d: %s", all.cpu.value, all.refusal.reason);
-		return all.refusal.error;
-	}
-	wanted = true;
-	users = 1;
+	if (users == 0)
+		if (Result<> r = enable_all(); !r)
+			return r;
+	users++;
 	return {};
 }
 
@@ -132,11 +178,8 @@ void hardware_put()
 {
 	Locked locked(usage_lock);
 
-	if (--users > 0)
-		return;
-	CpusReadLock cpus;
-	wanted = false;
-	glue_call_on_all_cpus(disable_here, nullptr);
+	if (--users == 0)
+		disable_all();
 }
 
 } // namespace kvmpp
@@ -175,4 +218,9 @@ void kvmpp_machine_down(void)
 	going_down = true;
 	wanted = false;
 	glue_call_on_all_cpus(disable_here, nullptr);
+}
+
+void kvmpp_crash(void)
+{
+	VmxCpu::crash_here();
 }

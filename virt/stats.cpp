@@ -1,20 +1,66 @@
 // SPDX-License-Identifier: GPL-2.0
 /* debugfs: what VMX does on each CPU, and how often what happened since the module came in. */
 #include "arch/x86/vmx_cpu.hpp"
+#include "include/kvmpp/owned.hpp"
 
 #include <linux_glue/debugfs.h>
 #include <linux_glue/entries.h>
 
 using namespace kvmpp;
 
+namespace
+{
+
+/* What a CPU says of itself; it alone may look at its list. */
+struct CpuState {
+	static constexpr unsigned most_shown = 64;
+
+	bool on = false;
+	unsigned loaded = 0;
+	unsigned shown = 0;
+	struct {
+		VmcsOwner owner;
+		bool launched;
+	} vmcss[most_shown];
+
+	static void look(void *argument)
+	{
+		auto &state = *static_cast<CpuState *>(argument);
+		IrqOff irq;
+		VmxCpu &here = VmxCpu::here(irq);
+
+		state.on = here.is_on();
+		state.loaded = here.loaded();
+		here.for_each_loaded(irq, [&](LoadedVmcs &vmcs) {
+			if (state.shown < most_shown)
+				state.vmcss[state.shown++] = {vmcs.owner(), vmcs.launched(irq)};
+		});
+	}
+};
+
+} // namespace
+
 void kvmpp_show_cpus(struct glue_text *text)
 {
 	for (int cpu = 0; cpu < glue_nr_cpus(); cpu++) {
-		const VmxCpu &c = VmxCpu::of({cpu});
+		auto state = Owned<CpuState>::create();
 
-		if (glue_cpu_online(cpu))
-			glue_text_print(text, "cpu %d vmx %s loaded %u\n", cpu,
-					c.is_on() ? "on" : "off", c.loaded());
+		if (!state) {
+			glue_text_print(text, "no memory\n");
+			return;
+		}
+		if (glue_call_on_cpu(cpu, CpuState::look, state.get()) != 0)
+			continue;
+		glue_text_print(text, "cpu %d vmx %s loaded %u\n", cpu, state->on ? "on" : "off",
+				state->loaded);
+		for (unsigned i = 0; i < state->shown; i++) {
+			const auto &[owner, launched] = state->vmcss[i];
+
+			glue_text_print(text, "  vm %u process %u vcpu %u%s\n", owner.vm,
+					owner.process, owner.vcpu, launched ? " launched" : "");
+		}
+		if (state->shown < state->loaded)
+			glue_text_print(text, "  and %u more\n", state->loaded - state->shown);
 	}
 }
 
@@ -40,9 +86,10 @@ void kvmpp_show_stats(struct glue_text *text)
 	};
 	line("vmx_enables", enables);
 	line("vmx_disables", disables);
-	line("vmclears_move", clears[static_cast<unsigned>(ClearCause::move)]);
-	line("vmclears_free", clears[static_cast<unsigned>(ClearCause::free)]);
-	line("vmclears_off", clears[static_cast<unsigned>(ClearCause::off)]);
+	for (unsigned i = 0; i < clear_causes; i++)
+		glue_text_print(text, "vmclears_%s %llu\n",
+				clear_cause_name(static_cast<ClearCause>(i)),
+				static_cast<unsigned long long>(clears[i]));
 	line("exits_total", total);
 	for (unsigned i = 0; i < reasons; i++) {
 		const char *name = exit_reason_name(static_cast<ExitReason>(i));

@@ -81,7 +81,7 @@ Result<> Vcpu::init()
 		return Errno::nomem;
 	state_.reset(identity_.id, vm_.tsc_offset());
 	run_page_.as<kvm_run>()->apic_base = state_.apic_base;
-	return vmx_.create();
+	return vmx_.create({.process = vm_.process(), .vm = vm_.id(), .vcpu = identity_.id});
 }
 
 void *Vcpu::shared_page(unsigned long index) const

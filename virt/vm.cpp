@@ -11,6 +11,8 @@
 namespace kvmpp
 {
 
+constinit std::atomic<u32> Vm::made_ = 0;
+
 Result<Vm *> Vm::create()
 {
 	auto vm = Owned<Vm>::create();
@@ -27,6 +29,8 @@ Result<> Vm::init()
 	lock_.init(GLUE_LOCK_VM);
 	slots_lock_.init(GLUE_LOCK_SLOTS);
 	tsc_offset_ = -insn::rdtsc();
+	id_ = made_.fetch_add(1, std::memory_order_relaxed) + 1;
+	process_ = glue_process_id();
 	auto slots = Owned<MemslotTable>::create();
 	if (!slots)
 		return Errno::nomem;

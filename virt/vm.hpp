@@ -46,6 +46,9 @@ public:
 		return *slots_.load(std::memory_order_acquire);
 	}
 	u64 tsc_offset() const { return tsc_offset_; }
+	/* Counted from the module's load; and who made it: for those who look from outside. */
+	u32 id() const { return id_; }
+	u32 process() const { return process_; }
 
 	void invalidate_begin(u64 start, u64 end);
 	void invalidate_end() { mmu_.invalidate_end(); }
@@ -60,6 +63,10 @@ private:
 	 */
 	void publish(Owned<MemslotTable> table) REQUIRES(slots_lock_);
 
+	static constinit std::atomic<u32> made_;
+
+	u32 id_ = 0;
+	u32 process_ = 0;
 	std::atomic<u32> references_{1};
 	bool hardware_held_ = false;
 	bool srcu_made_ = false;

@@ -4,9 +4,18 @@
 #include "vmx_cpu.hpp"
 
 #include <linux_glue/log.h>
+#include <linux_glue/trace.h>
 
 namespace kvmpp
 {
+
+const char *clear_cause_name(ClearCause cause)
+{
+	constexpr const char *names[] = {"move", "free", "offline", "put", "crash"};
+
+	static_assert(sizeof(names) / sizeof(*names) == clear_causes);
+	return names[static_cast<unsigned>(cause)];
+}
 
 Result<> ActiveVmcs::ok() const
 {
@@ -26,12 +35,13 @@ void ActiveVmcs::set_launched()
 	vmcs_->launched_ = true;
 }
 
-Result<> LoadedVmcs::create(u32 revision)
+Result<> LoadedVmcs::create(u32 revision, const VmcsOwner &owner)
 {
 	page_ = Page::create();
 	if (!page_)
 		return Errno::nomem;
 	*page_.as<u32>() = revision;
+	owner_ = owner;
 	return {};
 }
 
@@ -40,36 +50,42 @@ LoadedVmcs::~LoadedVmcs()
 	clear(ClearCause::free);
 }
 
+void LoadedVmcs::leave_other_cpu(const PreemptOff &preempt)
+{
+	if (CpuId on = cpu(); !on.is_none() && on != preempt.cpu())
+		clear(ClearCause::move);
+}
+
 Result<ActiveVmcs> LoadedVmcs::load(const IrqOff &irq)
 {
 	VmxCpu &here = VmxCpu::here(irq);
 
-	if (!here.is_on())
-		return Errno::again;
+	if (Result<> on = here.get(irq); !on)
+		return on.error();
 	/* Pairs with the release in clear_here(): whoever sees "none" sees the list without it. */
 	int cpu = cpu_.load(std::memory_order_acquire);
 	if (cpu >= 0 && cpu != irq.cpu().value)
 		return Errno::again;
-	if (cpu < 0 && !cleared_once_) {
-		/*
-		 * "Software Use of Virtual-Machine Control Structures": first VMCLEAR, then
-		 * VMPTRLD.
-		 */
-		if (Result<> r = insn::vmclear(page_.phys()); !r)
-			return r.error();
-		cleared_once_ = true;
+	if (cpu < 0) {
+		if (!cleared_once_) {
+			/*
+			 * "Software Use of Virtual-Machine Control Structures": first VMCLEAR, then
+			 * VMPTRLD.
+			 */
+			if (Result<> r = insn::vmclear(page_.phys()); !r)
+				return r.error();
+			cleared_once_ = true;
+		}
+		/* On the list before it is active: the sweep after a crash comes by NMI. */
+		here.link(*this);
+		moved_ = true;
+		cpu_.store(irq.cpu().value, std::memory_order_relaxed);
+		glue_trace_vmcs_load(owner_.process, owner_.vm, owner_.vcpu);
 	}
 	if (here.current_ != this) {
 		if (Result<> r = insn::vmptrld(page_.phys()); !r)
 			return r.error();
 		here.current_ = this;
-	}
-	if (cpu < 0) {
-		/* Interrupts have been off since VMPTRLD: no sweep has missed it. */
-		here.loaded_.push_front(*this);
-		here.loaded_count_++;
-		moved_ = true;
-		cpu_.store(irq.cpu().value, std::memory_order_relaxed);
 	}
 	return ActiveVmcs(*this);
 }
@@ -81,15 +97,13 @@ void LoadedVmcs::clear_here(const IrqOff &irq, ClearCause cause)
 		return;
 
 	VmxCpu &here = VmxCpu::here(irq);
+	/* Active no longer, then off the list: see load(). */
 	if (!insn::vmclear(page_.phys()))
 		glue_log_ratelimited("VMCLEAR failed on CPU %d", irq.cpu().value);
-	/* A VMCS at the same address later must be loaded again. */
-	if (here.current_ == this)
-		here.current_ = nullptr;
-	unlink();
-	here.loaded_count_--;
-	launched_ = false;
+	here.unlink(*this);
 	here.clears_[static_cast<unsigned>(cause)]++;
+	launched_ = false;
+	glue_trace_vmcs_clear(owner_.process, owner_.vm, owner_.vcpu, clear_cause_name(cause));
 	/* Pairs with the acquire in load(): "none" may be seen only after the unlinking. */
 	cpu_.store(-1, std::memory_order_release);
 }

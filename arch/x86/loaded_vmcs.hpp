@@ -24,11 +24,21 @@ class VmxCpu;
 
 /* Why a VMCS is cleared; each is counted. */
 enum class ClearCause {
-	move, /* its vCPU goes on on another CPU */
-	free, /* its vCPU is gone */
-	off,  /* VMX goes off on its CPU: hotplug, the last VM, suspend */
+	move,    /* its vCPU goes on on another CPU */
+	free,    /* its vCPU is gone */
+	offline, /* VMX goes off on its CPU: hotplug, suspend, the machine goes down */
+	put,     /* not exclusive: its vCPU's thread leaves the CPU, and VMX goes off there */
+	crash,   /* the kernel has crashed */
 };
-inline constexpr unsigned clear_causes = 3;
+inline constexpr unsigned clear_causes = 5;
+const char *clear_cause_name(ClearCause cause);
+
+/* Whose it is, for those who look at the module from outside. */
+struct VmcsOwner {
+	u32 process = 0; /* that made the VM, as user space numbers it */
+	u32 vm = 0;      /* counted from the module's start */
+	u32 vcpu = 0;
+};
 
 /*
  * The scope in which a VMCS is current on this CPU and may be read and written. A failed access is
@@ -88,12 +98,15 @@ public:
 	~LoadedVmcs();
 
 	/* Gives it memory. May sleep. Errno::nomem. */
-	Result<> create(u32 revision);
+	Result<> create(u32 revision, const VmcsOwner &owner);
 
+	/* If another CPU has it, has that one clear it. Interrupts on. */
+	void leave_other_cpu(const PreemptOff &preempt);
 	/*
-	 * Makes it current on this CPU. It must be on no other CPU: see clear(). Errno::again when
-	 * it is, or when VMX is off here because the CPU is about to go offline; the caller
-	 * switches interrupts on and tries again, there or elsewhere.
+	 * Makes it current on this CPU. It must be on no other CPU: see leave_other_cpu().
+	 * Errno::again when it is, or when VMX is off here because the CPU is about to go offline;
+	 * the caller switches interrupts on and tries again, there or elsewhere. Errno::busy when
+	 * another hypervisor is in VMX operation here, Errno::io when an instruction fails.
 	 */
 	Result<ActiveVmcs> load(const IrqOff &irq);
 
@@ -105,6 +118,9 @@ public:
 
 	/* The CPU it is on or none; may have changed when it is looked at. */
 	CpuId cpu() const { return {cpu_.load(std::memory_order_acquire)}; }
+	const VmcsOwner &owner() const { return owner_; }
+	/* Of one that is on this CPU. */
+	bool launched(const IrqOff &) const { return launched_; }
 	/* It was loaded on this CPU for the first time since it was on none: see load(). */
 	bool take_moved() { return std::exchange(moved_, false); }
 
@@ -116,6 +132,7 @@ private:
 	void clear_here(const IrqOff &irq, ClearCause cause);
 
 	Page page_;
+	VmcsOwner owner_;
 	/* Written by the CPU it is on only, or by load() where it is on none. */
 	std::atomic<int> cpu_{-1};
 	bool launched_ = false;

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * VMX operation on one CPU, and the VMCSs loaded there. Each CPU touches its own record only, with
- * interrupts off; others read its counters, which may be a moment old.
+ * interrupts off; others read its counters, which may be a moment old. An NMI after a crash reads its
+ * own CPU's record at any instruction.
+ *
+ * A CPU is enabled or not: VMX may be used there. The module is exclusive: then an enabled CPU is in
+ * VMX operation all the time. Or not: then only from the loading of a VMCS there until put().
  */
 #pragma once
 
@@ -18,20 +22,40 @@ namespace kvmpp
 class alignas(64) VmxCpu
 {
 public:
-	/* Records for every CPU that may come. May sleep. Errno::nomem. */
-	static Result<> create_all(u32 revision);
+	/* Records for every CPU that may come; @config is kept. May sleep. Errno::nomem. */
+	static Result<> create_all(const VmxConfig &config, bool exclusive);
 	static void destroy_all();
 	static VmxCpu &here(const IrqOff &irq) { return all_[irq.cpu().value]; }
 	static const VmxCpu &of(CpuId cpu) { return all_[cpu.value]; }
 
 	/*
-	 * VMXON. True when it is on, also when it was on already. Else @refusal says why, and all
-	 * is as it was: Errno::busy when CR4.VMXE is set by somebody else; Errno::io when this
-	 * CPU's VMX is not @config's or VMXON fails.
+	 * True when the CPU is enabled, also when it was already. Else @refusal says why, and all
+	 * is as it was: Errno::io when this CPU's VMX is not the configured one; when exclusive,
+	 * also Errno::busy when CR4.VMXE is set by somebody else, and Errno::io when VMXON fails.
 	 */
-	bool enable(const IrqOff &irq, const VmxConfig &config, Refusal &refusal);
+	bool enable(const IrqOff &irq, Refusal &refusal);
 	/* Clears every VMCS loaded here, then VMXOFF. Does nothing when it is off already. */
 	void disable(const IrqOff &irq);
+
+	/*
+	 * Before a VMCS is loaded: in VMX operation when it returns. Errno::again where the CPU is
+	 * not enabled; when not exclusive, also Errno::busy and Errno::io as enable().
+	 */
+	Result<> get(const IrqOff &irq) { return on_ ? Result<>() : get_slow(irq); }
+	/* The thread that loaded VMCSs here leaves the CPU. Nothing when exclusive. */
+	void put(const IrqOff &irq);
+
+	/*
+	 * The kernel has crashed or reboots at once: VMCLEAR of all that is loaded here and VMXOFF,
+	 * whatever this CPU was at. NMI context; nothing goes on after it.
+	 */
+	static void crash_here();
+
+	/* Calls visit(LoadedVmcs &) for each one on this CPU. */
+	template <class Visit> void for_each_loaded(const IrqOff &, Visit visit)
+	{
+		loaded_.for_each(visit);
+	}
 
 	/* Linux's values of the MSRs that a guest has had in the CPU. */
 	void restore_host_msrs(bool syscall, bool tsc_aux) const;
@@ -52,9 +76,18 @@ public:
 private:
 	friend class LoadedVmcs;
 
+	bool vmx_on(const IrqOff &irq, Refusal &refusal);
+	void vmx_off(const IrqOff &irq, ClearCause cause);
+	Result<> get_slow(const IrqOff &irq);
+	void link(LoadedVmcs &vmcs);
+	void unlink(LoadedVmcs &vmcs);
+
 	static constinit VmxCpu *all_;
+	static constinit const VmxConfig *config_;
+	static constinit bool exclusive_;
 
 	Page vmxon_region_;
+	bool enabled_ = false;
 	bool on_ = false;
 	List<LoadedVmcs, LoadedVmcs> loaded_;
 	unsigned loaded_count_ = 0;

@@ -44,7 +44,7 @@ constexpr u32 guests_own_msrs[] = {
 
 } // namespace
 
-Result<> VmxVcpu::create()
+Result<> VmxVcpu::create(const VmcsOwner &owner)
 {
 	Result<u16> vpid = vpid_alloc();
 	if (!vpid)
@@ -59,7 +59,8 @@ Result<> VmxVcpu::create()
 	for (u32 msr : guests_own_msrs)
 		allow_msr(bitmap, msr);
 
-	return vmcs_.create(config_.revision);
+	Result<unsigned> vmcs = vmcss_.add(config_.revision, owner);
+	return vmcs ? Result<>() : vmcs.error();
 }
 
 VmxVcpu::~VmxVcpu()
@@ -153,13 +154,16 @@ void VmxVcpu::enter_guest(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s)
 
 void VmxVcpu::leave_guest(const IrqOff &irq, VcpuState &s)
 {
-	if (!in_guest_state_)
-		return;
-	in_guest_state_ = false;
-	s.kernel_gs_base = insn::rdmsr(msr::kernel_gs_base);
-	VmxCpu::here(irq).restore_host_msrs(syscall_msrs_loaded_, config_.has_rdtscp());
-	syscall_msrs_loaded_ = false;
-	glue_thread_state_restore(&thread_);
+	VmxCpu &here = VmxCpu::here(irq);
+
+	if (in_guest_state_) {
+		in_guest_state_ = false;
+		s.kernel_gs_base = insn::rdmsr(msr::kernel_gs_base);
+		here.restore_host_msrs(syscall_msrs_loaded_, config_.has_rdtscp());
+		syscall_msrs_loaded_ = false;
+		glue_thread_state_restore(&thread_);
+	}
+	here.put(irq);
 }
 
 /* VM entry, and what must follow the exit before interrupts come. False: VMfail. */
@@ -210,36 +214,32 @@ bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit)
 {
 	PreemptOff preempt;
+	VcpuVmcs &own = vmcss_.current();
 	Entry entry = Entry::exited;
 	Result<> accesses;
 
-	/*
-	 * The CPU that still has it clears it; interrupts are on, so that IPIs both ways get
-	 * through.
-	 */
-	if (CpuId on = vmcs_.cpu(); !on.is_none() && on != preempt.cpu())
-		vmcs_.clear(ClearCause::move);
+	own.leave_other_cpu(preempt);
 	{
 		IrqOff irq;
 
 		if (glue_work_pending())
 			return Entry::work;
-		Result<ActiveVmcs> active = vmcs_.load(irq);
+		Result<ActiveVmcs> active = own.load(irq);
 		if (!active) {
 			if (active.error() == Errno::again)
 				return Entry::vmx_off;
 			return active.error();
 		}
 		ActiveVmcs &vmcs = *active;
-		if (!set_up_)
+		if (!own.set_up)
 			set_up(vmcs);
-		if (vmcs_.take_moved())
+		if (own.take_moved())
 			adopt_cpu(irq, vmcs);
-		if (u64 cr3 = glue_host_cr3(); cr3 != host_cr3_ || !set_up_)
-			vmcs.write(field::host_cr3, host_cr3_ = cr3);
-		if (u64 cr4 = glue_host_cr4(); cr4 != host_cr4_ || !set_up_)
-			vmcs.write(field::host_cr4, host_cr4_ = cr4);
-		set_up_ = true;
+		if (u64 cr3 = glue_host_cr3(); cr3 != own.host_cr3 || !own.set_up)
+			vmcs.write(field::host_cr3, own.host_cr3 = cr3);
+		if (u64 cr4 = glue_host_cr4(); cr4 != own.host_cr4 || !own.set_up)
+			vmcs.write(field::host_cr4, own.host_cr4 = cr4);
+		own.set_up = true;
 		enter_guest(irq, vmcs, s);
 		if (s.flush_tlb) {
 			(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
@@ -276,12 +276,14 @@ Result<> VmxVcpu::fetch(VcpuState &s, Groups groups)
 		{
 			PreemptOff preempt;
 
-			if (CpuId on = vmcs_.cpu(); !on.is_none() && on != preempt.cpu())
-				vmcs_.clear(ClearCause::move);
+			vmcss_.current().leave_other_cpu(preempt);
 			IrqOff irq;
-			Result<ActiveVmcs> active = vmcs_.load(irq);
+			Result<ActiveVmcs> active = vmcss_.current().load(irq);
 			if (active) {
 				read_state(*active, s, groups);
+				/* Else the thread does it when it leaves the CPU. */
+				if (!in_guest_state_)
+					VmxCpu::here(irq).put(irq);
 				return active->ok();
 			}
 			if (active.error() != Errno::again)

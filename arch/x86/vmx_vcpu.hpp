@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A vCPU's VMX side: its VMCS, its VPID, and the passage into the guest and back. Context of all:
+ * A vCPU's VMX side: its VMCSs, its VPID, and the passage into the guest and back. Context of all:
  * the vCPU's own thread, or another holding its mutex; interrupts and preemption on.
  */
 #pragma once
@@ -8,8 +8,8 @@
 #include "capabilities.hpp"
 #include "ept.hpp"
 #include "exit.hpp"
-#include "loaded_vmcs.hpp"
 #include "vcpu_state.hpp"
+#include "vmcs_pool.hpp"
 
 #include <linux_glue/guest.h>
 
@@ -32,15 +32,21 @@ public:
 	~VmxVcpu();
 
 	/* Errno::nomem. May sleep. */
-	Result<> create();
+	Result<> create(const VmcsOwner &owner);
 
-	/* One entry and the exit after it. Errno::io when the VMCS cannot be used. */
+	/*
+	 * One entry and the exit after it. Errno::io when the VMCS cannot be used; Errno::busy when
+	 * the module is not exclusive and another hypervisor is in VMX operation here.
+	 */
 	Result<Entry> enter(VcpuState &state, Exit &exit);
-	/* Makes @groups of @state valid. Errno::intr when a signal came before VMX was on here. */
+	/*
+	 * Makes @groups of @state valid. Errno::intr when a signal came before VMX was on here;
+	 * else as enter().
+	 */
 	Result<> fetch(VcpuState &state, Groups groups);
 	/*
-	 * The thread is scheduled away or returns to user space: its own state back. Interrupts
-	 * off.
+	 * The thread is scheduled away or returns to user space: its own state back, and VMX off
+	 * where it was on for this thread only. Interrupts off.
 	 */
 	void leave_guest(const IrqOff &irq, VcpuState &state);
 
@@ -53,13 +59,9 @@ private:
 
 	const VmxConfig &config_;
 	Ept &ept_;
-	LoadedVmcs vmcs_;
+	VmcsPool vmcss_;
 	Page msr_bitmap_;
 	u16 vpid_ = 0;
-	bool set_up_ = false;
-	/* What of the host's state is in the VMCS, to be written when it changes. */
-	u64 host_cr3_ = 0;
-	u64 host_cr4_ = 0;
 	/* The guest's segment state and MSRs are in the CPU, the thread's are here. */
 	bool in_guest_state_ = false;
 	bool syscall_msrs_loaded_ = false;

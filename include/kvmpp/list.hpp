@@ -2,8 +2,13 @@
 /*
  * An intrusive, circular, doubly linked list. An element holds a ListLink<Tag> as a base class; a
  * link that is in no list points to itself, so that unlinking twice is harmless.
+ *
+ * An NMI on the CPU that changes a list may walk it: forwards, it finds every element that was in it
+ * before the change or is in it after. Hence the order of the stores.
  */
 #pragma once
+
+#include <atomic>
 
 namespace kvmpp
 {
@@ -22,6 +27,7 @@ public:
 		if (!is_linked())
 			return;
 		prev_->next_ = next_;
+		std::atomic_signal_fence(std::memory_order_seq_cst);
 		next_->prev_ = prev_;
 		next_ = prev_ = this;
 	}
@@ -50,6 +56,7 @@ public:
 		link.next_ = head_.next_;
 		link.prev_ = &head_;
 		head_.next_->prev_ = &link;
+		std::atomic_signal_fence(std::memory_order_seq_cst);
 		head_.next_ = &link;
 	}
 

@@ -37,6 +37,8 @@ void glue_cpus_read_unlock(void);
  */
 int glue_hotplug_register(void);
 void glue_hotplug_unregister(void);
+/* The machine reboots or is switched off: the notifier kvmpp_machine_down() may have come already. */
+int glue_machine_goes_down(void);
 
 /* A set of CPUs, changed and read without a lock. */
 struct glue_cpumask;

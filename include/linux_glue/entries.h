@@ -27,6 +27,8 @@ int kvmpp_cpu_offline(int cpu);
 void kvmpp_syscore_suspend(void);
 void kvmpp_syscore_resume(void);
 void kvmpp_machine_down(void);
+/* The kernel has crashed, or the machine reboots at once: this CPU stops. NMI context. */
+void kvmpp_crash(void);
 
 /* ioctls. Process context. */
 long kvmpp_device_ioctl(unsigned int command, unsigned long argument);

@@ -31,6 +31,8 @@ void glue_user_page_put(glue_u64 frame, int dirty);
 struct glue_mmu_notifier;
 int glue_mmu_notifier_register(void *context, struct glue_mmu_notifier **notifier);
 void glue_mmu_notifier_unregister(struct glue_mmu_notifier *notifier);
+/* The current process, as user space numbers it. */
+glue_u32 glue_process_id(void);
 /* Whether the current process is the one that registered it. */
 int glue_mmu_notifier_is_current(const struct glue_mmu_notifier *notifier);
 

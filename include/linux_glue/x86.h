@@ -7,12 +7,14 @@
 
 GLUE_BEGIN
 
+/* CR4.VMXE of this CPU: the register itself, not Linux's shadow. Any context. */
+int glue_vmxe_is_set(void);
 /*
  * Sets CR4.VMXE on this CPU and in Linux's shadow of CR4. -EBUSY, and nothing changed, when it is
  * set already: then another module is in VMX operation. Interrupts off.
  */
 int glue_vmxe_set(void);
-/* Clears it again. Interrupts off. */
+/* Clears it again. Interrupts off, or NMI. */
 void glue_vmxe_clear(void);
 
 /* Tells Intel PT that VMX operation begins (1) or has ended (0) on this CPU. Interrupts off. */

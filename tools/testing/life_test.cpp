@@ -261,11 +261,11 @@ void cpu_offline_under_idle_vmcs()
 		host::pin({all_cpus.front()});
 		if (Device::is_kvmpp())
 			equal("the VMCS's CPU", cpu_of_vmcs(), static_cast<int>(last_cpu()));
-		const uint64_t swept = Device::is_kvmpp() ? host::stats()["vmclears_off"] : 0;
+		const uint64_t swept = Device::is_kvmpp() ? host::stats()["vmclears_offline"] : 0;
 		offline(last_cpu());
 		if (Device::is_kvmpp()) {
 			equal("the VMCS's CPU", cpu_of_vmcs(), -1);
-			equal("vmclears_off", host::stats()["vmclears_off"], swept + 1);
+			equal("vmclears_offline", host::stats()["vmclears_offline"], swept + 1);
 		}
 		// State that was in the VMCS only must have reached memory.
 		call(machine, lm::peek, 0, GUEST_SCRATCH);
@@ -503,31 +503,75 @@ void module_out_and_in()
 	}
 }
 
-// Linux 6.1's kvm_intel is in VMX operation while it has a VM; from 6.12 on it is from its load.
-void kvm_intel_in_vmx_operation()
+// kvmpp with the parameter, for as long as this lives.
+class Reinserted
+{
+public:
+	explicit Reinserted(const char *parameter)
+	{
+		equal("rmmod", remove_kvmpp(), 0);
+		equal("insert", host::insert_module("kvmpp", parameter), 0);
+	}
+	~Reinserted()
+	{
+		remove_kvmpp();
+		host::insert_module("kvmpp");
+	}
+};
+
+void remove_kvm()
+{
+	equal("rmmod kvm_intel", host::remove_module("kvm_intel"), 0);
+	host::remove_module("kvm");
+}
+
+void run_once()
+{
+	RealMachine machine(real::halt);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+}
+
+// There is one crash hook, and kvm_intel has it when it comes first. Linux 6.1's is in VMX operation
+// while it has a VM; from 6.12 on it is from its load.
+void kvm_intel_came_first()
 {
 	kvmpp_only();
 	if (host::insert_module("kvm_intel"))
 		ktap::skip("kvm_intel cannot be inserted");
 	{
-		Fd kvm(open("/dev/kvm", O_RDWR | O_CLOEXEC));
-		that("/dev/kvm can be opened", kvm.get() >= 0);
-		Fd vm(static_cast<int>(kvm.call(KVM_CREATE_VM)));
-		that("kvm_intel makes a VM", vm.get() >= 0);
 		Device device;
 		equal("KVM_CREATE_VM", device.fd().call(KVM_CREATE_VM), -EBUSY);
 		check_vmx(false);
 	}
-	equal("rmmod kvm_intel", host::remove_module("kvm_intel"), 0);
-	host::remove_module("kvm");
-	RealMachine machine(real::halt);
-	machine.vcpu.run_until(KVM_EXIT_HLT);
+	{
+		Reinserted kvmpp("allow_no_crash_hook=1");
+		Fd kvm(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+		that("/dev/kvm can be opened", kvm.get() >= 0);
+		{
+			Fd vm(static_cast<int>(kvm.call(KVM_CREATE_VM)));
+			that("kvm_intel makes a VM", vm.get() >= 0);
+			Device device;
+			equal("KVM_CREATE_VM", device.fd().call(KVM_CREATE_VM), -EBUSY);
+			check_vmx(false);
+		}
+		kvm.close();
+		remove_kvm();
+		run_once();
+	}
+	run_once();
 }
 
 // And the reverse: kvm_intel must find kvmpp's VMX operation, not break it.
-void kvmpp_in_vmx_operation()
+void kvmpp_came_first()
 {
 	kvmpp_only();
+	{
+		RealMachine machine(real::halt);
+		that("kvm_intel is kept from the crash hook", host::insert_module("kvm_intel"));
+		machine.vcpu.enter_real(real::halt);
+		machine.vcpu.run_until(KVM_EXIT_HLT);
+	}
+	Reinserted kvmpp("allow_no_crash_hook=1");
 	RealMachine machine(real::halt);
 	machine.vcpu.run_until(KVM_EXIT_HLT);
 	// From 6.12 on the insertion itself fails.
@@ -536,12 +580,26 @@ void kvmpp_in_vmx_operation()
 		that("/dev/kvm can be opened", kvm.get() >= 0);
 		equal("KVM_CREATE_VM of kvm_intel", kvm.call(KVM_CREATE_VM), -EBUSY);
 		kvm.close();
-		host::remove_module("kvm_intel");
-		host::remove_module("kvm");
+		remove_kvm();
 	}
 	check_vmx(true);
 	machine.vcpu.enter_real(real::halt);
 	machine.vcpu.run_until(KVM_EXIT_HLT);
+}
+
+// ---- What is shown of it
+
+void loaded_vmcss_are_shown()
+{
+	kvmpp_only();
+	RealMachine machine(real::halt);
+	Vcpu second(machine.vm, 7);
+	host::pin({all_cpus.empty() ? 0 : all_cpus.front()});
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	const std::string text = host::read_file("/sys/kernel/debug/kvmpp/cpus");
+	const std::string mine = " process " + std::to_string(getpid()) + " vcpu ";
+	that("the vCPU that ran", text.find(mine + "0 launched\n") != std::string::npos);
+	that("not the one that did not", text.find(mine + "7") == std::string::npos);
 }
 
 void exits_are_counted()
@@ -577,11 +635,12 @@ constexpr ktap::Case cases[] = {
 	{"more_vcpus_than_cpus", more_vcpus_than_cpus},
 	{"memory_given_back", memory_given_back, 90},
 	{"exits_are_counted", exits_are_counted},
+	{"loaded_vmcss_are_shown", loaded_vmcss_are_shown},
 	{"module_stays_while_used", module_stays_while_used},
 	{"module_out_and_in", module_out_and_in, 60},
 	// Inserting kvm_intel takes the emulated machine a quarter of a minute.
-	{"kvm_intel_in_vmx_operation", kvm_intel_in_vmx_operation, 90},
-	{"kvmpp_in_vmx_operation", kvmpp_in_vmx_operation, 90},
+	{"kvm_intel_came_first", kvm_intel_came_first, 120},
+	{"kvmpp_came_first", kvmpp_came_first, 120},
 };
 
 } // namespace

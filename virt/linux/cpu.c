@@ -128,6 +128,12 @@ void glue_hotplug_unregister(void)
 	cpuhp_remove_state(hotplug_state);
 }
 
+int glue_machine_goes_down(void)
+{
+	return system_state == SYSTEM_HALT || system_state == SYSTEM_POWER_OFF ||
+	       system_state == SYSTEM_RESTART;
+}
+
 struct glue_cpumask *glue_cpumask_alloc(void)
 {
 	return kzalloc(sizeof(struct glue_cpumask), GFP_KERNEL_ACCOUNT);

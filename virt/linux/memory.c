@@ -114,6 +114,11 @@ void glue_mmu_notifier_unregister(struct glue_mmu_notifier *glue)
 	kfree(glue);
 }
 
+glue_u32 glue_process_id(void)
+{
+	return task_tgid_nr(current);
+}
+
 int glue_mmu_notifier_is_current(const struct glue_mmu_notifier *glue)
 {
 	return glue->mm == current->mm;

@@ -17,9 +17,14 @@
 /* arch/x86/vmx_insn.hpp writes exception-table entries of this type. */
 static_assert(EX_TYPE_DEFAULT == 1);
 
+int glue_vmxe_is_set(void)
+{
+	return !!(__read_cr4() & X86_CR4_VMXE);
+}
+
 int glue_vmxe_set(void)
 {
-	if (cr4_read_shadow() & X86_CR4_VMXE)
+	if (glue_vmxe_is_set())
 		return -EBUSY;
 	cr4_set_bits(X86_CR4_VMXE);
 	return 0;

@@ -189,4 +189,9 @@ void __tsan_atomic_thread_fence(int order)
 	if (releases(order))
 		fences[running].released = release_now();
 }
+
+/* Orders what an NMI of the same CPU sees; there is none here. */
+void __tsan_atomic_signal_fence(int)
+{
+}
 }

@@ -2,10 +2,13 @@
 /* The glue that concerns only the thread that calls it: nothing to explore. */
 #include "machine.hpp"
 
+#include <linux_glue/cpu.h>
+#include <linux_glue/crash.h>
 #include <linux_glue/debugfs.h>
 #include <linux_glue/guest.h>
 #include <linux_glue/log.h>
 #include <linux_glue/memory.h>
+#include <linux_glue/trace.h>
 
 using namespace kvmpp::explore;
 
@@ -18,6 +21,31 @@ void glue_log_ratelimited(const char *, ...)
 void glue_text_print(glue_text *, const char *, ...)
 {
 }
+void glue_trace_vmx_on(void)
+{
+}
+void glue_trace_vmx_off(void)
+{
+}
+void glue_trace_vmcs_load(glue_u32, glue_u32, glue_u32)
+{
+}
+void glue_trace_vmcs_clear(glue_u32, glue_u32, glue_u32, const char *)
+{
+}
+
+int glue_crash_hook_take(int)
+{
+	return 0;
+}
+void glue_crash_hook_give_back(void)
+{
+}
+int glue_machine_goes_down(void)
+{
+	return 0;
+}
+
 void glue_debugfs_create(void)
 {
 }

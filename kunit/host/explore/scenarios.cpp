@@ -15,9 +15,14 @@
 #include "vmx.hpp"
 
 #include <linux_glue/entries.h>
+#include <linux_glue/parameters.h>
 
 using namespace kvmpp;
 using namespace kvmpp::explore;
+
+/* Here, since a scenario may be of a module that was loaded with others. */
+struct glue_parameters glue_parameters = {
+	.enable_at_load = false, .exclusive = true, .allow_no_crash_hook = false};
 
 namespace
 {
@@ -73,7 +78,7 @@ void make_guest(int i)
 {
 	guests[i] = Owned<Guest>::create();
 	guests[i]->state.reset(static_cast<u32>(i), 0);
-	expect(!!guests[i]->vmx.create(), "a vCPU is made");
+	expect(!!guests[i]->vmx.create({}), "a vCPU is made");
 }
 
 /* One entry, as Vcpu::step() goes about it. False: VMX was off there, or nothing mapped yet. */
@@ -121,6 +126,44 @@ void set_up_two_guests_with_hotplug()
 {
 	with_hotplug = true;
 	set_up_two_guests();
+}
+
+/* VMX is on only where a vCPU's thread is. */
+void set_up_two_guests_not_exclusive()
+{
+	glue_parameters.exclusive = false;
+	set_up_two_guests_with_hotplug();
+}
+
+/* What the notice of being scheduled away does, if it comes just then. */
+void enter_and_leave(int i)
+{
+	PreemptOff preempt;
+
+	enter(i);
+	{
+		IrqOff irq;
+		guests[i]->vmx.leave_guest(irq, guests[i]->state);
+	}
+	expect(!in_vmx_operation(preempt.cpu().value), "VMX is off where no vCPU is");
+}
+
+void enter_leave_and_fetch()
+{
+	enter_and_leave(0);
+	(void)guests[0]->vmx.fetch(guests[0]->state, Groups::all());
+	for (int cpu = 0; cpu < cpu_count; cpu++)
+		expect(!in_vmx_operation(cpu), "VMX is off where no vCPU is");
+}
+
+void enter_and_leave_first_twice()
+{
+	enter_and_leave(0), enter_and_leave(0);
+}
+
+void enter_and_leave_second()
+{
+	enter_and_leave(1);
 }
 
 void set_up_memory()
@@ -387,8 +430,7 @@ bool load(LoadedVmcs &vmcs)
 {
 	PreemptOff preempt;
 
-	if (CpuId on = vmcs.cpu(); !on.is_none() && on != preempt.cpu())
-		vmcs.clear(ClearCause::move);
+	vmcs.leave_other_cpu(preempt);
 	IrqOff irq;
 	Result<ActiveVmcs> active = vmcs.load(irq);
 	if (!active) {
@@ -403,7 +445,7 @@ bool load(LoadedVmcs &vmcs)
 void make_vmcs(int i)
 {
 	pool[i] = Owned<LoadedVmcs>::create();
-	expect(!!pool[i]->create(hardware_config().revision), "a VMCS is made");
+	expect(!!pool[i]->create(hardware_config().revision, {}), "a VMCS is made");
 }
 
 void set_up_pool()
@@ -590,6 +632,16 @@ constexpr Scenario all[] = {
 	 2,
 	 set_up_pool_on_cpu_1,
 	 {{"thread", load_until_it_is_here}, {"hotplug", take_cpu_1_offline}},
+	 finish},
+	{"not_exclusive_in_turn",
+	 2,
+	 set_up_two_guests_not_exclusive,
+	 {{"vcpu 0", enter_and_leave_first_twice}, {"vcpu 1", enter_and_leave_second}},
+	 finish},
+	{"not_exclusive_as_cpu_goes",
+	 2,
+	 set_up_two_guests_not_exclusive,
+	 {{"vcpu 0", enter_leave_and_fetch}, {"hotplug", cpu_1_goes_and_comes}},
 	 finish},
 	{"last_reference", 2, set_up_files, {{"vm", close_vm}, {"vcpu", close_vcpu}}, finish},
 	/* The long ones. */

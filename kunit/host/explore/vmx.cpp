@@ -205,6 +205,11 @@ void take_frame_away(u64 host_frame)
 using namespace kvmpp;
 using namespace kvmpp::explore;
 
+int glue_vmxe_is_set(void)
+{
+	return here().vmxe;
+}
+
 int glue_vmxe_set(void)
 {
 	if (here().vmxe)

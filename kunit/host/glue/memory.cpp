@@ -154,6 +154,11 @@ void glue_mmu_notifier_unregister(glue_mmu_notifier *notifier)
 	delete notifier;
 }
 
+glue_u32 glue_process_id(void)
+{
+	return 100;
+}
+
 int glue_mmu_notifier_is_current(const glue_mmu_notifier *notifier)
 {
 	return notifier->process == current_process;

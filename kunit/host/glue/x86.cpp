@@ -34,6 +34,11 @@ std::vector<u64> take_split_locks()
 
 using namespace kvmpp::host;
 
+int glue_vmxe_is_set(void)
+{
+	return here().vmxe;
+}
+
 int glue_vmxe_set(void)
 {
 	if (!irqs_off())

@@ -28,6 +28,18 @@ std::set<u32> missing;
 CpuidTable cpuids;
 u64 tsc;
 Guest guest;
+std::function<void()> nmi;
+
+/* The time that an instruction takes: an NMI comes before or after. */
+struct Moment {
+	Moment() { come(); }
+	~Moment() { come(); }
+	void come()
+	{
+		if (nmi)
+			nmi();
+	}
+};
 
 bool is_vmx_instruction_allowed(const char *name)
 {
@@ -80,12 +92,18 @@ void reset_vmx()
 	cpuids = capable_cpuid();
 	tsc = 1000;
 	guest = nullptr;
+	nmi = nullptr;
 	for (int cpu = 0; cpu < cpu_count; cpu++) {
 		set_registers(cpu, capable_registers());
 		for (u32 msr : {msr::star, msr::lstar, msr::cstar, msr::syscall_mask, msr::tsc_aux,
 				msr::kernel_gs_base})
 			processors[cpu].msrs[msr] = msr * u64{16} + static_cast<u64>(cpu);
 	}
+}
+
+void at_vmx_instructions(std::function<void()> function)
+{
+	nmi = std::move(function);
 }
 
 Processor &processor(int cpu)
@@ -277,6 +295,7 @@ void write_debug_registers(const u64 (&dr)[4])
 
 Result<> vmxon(HostPhys region)
 {
+	Moment moment;
 	Processor &p = here();
 
 	if (!p.vmxe || p.vmx || region.page_offset() || std::exchange(p.fail_vmxon, false))
@@ -295,6 +314,7 @@ Result<> vmxon(HostPhys region)
 
 Result<> vmxoff()
 {
+	Moment moment;
 	if (!is_vmx_instruction_allowed("VMXOFF"))
 		return Errno::io;
 	if (unsigned left = active_vmcss(this_cpu()))
@@ -306,6 +326,7 @@ Result<> vmxoff()
 
 Result<> vmclear(HostPhys address)
 {
+	Moment moment;
 	if (!is_vmx_instruction_allowed("VMCLEAR"))
 		return Errno::io;
 	Processor &p = here();
@@ -326,6 +347,7 @@ Result<> vmclear(HostPhys address)
 
 Result<> vmptrld(HostPhys address)
 {
+	Moment moment;
 	if (!is_vmx_instruction_allowed("VMPTRLD"))
 		return Errno::io;
 	Processor &p = here();

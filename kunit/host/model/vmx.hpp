@@ -52,6 +52,9 @@ struct Processor {
 	bool fail_vmxon = false, fail_vmclear = false, fail_vmptrld = false;
 };
 
+/* Called before and after each VMXON, VMXOFF, VMCLEAR and VMPTRLD: an NMI may come there. */
+void at_vmx_instructions(std::function<void()> function);
+
 /* Everything as after power-on: full capabilities, VMX off everywhere. */
 void reset_vmx();
 

@@ -126,11 +126,11 @@ TEST_F(EptTest, flush_reaches_the_cpus_that_joined)
 	VmxConfig config;
 	Refusal refusal;
 	ASSERT_TRUE(vmx_configure(VmxRegisters::read(), config, refusal));
-	ASSERT_TRUE(VmxCpu::create_all(config.revision));
+	ASSERT_TRUE(VmxCpu::create_all(config, true));
 	for (int cpu : {0, 1, 3}) {
 		migrate_to(cpu);
 		IrqOff irq;
-		ASSERT_TRUE(VmxCpu::here(irq).enable(irq, config, refusal));
+		ASSERT_TRUE(VmxCpu::here(irq).enable(irq, refusal));
 	}
 	for (int cpu : {1, 3}) {
 		migrate_to(cpu);

@@ -13,6 +13,7 @@
 #include "model/locks.hpp"
 #include "model/log.hpp"
 #include "model/memory.hpp"
+#include "model/module.hpp"
 #include "model/thread.hpp"
 #include "model/violation.hpp"
 #include "model/vmx.hpp"
@@ -33,6 +34,7 @@ protected:
 		reset_cpus();
 		reset_vmx();
 		reset_memory();
+		reset_module();
 		reset_locks();
 		reset_thread();
 		switch_process(0);
@@ -55,6 +57,7 @@ protected:
 		EXPECT_TRUE(may_sleep()) << "interrupts or preemption are left off";
 		EXPECT_FALSE(any_lock_held());
 		EXPECT_EQ(open_fds(), 0u);
+		EXPECT_FALSE(crash_hook_held());
 		for (int cpu = 0; cpu < cpu_count; cpu++) {
 			EXPECT_FALSE(processor(cpu).vmx)
 				<< "CPU " << cpu << " is left in VMX operation";

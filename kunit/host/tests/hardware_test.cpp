@@ -162,6 +162,79 @@ TEST_F(Hardware, machine_that_goes_down_leaves_vmx_for_good)
 	EXPECT_EXIT(go_down(), testing::ExitedWithCode(0), "");
 }
 
+TEST_F(Hardware, module_that_came_after_the_notifier)
+{
+	machine_goes_down_already();
+	EXPECT_EQ(create_vm(), -EBUSY);
+	EXPECT_EQ(cpus_in_vmx_operation(), 0);
+}
+
+TEST_F(Hardware, crash_hook_while_there_are_vms)
+{
+	EXPECT_FALSE(crash_hook_held());
+	int vm = create_vm();
+	EXPECT_TRUE(crash_hook_held());
+	EXPECT_FALSE(crash_hook_may_be_lost());
+	close_fd(vm);
+	EXPECT_FALSE(crash_hook_held());
+	processor(1).fail_vmxon = true;
+	EXPECT_EQ(create_vm(), -EIO);
+	EXPECT_FALSE(crash_hook_held());
+	(void)take_log();
+}
+
+TEST_F(Hardware, crash_hook_is_kvm_intels)
+{
+	load_kvm_intel();
+	EXPECT_EQ(create_vm(), -EBUSY);
+	EXPECT_EQ(cpus_in_vmx_operation(), 0);
+	ASSERT_EQ(take_log().size(), 1u);
+	glue_parameters.allow_no_crash_hook = true;
+	int vm = create_vm();
+	EXPECT_GE(vm, 0);
+	EXPECT_FALSE(crash_hook_held());
+	EXPECT_EQ(take_log().size(), 1u) << "it says that there is none";
+	close_fd(vm);
+}
+
+TEST_F(Hardware, crash_hook_may_go_where_vms_may_be_without)
+{
+	glue_parameters.allow_no_crash_hook = true;
+	int vm = create_vm();
+	EXPECT_TRUE(crash_hook_held() && crash_hook_may_be_lost());
+	close_fd(vm);
+}
+
+TEST_F(ModuleLoad, enable_at_load)
+{
+	glue_parameters.enable_at_load = true;
+	ASSERT_EQ(kvmpp_init(), 0);
+	EXPECT_TRUE(processor(0).vmx && processor(3).vmx);
+	EXPECT_TRUE(crash_hook_held());
+	kvmpp_exit();
+	EXPECT_FALSE(processor(0).vmx || processor(3).vmx);
+}
+
+TEST_F(ModuleLoad, enable_at_load_that_fails)
+{
+	glue_parameters.enable_at_load = true;
+	processor(2).vmxe = true;
+	EXPECT_EQ(kvmpp_init(), -EBUSY);
+	EXPECT_FALSE(processor(0).vmx);
+	EXPECT_EQ(take_log().size(), 1u);
+	processor(2).vmxe = false;
+	ASSERT_EQ(kvmpp_init(), 0);
+	kvmpp_exit();
+}
+
+TEST_F(ModuleLoad, enable_at_load_is_exclusive)
+{
+	glue_parameters.enable_at_load = true;
+	glue_parameters.exclusive = false;
+	EXPECT_EQ(kvmpp_init(), -EINVAL);
+	EXPECT_EQ(take_log().size(), 1u);
+}
+
 TEST_F(Hardware, debugfs_shows_cpus_and_counts)
 {
 	int vm = create_vm();

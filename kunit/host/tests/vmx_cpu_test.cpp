@@ -3,11 +3,16 @@
 #include "fixture.hpp"
 
 #include "arch/x86/loaded_vmcs.hpp"
+#include "arch/x86/vmcs_pool.hpp"
 #include "arch/x86/vmx_cpu.hpp"
 #include "arch/x86/x86.hpp"
 
+#include <linux_glue/x86.h>
+
 #include <memory>
 #include <optional>
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace kvmpp;
 using namespace kvmpp::host;
@@ -21,7 +26,7 @@ protected:
 	VmxCpuTest()
 	{
 		EXPECT_TRUE(vmx_configure(VmxRegisters::read(), config, refusal));
-		EXPECT_TRUE(VmxCpu::create_all(config.revision));
+		EXPECT_TRUE(VmxCpu::create_all(config, exclusive));
 	}
 	~VmxCpuTest() override
 	{
@@ -36,7 +41,7 @@ protected:
 		interrupt(cpu, [&] {
 			IrqOff irq;
 			refusal = {Errno{}, ""};
-			if (!VmxCpu::here(irq).enable(irq, config, refusal))
+			if (!VmxCpu::here(irq).enable(irq, refusal))
 				error = refusal.error;
 		});
 		return error;
@@ -56,8 +61,9 @@ protected:
 	/* As VmxVcpu::enter() does it: cleared where it was, loaded here. */
 	Errno load(LoadedVmcs &vmcs)
 	{
-		if (CpuId on = vmcs.cpu(); !on.is_none() && on.value != this_cpu())
-			vmcs.clear(ClearCause::move);
+		PreemptOff preempt;
+
+		vmcs.leave_other_cpu(preempt);
 		return load_only(vmcs);
 	}
 	Errno load_only(LoadedVmcs &vmcs)
@@ -76,7 +82,21 @@ protected:
 		EXPECT_FALSE(processor(cpu).pt_knows);
 	}
 
+	/* As with exclusive=0. */
+	void be_not_exclusive()
+	{
+		VmxCpu::destroy_all();
+		ASSERT_TRUE(VmxCpu::create_all(config, exclusive = false));
+		enable_all();
+	}
+	void put()
+	{
+		IrqOff irq;
+		VmxCpu::here(irq).put(irq);
+	}
+
 	static constexpr Errno ok{};
+	bool exclusive = true;
 	VmxConfig config;
 	Refusal refusal{Errno{}, ""};
 };
@@ -155,11 +175,11 @@ TEST_F(VmxCpuTest, no_memory_for_the_records)
 	VmxCpu::destroy_all();
 	for (unsigned n = 0; n < 1 + cpu_count; n++) {
 		fail_allocation_after(n);
-		Result<> r = VmxCpu::create_all(config.revision);
+		Result<> r = VmxCpu::create_all(config, exclusive);
 		ASSERT_FALSE(r) << n;
 		EXPECT_EQ(r.error(), Errno::nomem);
 	}
-	ASSERT_TRUE(VmxCpu::create_all(config.revision));
+	ASSERT_TRUE(VmxCpu::create_all(config, exclusive));
 }
 
 TEST_F(VmxCpuTest, host_msrs_come_back)
@@ -205,7 +225,7 @@ TEST_F(LoadedVmcsTest, load_makes_it_active_here)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	EXPECT_TRUE(vmcs.cpu().is_none());
 	EXPECT_EQ(load(vmcs), ok);
 	EXPECT_EQ(vmcs.cpu(), CpuId{0});
@@ -222,8 +242,8 @@ TEST_F(LoadedVmcsTest, several_on_one_cpu_take_turns)
 {
 	enable_all();
 	LoadedVmcs a, b;
-	ASSERT_TRUE(a.create(config.revision));
-	ASSERT_TRUE(b.create(config.revision));
+	ASSERT_TRUE(a.create(config.revision, {}));
+	ASSERT_TRUE(b.create(config.revision, {}));
 	EXPECT_EQ(load(a), ok);
 	u64 current_a = processor(0).current;
 	EXPECT_EQ(load(b), ok);
@@ -238,7 +258,7 @@ TEST_F(LoadedVmcsTest, move_clears_on_the_cpu_that_has_it)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	for (int round = 0; round < 3; round++) {
 		for (int cpu = 0; cpu < cpu_count; cpu++) {
 			migrate_to(cpu);
@@ -257,7 +277,7 @@ TEST_F(LoadedVmcsTest, load_where_it_is_elsewhere_is_refused)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	EXPECT_EQ(load(vmcs), ok);
 	migrate_to(1);
 	EXPECT_EQ(load_only(vmcs), Errno::again);
@@ -268,7 +288,7 @@ TEST_F(LoadedVmcsTest, load_where_it_is_elsewhere_is_refused)
 TEST_F(LoadedVmcsTest, load_without_vmx_operation_is_refused)
 {
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	EXPECT_EQ(load(vmcs), Errno::again);
 	EXPECT_EQ(enable(0), ok);
 	EXPECT_EQ(load(vmcs), ok);
@@ -279,7 +299,7 @@ TEST_F(LoadedVmcsTest, free_clears_from_afar)
 	enable_all();
 	{
 		LoadedVmcs vmcs;
-		ASSERT_TRUE(vmcs.create(config.revision));
+		ASSERT_TRUE(vmcs.create(config.revision, {}));
 		migrate_to(2);
 		EXPECT_EQ(load(vmcs), ok);
 		migrate_to(0);
@@ -294,7 +314,7 @@ TEST_F(LoadedVmcsTest, free_of_one_never_loaded_or_never_made)
 	enable_all();
 	{
 		LoadedVmcs made, not_made;
-		ASSERT_TRUE(made.create(config.revision));
+		ASSERT_TRUE(made.create(config.revision, {}));
 	}
 	EXPECT_EQ(ipis_sent(), 0u);
 }
@@ -305,12 +325,12 @@ TEST_F(LoadedVmcsTest, off_sweeps_all)
 	LoadedVmcs vmcs[5];
 	migrate_to(1);
 	for (LoadedVmcs &v : vmcs) {
-		ASSERT_TRUE(v.create(config.revision));
+		ASSERT_TRUE(v.create(config.revision, {}));
 		EXPECT_EQ(load(v), ok);
 	}
 	migrate_to(0);
 	disable(1);
-	EXPECT_EQ(clears(1, ClearCause::off), 5u);
+	EXPECT_EQ(clears(1, ClearCause::offline), 5u);
 	EXPECT_EQ(VmxCpu::of({1}).loaded(), 0u);
 	for (LoadedVmcs &v : vmcs) {
 		EXPECT_TRUE(v.cpu().is_none());
@@ -323,7 +343,7 @@ TEST_F(LoadedVmcsTest, on_again_on_the_same_cpu)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	EXPECT_EQ(load(vmcs), ok);
 	disable(0);
 	EXPECT_EQ(enable(0), ok);
@@ -341,7 +361,7 @@ TEST_F(LoadedVmcsTest, contents_survive_a_move)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	{
 		IrqOff irq;
 		Result<ActiveVmcs> active = vmcs.load(irq);
@@ -361,13 +381,13 @@ TEST_F(LoadedVmcsTest, swept_while_the_ipi_was_on_its_way)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	migrate_to(1);
 	EXPECT_EQ(load(vmcs), ok);
 	migrate_to(0);
 	before_next_ipi([&] { disable(1); });
 	vmcs.clear(ClearCause::move);
-	EXPECT_EQ(clears(1, ClearCause::off), 1u);
+	EXPECT_EQ(clears(1, ClearCause::offline), 1u);
 	EXPECT_EQ(clears(1, ClearCause::move), 0u) << "whoever comes late does nothing";
 	EXPECT_EQ(load(vmcs), ok);
 }
@@ -376,7 +396,7 @@ TEST_F(LoadedVmcsTest, moved_while_the_ipi_was_on_its_way)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	migrate_to(1);
 	EXPECT_EQ(load(vmcs), ok);
 	migrate_to(0);
@@ -397,7 +417,7 @@ TEST_F(LoadedVmcsTest, cpu_went_offline_while_the_ipi_was_on_its_way)
 {
 	enable_all();
 	auto vmcs = std::make_unique<LoadedVmcs>();
-	ASSERT_TRUE(vmcs->create(config.revision));
+	ASSERT_TRUE(vmcs->create(config.revision, {}));
 	migrate_to(3);
 	EXPECT_EQ(load(*vmcs), ok);
 	migrate_to(0);
@@ -406,7 +426,7 @@ TEST_F(LoadedVmcsTest, cpu_went_offline_while_the_ipi_was_on_its_way)
 		take_offline(3);
 	});
 	vmcs.reset();
-	EXPECT_EQ(clears(3, ClearCause::off), 1u);
+	EXPECT_EQ(clears(3, ClearCause::offline), 1u);
 	EXPECT_EQ(clears(3, ClearCause::free), 0u);
 }
 
@@ -416,7 +436,7 @@ TEST_F(LoadedVmcsTest, new_one_at_the_address_of_a_freed_one)
 	std::optional<LoadedVmcs> vmcs;
 	for (int round = 0; round < 4; round++) {
 		vmcs.emplace();
-		ASSERT_TRUE(vmcs->create(config.revision));
+		ASSERT_TRUE(vmcs->create(config.revision, {}));
 		migrate_to(0);
 		EXPECT_EQ(load(*vmcs), ok);
 		EXPECT_NE(processor(0).current, Processor::no_vmcs)
@@ -440,7 +460,7 @@ TEST_F(LoadedVmcsTest, freed_in_any_order_from_any_cpu)
 	for (int cpu = 0; cpu < cpu_count; cpu++) {
 		migrate_to(cpu);
 		pool[cpu] = std::make_unique<LoadedVmcs>();
-		ASSERT_TRUE(pool[cpu]->create(config.revision));
+		ASSERT_TRUE(pool[cpu]->create(config.revision, {}));
 		EXPECT_EQ(load(*pool[cpu]), ok);
 	}
 	disable(2);
@@ -455,22 +475,23 @@ TEST_F(LoadedVmcsTest, failing_instructions_are_errors)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	processor(0).fail_vmclear = true;
 	EXPECT_EQ(load(vmcs), Errno::io);
 	EXPECT_TRUE(vmcs.cpu().is_none());
 	processor(0).fail_vmptrld = true;
 	EXPECT_EQ(load(vmcs), Errno::io);
-	EXPECT_TRUE(vmcs.cpu().is_none());
-	EXPECT_EQ(VmxCpu::of({0}).loaded(), 0u);
+	EXPECT_EQ(vmcs.cpu(), CpuId{0}) << "it may be active here: to be cleared";
+	EXPECT_EQ(VmxCpu::of({0}).loaded(), 1u);
 	EXPECT_EQ(load(vmcs), ok);
+	EXPECT_TRUE(vmcs.take_moved());
 }
 
 TEST_F(LoadedVmcsTest, wrong_revision_is_an_error)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision + 1));
+	ASSERT_TRUE(vmcs.create(config.revision + 1, {}));
 	EXPECT_EQ(load(vmcs), Errno::io);
 }
 
@@ -479,7 +500,7 @@ TEST_F(LoadedVmcsTest, no_memory)
 	LoadedVmcs vmcs;
 
 	fail_allocation_after(0);
-	Result<> r = vmcs.create(config.revision);
+	Result<> r = vmcs.create(config.revision, {});
 	ASSERT_FALSE(r);
 	EXPECT_EQ(r.error(), Errno::nomem);
 }
@@ -488,7 +509,7 @@ TEST_F(LoadedVmcsTest, failed_access_is_remembered_and_logged)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	missing_fields().insert(field::guest_ia32_pat.encoding);
 	IrqOff irq;
 	Result<ActiveVmcs> active = vmcs.load(irq);
@@ -508,7 +529,7 @@ TEST_F(LoadedVmcsTest, vpid_is_a_field_too)
 	/* Its encoding is 0: a failed access to it must count as well. */
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	missing_fields().insert(field::vpid.encoding);
 	IrqOff irq;
 	Result<ActiveVmcs> active = vmcs.load(irq);
@@ -517,13 +538,221 @@ TEST_F(LoadedVmcsTest, vpid_is_a_field_too)
 	(void)take_log();
 }
 
+/* Several VMCSs of one vCPU */
+
+TEST_F(LoadedVmcsTest, pool_with_each_on_another_cpu)
+{
+	enable_all();
+	VmcsPool pool;
+	unsigned index[VmcsPool::capacity];
+	for (unsigned &i : index) {
+		Result<unsigned> added = pool.add(config.revision, {});
+		ASSERT_TRUE(added);
+		i = *added;
+	}
+	Result<unsigned> full = pool.add(config.revision, {});
+	ASSERT_FALSE(full);
+	EXPECT_EQ(full.error(), Errno::busy);
+	for (int cpu = 0; cpu < cpu_count; cpu++) {
+		migrate_to(cpu);
+		pool.make_current(index[cpu]);
+		EXPECT_EQ(load(pool.current()), ok);
+	}
+	for (int cpu = 0; cpu < cpu_count; cpu++)
+		EXPECT_EQ(active_vmcss(cpu), 1u);
+	/* One CPU goes; the others' are freed in another order than they came. */
+	migrate_to(0);
+	disable(1);
+	pool.make_current(index[0]);
+	for (int i : {3, 1, 2})
+		pool.remove(index[i]);
+	EXPECT_EQ(active_vmcss(0), 1u);
+	for (int cpu = 1; cpu < cpu_count; cpu++)
+		EXPECT_EQ(active_vmcss(cpu), 0u);
+	Result<unsigned> again = pool.add(config.revision, {});
+	ASSERT_TRUE(again) << "there is room again";
+	pool.make_current(*again);
+	EXPECT_EQ(load(pool.current()), ok);
+	EXPECT_EQ(VmxCpu::of({0}).loaded(), 2u);
+}
+
+TEST_F(LoadedVmcsTest, pool_without_memory)
+{
+	VmcsPool pool;
+
+	for (unsigned n = 0; n < 2; n++) {
+		fail_allocation_after(n);
+		Result<unsigned> r = pool.add(config.revision, {});
+		ASSERT_FALSE(r);
+		EXPECT_EQ(r.error(), Errno::nomem);
+	}
+	fail_allocation_after(~0u);
+}
+
+/* Not exclusive */
+
+TEST_F(LoadedVmcsTest, not_exclusive_on_while_loaded)
+{
+	be_not_exclusive();
+	EXPECT_FALSE(processor(0).vmx || processor(0).vmxe);
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
+	EXPECT_EQ(load(vmcs), ok);
+	EXPECT_TRUE(processor(0).vmx && processor(0).vmxe && processor(0).pt_knows);
+	EXPECT_FALSE(processor(1).vmx);
+	{
+		IrqOff irq;
+		Result<ActiveVmcs> active = vmcs.load(irq);
+		active->write(field::guest_rip, 0x1234);
+		active->set_launched();
+	}
+	put();
+	EXPECT_EQ(active_vmcss(0), 0u);
+	EXPECT_FALSE(processor(0).vmx || processor(0).vmxe || processor(0).pt_knows);
+	EXPECT_TRUE(vmcs.cpu().is_none());
+	EXPECT_EQ(clears(0, ClearCause::put), 1u);
+	migrate_to(1);
+	EXPECT_EQ(load(vmcs), ok);
+	EXPECT_TRUE(vmcs.take_moved());
+	{
+		IrqOff irq;
+		Result<ActiveVmcs> active = vmcs.load(irq);
+		EXPECT_EQ(active->read(field::guest_rip), 0x1234u);
+		EXPECT_FALSE(active->launched()) << "the next entry is a VMLAUNCH";
+	}
+	put();
+	put();
+	EXPECT_EQ(ipis_sent(), 0u);
+	EXPECT_EQ(VmxCpu::of({1}).enables(), 1u);
+	EXPECT_EQ(VmxCpu::of({1}).disables(), 1u);
+}
+
+TEST_F(LoadedVmcsTest, not_exclusive_in_turn_with_another)
+{
+	be_not_exclusive();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
+	processor(0).vmxe = true;
+	EXPECT_EQ(load(vmcs), Errno::busy);
+	EXPECT_TRUE(processor(0).vmxe) << "it is still theirs";
+	EXPECT_TRUE(vmcs.cpu().is_none());
+	processor(0).vmxe = false;
+	EXPECT_EQ(load(vmcs), ok);
+	put();
+	processor(0).fail_vmxon = true;
+	EXPECT_EQ(load(vmcs), Errno::io);
+	EXPECT_FALSE(processor(0).vmxe);
+}
+
+TEST_F(LoadedVmcsTest, not_exclusive_on_a_cpu_that_goes)
+{
+	be_not_exclusive();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
+	disable(0);
+	EXPECT_EQ(load(vmcs), Errno::again);
+	EXPECT_EQ(enable(0), ok);
+	EXPECT_EQ(load(vmcs), ok);
+	disable(0);
+	EXPECT_FALSE(processor(0).vmx);
+	EXPECT_EQ(load(vmcs), Errno::again);
+}
+
+TEST_F(LoadedVmcsTest, exclusive_stays_on)
+{
+	enable_all();
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
+	EXPECT_EQ(load(vmcs), ok);
+	put();
+	EXPECT_TRUE(processor(0).vmx);
+	EXPECT_EQ(active_vmcss(0), 1u);
+}
+
+/* The crash hook */
+
+TEST_F(LoadedVmcsTest, crash_clears_all_and_leaves_vmx)
+{
+	enable_all();
+	LoadedVmcs vmcs[3];
+	migrate_to(1);
+	for (LoadedVmcs &v : vmcs) {
+		ASSERT_TRUE(v.create(config.revision, {}));
+		EXPECT_EQ(load(v), ok);
+	}
+	interrupt(1, VmxCpu::crash_here);
+	EXPECT_EQ(active_vmcss(1), 0u);
+	EXPECT_FALSE(processor(1).vmx || processor(1).vmxe);
+	EXPECT_EQ(clears(1, ClearCause::crash), 3u);
+	EXPECT_TRUE(processor(0).vmx) << "each CPU has an NMI of its own";
+	interrupt(1, VmxCpu::crash_here);
+	EXPECT_EQ(clears(1, ClearCause::crash), 3u) << "once more is nothing";
+	/* Nothing goes on after a crash; this test's own cleaning up does. */
+	interrupt(1, [] {
+		EXPECT_EQ(glue_vmxe_set(), 0);
+		EXPECT_TRUE(insn::vmxon({here().vmxon_region}));
+	});
+}
+
+/*
+ * The NMIs come before and after each VMX instruction in the life of two VMCSs, each time in a process
+ * of its own, which ends there.
+ */
+TEST_F(LoadedVmcsTest, crash_at_each_vmx_instruction)
+{
+	enum { clean, left_behind, not_reached };
+
+	auto life = [&](unsigned moment) {
+		unsigned moments = 0;
+
+		at_vmx_instructions([&] {
+			if (moments++ != moment)
+				return;
+			at_vmx_instructions(nullptr);
+			int status = clean;
+			for (int cpu = 0; cpu < cpu_count; cpu++) {
+				interrupt(cpu, VmxCpu::crash_here);
+				if (active_vmcss(cpu) || processor(cpu).vmx || processor(cpu).vmxe)
+					status = left_behind;
+			}
+			std::_Exit(status);
+		});
+		enable_all();
+		LoadedVmcs a;
+		auto b = std::make_unique<LoadedVmcs>();
+		EXPECT_TRUE(a.create(config.revision, {}) && b->create(config.revision, {}));
+		EXPECT_EQ(load(a), ok);
+		EXPECT_EQ(load(*b), ok);
+		migrate_to(1);
+		EXPECT_EQ(load(a), ok);
+		b.reset();
+		disable(1);
+		EXPECT_EQ(enable(1), ok);
+		EXPECT_EQ(load(a), ok);
+		std::_Exit(not_reached);
+	};
+	for (unsigned moment = 0;; moment++) {
+		pid_t child = fork();
+		if (child == 0)
+			life(moment);
+		int status;
+		ASSERT_EQ(waitpid(child, &status, 0), child);
+		ASSERT_TRUE(WIFEXITED(status));
+		if (WEXITSTATUS(status) == not_reached) {
+			EXPECT_GT(moment, 20u);
+			break;
+		}
+		EXPECT_EQ(WEXITSTATUS(status), clean) << "at moment " << moment;
+	}
+}
+
 /* The model itself: it must see what it is there for. */
 
 TEST_F(LoadedVmcsTest, model_sees_vmptrld_of_one_active_elsewhere)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	EXPECT_EQ(load(vmcs), ok);
 	u64 address = processor(0).current;
 	interrupt(1, [&] { EXPECT_TRUE(insn::vmptrld({address})); });
@@ -536,7 +765,7 @@ TEST_F(LoadedVmcsTest, model_sees_vmxoff_with_an_active_vmcs)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	EXPECT_EQ(load(vmcs), ok);
 	interrupt(0, [&] { EXPECT_TRUE(insn::vmxoff()); });
 	EXPECT_EQ(take_violations().size(), 1u);
@@ -559,7 +788,7 @@ TEST_F(LoadedVmcsTest, model_sees_an_ipi_waited_for_with_interrupts_off)
 {
 	enable_all();
 	LoadedVmcs vmcs;
-	ASSERT_TRUE(vmcs.create(config.revision));
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
 	EXPECT_EQ(load(vmcs), ok);
 	migrate_to(1);
 	{

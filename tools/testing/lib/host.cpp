@@ -84,13 +84,14 @@ unsigned current_cpu()
 	return static_cast<unsigned>(sched_getcpu());
 }
 
-int insert_module(const std::string &name)
+int insert_module(const std::string &name, const std::string &parameter)
 {
 	// modprobe knows where modules are; its status says only whether it worked.
 	const pid_t pid = fork();
 	if (pid == 0) {
 		for (const char *path : {"/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe"})
-			execl(path, "modprobe", name.c_str(), nullptr);
+			execl(path, "modprobe", name.c_str(),
+			      parameter.empty() ? nullptr : parameter.c_str(), nullptr);
 		_exit(127);
 	}
 	int status = 0;
@@ -121,15 +122,21 @@ bool have_debugfs()
 std::map<unsigned, CpuState> cpu_states()
 {
 	// cpu 0 vmx on loaded 1
+	//   vm 3 process 174 vcpu 0 launched
 	expect::that("kvmpp has a directory in debugfs", have_debugfs());
 	std::istringstream text(read_file(std::string(debugfs) + "/kvmpp/cpus"));
 	std::map<unsigned, CpuState> states;
-	std::string cpu_word, vmx_word, vmx, loaded_word;
-	unsigned cpu, loaded;
-	while (text >> cpu_word >> cpu >> vmx_word >> vmx >> loaded_word >> loaded) {
+	std::string line;
+	while (std::getline(text, line)) {
+		if (line.starts_with("  "))
+			continue;
+		std::istringstream words(line);
+		std::string cpu_word, vmx_word, vmx, loaded_word;
+		unsigned cpu, loaded;
+		words >> cpu_word >> cpu >> vmx_word >> vmx >> loaded_word >> loaded;
 		expect::that("a line of debugfs's cpus is as documented",
-			     cpu_word == "cpu" && vmx_word == "vmx" && loaded_word == "loaded" &&
-				     (vmx == "on" || vmx == "off"));
+			     words && cpu_word == "cpu" && vmx_word == "vmx" &&
+				     loaded_word == "loaded" && (vmx == "on" || vmx == "off"));
 		states[cpu] = {vmx == "on", loaded};
 	}
 	expect::that("debugfs's cpus has a line per CPU", !states.empty());

@@ -23,7 +23,7 @@ void pin(const std::vector<unsigned> &cpus, int tid = 0);
 unsigned current_cpu();
 
 // insmod and rmmod. Return 0 or -errno.
-int insert_module(const std::string &name);
+int insert_module(const std::string &name, const std::string &parameter = "");
 int remove_module(const std::string &name);
 bool module_loaded(const std::string &name);
 

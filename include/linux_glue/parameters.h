@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The module's parameters: set when it is loaded, never changed after. */
+#ifndef LINUX_GLUE_PARAMETERS_H
+#define LINUX_GLUE_PARAMETERS_H
+
+#include "base.h"
+
+GLUE_BEGIN
+
+struct glue_parameters {
+	bool enable_at_load;	  /* VMX on from the load on, not from the first VM on */
+	bool exclusive;		  /* VMX on all the time, not only while a vCPU's thread runs */
+	bool allow_no_crash_hook; /* VMs may be made while another module has the crash hook */
+};
+extern struct glue_parameters glue_parameters;
+
+GLUE_END
+
+#endif

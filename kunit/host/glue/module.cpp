@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "model/module.hpp"
+
+#include "model/cpus.hpp"
+#include "model/violation.hpp"
+
+#include <linux_glue/cpu.h>
+#include <linux_glue/crash.h>
+
+#include <asm/errno.h>
+
+#include <utility>
+
+struct glue_parameters glue_parameters;
+
+namespace kvmpp::host
+{
+
+namespace
+{
+
+bool kvm_intel, held, may_be_lost, going_down;
+
+} // namespace
+
+void reset_module()
+{
+	glue_parameters = {
+		.enable_at_load = false, .exclusive = true, .allow_no_crash_hook = false};
+	kvm_intel = held = may_be_lost = going_down = false;
+}
+
+void load_kvm_intel()
+{
+	kvm_intel = true;
+}
+
+bool crash_hook_held()
+{
+	return held;
+}
+
+bool crash_hook_may_be_lost()
+{
+	return may_be_lost;
+}
+
+void machine_goes_down_already()
+{
+	going_down = true;
+}
+
+} // namespace kvmpp::host
+
+using namespace kvmpp::host;
+
+int glue_crash_hook_take(int may_lose)
+{
+	might_sleep("taking the crash hook");
+	if (kvm_intel)
+		return -EBUSY;
+	if (std::exchange(held, true))
+		violation("the crash hook taken twice");
+	may_be_lost = may_lose;
+	return 0;
+}
+
+void glue_crash_hook_give_back(void)
+{
+	might_sleep("giving the crash hook back");
+	held = false;
+}
+
+int glue_machine_goes_down(void)
+{
+	return going_down;
+}
