@@ -18,6 +18,8 @@
 	X(memslots, MEMSLOTS_CASES)                                                                \
 	X(ept, EPT_CASES)                                                                          \
 	X(vpid, VPID_CASES)                                                                        \
+	X(vmx, VMX_CASES)                                                                          \
+	X(vcpu_table, VCPU_TABLE_CASES)                                                            \
 	X(glue, GLUE_CASES)
 
 #define RESULT_CASES(X)                                                                            \
@@ -69,6 +71,23 @@
 #define VPID_CASES(X)                                                                              \
 	X(vpid, unique_and_not_the_hosts)                                                          \
 	X(vpid, all_in_use)
+
+/* On a CPU that has VMX; skipped on others. */
+#define VMX_CASES(X)                                                                               \
+	X(vmx, on_at_the_first_use_off_after_the_last)                                             \
+	X(vmx, vmxon_fails_on_one_cpu)                                                             \
+	X(vmx, cpu_where_vmxon_fails_stays_offline)                                                \
+	X(vmx, loaded_vmcss_of_a_cpu)                                                              \
+	X(vmx, vmcs_of_another_revision)                                                           \
+	X(vmx, pool_over_all_cpus_one_goes)                                                        \
+	X(vmx, not_exclusive)
+
+#define VCPU_TABLE_CASES(X)                                                                        \
+	X(vcpu_table, ids)                                                                         \
+	X(vcpu_table, reader_keeps_what_it_found)                                                  \
+	X(vcpu_table, barrier_waits_for_all)                                                       \
+	X(vcpu_table, thread_of_an_entry)                                                          \
+	X(vcpu_table, who_is_boosted)
 
 #define GLUE_CASES(X)                                                                              \
 	X(glue, storage_is_large_enough)                                                           \

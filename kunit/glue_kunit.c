@@ -31,6 +31,8 @@ static void storage_is_large_enough(struct kunit *test)
 	KUNIT_EXPECT_LE(test, sizeof(struct mutex), sizeof(struct glue_mutex));
 	KUNIT_EXPECT_LE(test, sizeof(spinlock_t), sizeof(struct glue_spinlock));
 	KUNIT_EXPECT_LE(test, sizeof(struct srcu_struct), sizeof(struct glue_srcu));
+	KUNIT_EXPECT_LE(test, sizeof(struct rcu_head),
+			sizeof_field(struct glue_rcu_head, opaque));
 	KUNIT_EXPECT_LE(test, __alignof__(struct mutex), __alignof__(struct glue_mutex));
 	KUNIT_EXPECT_LE(test, __alignof__(spinlock_t), __alignof__(struct glue_spinlock));
 	KUNIT_EXPECT_LE(test, __alignof__(struct srcu_struct), __alignof__(struct glue_srcu));

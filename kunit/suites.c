@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The suites as KUnit wants them, and what its output says of an expectation that C++ had. */
 #include <kunit/test.h>
+#include <linux/cpu.h>
 #include <linux/module.h>
+#include <linux/sched.h>
 #include <linux/string.h>
 
 #include "cases.h"
@@ -34,6 +36,21 @@ void test_failed_values(struct kunit *test, const char *file, int line, const ch
 	kunit_err(test, "    %lld (0x%llx) and %lld (0x%llx)", (long long)left,
 		  (unsigned long long)left, (long long)right, (unsigned long long)right);
 	kunit_set_failure(test);
+}
+
+void test_skip(struct kunit *test, const char *reason)
+{
+	kunit_mark_skipped(test, "%s", reason);
+}
+
+void test_pin(int cpu)
+{
+	set_cpus_allowed_ptr(current, cpu < 0 ? cpu_possible_mask : cpumask_of(cpu));
+}
+
+int test_set_online(int cpu, int online)
+{
+	return online ? add_cpu(cpu) : remove_cpu(cpu);
 }
 
 MODULE_LICENSE("GPL");

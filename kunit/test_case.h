@@ -15,6 +15,14 @@ void test_failed(struct kunit *test, const char *file, int line, const char *exp
 void test_failed_values(struct kunit *test, const char *file, int line, const char *expected,
 			glue_u64 left, glue_u64 right);
 
+/* The case does not apply here, for this reason; it is to return. */
+void test_skip(struct kunit *test, const char *reason);
+
+/* The thread stays on @cpu from now on; or, if -1, goes where it likes. */
+void test_pin(int cpu);
+/* Offline and online again. 0 or a negative errno. */
+int test_set_online(int cpu, int online);
+
 GLUE_END
 
 #endif

@@ -100,6 +100,8 @@ int kvmpp_init(void)
 
 void kvmpp_exit(void)
 {
+	/* The last vCPUs may still wait for their readers, to be freed by code that goes. */
+	glue_rcu_barrier();
 	hardware_exit();
 }
 
@@ -146,7 +148,7 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 		/*
 		 * Unrestricted guests need no identity map either; KVM wants to know before vCPUs.
 		 */
-		return vm.has_vcpus() ? -EINVAL : 0;
+		return vm.vcpus().count() > 0 ? -EINVAL : 0;
 	}
 	default:
 		return -ENOTTY;

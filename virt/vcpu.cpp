@@ -74,10 +74,11 @@ Vcpu::~Vcpu()
 Result<> Vcpu::init()
 {
 	mutex_.init(GLUE_LOCK_VCPU);
+	entry_ = Owned<VcpuEntry>::create(identity_.id);
 	run_page_ = Page::create();
 	port_page_ = Page::create();
 	fpu_ = glue_guest_fpu_alloc();
-	if (!run_page_ || !port_page_ || !fpu_)
+	if (!entry_ || !run_page_ || !port_page_ || !fpu_)
 		return Errno::nomem;
 	state_.reset(identity_.id, vm_.tsc_offset());
 	run_page_.as<kvm_run>()->apic_base = state_.apic_base;

@@ -6,6 +6,7 @@
 #include "arch/x86/vmx_vcpu.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
+#include "vcpu_table.hpp"
 
 struct kvm_run;
 
@@ -25,8 +26,9 @@ public:
 	/* Errno::nomem. May sleep. */
 	Result<> init();
 
-	u32 id() const { return identity_.id; }
 	Vm &vm() { return vm_; }
+	/* What the VM's table has of it. */
+	VcpuEntry &entry() { return *entry_; }
 	void *shared_page(unsigned long index) const;
 	/* An ioctl from user space: 0 or positive, or a negative errno. May sleep. */
 	long ioctl(unsigned command, unsigned long argument);
@@ -47,6 +49,7 @@ private:
 
 	Vm &vm_;
 	VcpuIdentity identity_;
+	RcuOwned<VcpuEntry> entry_;
 	Mutex mutex_;
 	VcpuState state_;
 	VmxVcpu vmx_;

@@ -26,7 +26,7 @@ Result<Vm *> Vm::create()
 
 Result<> Vm::init()
 {
-	lock_.init(GLUE_LOCK_VM);
+	vcpus_.init();
 	slots_lock_.init(GLUE_LOCK_SLOTS);
 	tsc_offset_ = -insn::rdtsc();
 	id_ = made_.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -111,8 +111,8 @@ Result<int> Vm::create_vcpu(u32 id)
 	if (id >= max_vcpus)
 		return Errno::inval;
 
-	Locked locked(lock_);
-	if (vcpus_[id])
+	Locked locked(vcpus_.lock);
+	if (vcpus_.has(id))
 		return Errno::exist;
 	auto vcpu = Owned<Vcpu>::create(*this, id);
 	if (!vcpu)
@@ -124,8 +124,7 @@ Result<int> Vm::create_vcpu(u32 id)
 	    !r)
 		return r.error();
 	references_.fetch_add(1, std::memory_order_relaxed);
-	vcpus_[id] = vcpu.release();
-	vcpu_count_++;
+	vcpus_.add(vcpu.release()->entry());
 	/* From here on another thread may close it. */
 	glue_fd_install(&fd);
 	return fd.fd;
@@ -134,19 +133,11 @@ Result<int> Vm::create_vcpu(u32 id)
 void Vm::destroy_vcpu(Vcpu *vcpu)
 {
 	{
-		Locked locked(lock_);
-		vcpus_[vcpu->id()] = nullptr;
-		vcpu_count_--;
+		Locked locked(vcpus_.lock);
+		vcpus_.remove(vcpu->entry());
 	}
 	Owned<Vcpu>::adopt(vcpu);
 	put();
-}
-
-bool Vm::has_vcpus()
-{
-	Locked locked(lock_);
-
-	return vcpu_count_ > 0;
 }
 
 void Vm::invalidate_begin(u64 start, u64 end)

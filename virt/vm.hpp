@@ -5,10 +5,12 @@
  */
 #pragma once
 
+#include "directed_yield.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
 #include "memslots.hpp"
 #include "mmu.hpp"
+#include "vcpu_table.hpp"
 
 #include <linux_glue/memory.h>
 
@@ -22,7 +24,7 @@ class Vcpu;
 class Vm
 {
 public:
-	static constexpr u32 max_vcpus = 1024;
+	static constexpr u32 max_vcpus = VcpuTable::max_vcpus;
 
 	/* For the current process. VMX is on when it returns one. May sleep. */
 	static Result<Vm *> create();
@@ -33,10 +35,12 @@ public:
 	Result<> set_memory(const SlotRequest &request);
 	/* KVM_CREATE_VCPU: a descriptor. Errno::exist, Errno::inval, Errno::nomem. May sleep. */
 	Result<int> create_vcpu(u32 id);
-	/* The last file of the vCPU is closed: frees it and its id. May sleep. */
+	/* The last file of the vCPU is closed: frees it and its id, at once. May sleep. */
 	void destroy_vcpu(Vcpu *vcpu);
 
-	bool has_vcpus();
+	const VcpuTable &vcpus() const { return vcpus_; }
+	/* @spinner, which the calling thread runs, spins: another may have its CPU. May sleep. */
+	void yield_from(VcpuEntry &spinner) { directed_yield_.yield(vcpus_, spinner); }
 	bool belongs_to_current() const { return glue_mmu_notifier_is_current(notifier_); }
 	Mmu &mmu() { return mmu_; }
 	Srcu &srcu() { return srcu_; }
@@ -71,11 +75,10 @@ private:
 	bool hardware_held_ = false;
 	bool srcu_made_ = false;
 
-	Mutex lock_;
-	Vcpu *vcpus_[max_vcpus] GUARDED_BY(lock_) = {};
-	u32 vcpu_count_ GUARDED_BY(lock_) = 0;
+	VcpuTable vcpus_;
+	DirectedYield directed_yield_;
 
-	Mutex slots_lock_ ACQUIRED_AFTER(lock_);
+	Mutex slots_lock_ ACQUIRED_AFTER(vcpus_.lock);
 	/* Written under slots_lock_, read under srcu_. */
 	std::atomic<MemslotTable *> slots_{nullptr};
 	Srcu srcu_;

@@ -75,6 +75,7 @@ public:
 
 private:
 	friend class LoadedVmcs;
+	friend struct BrokenVmxon; /* of KUnit: makes VMXON fail */
 
 	bool vmx_on(const IrqOff &irq, Refusal &refusal);
 	void vmx_off(const IrqOff &irq, ClearCause cause);

@@ -129,4 +129,23 @@ private:
 	int index_;
 };
 
+/* What an RcuRead holds. There is one RCU in Linux. */
+class CAPABILITY("RCU") Rcu
+{
+};
+inline constinit Rcu rcu;
+
+/*
+ * What was found in here stays in memory until the end. Preemption may happen, sleeping must not;
+ * whoever takes things away does not wait.
+ */
+class SCOPED_CAPABILITY RcuRead
+{
+public:
+	RcuRead() ACQUIRE_SHARED(rcu) { glue_rcu_read_lock(); }
+	~RcuRead() RELEASE() { glue_rcu_read_unlock(); }
+	RcuRead(const RcuRead &) = delete;
+	RcuRead &operator=(const RcuRead &) = delete;
+};
+
 } // namespace kvmpp

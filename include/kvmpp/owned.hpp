@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Sole ownership of an object on the heap or of a page, without operator new and delete. */
+/*
+ * Sole ownership of an object on the heap or of a page, without operator new and delete; and of an
+ * object that others may still look at under RCU.
+ */
 #pragma once
 
 #include "include/kvmpp/types.hpp"
 
 #include <linux_glue/alloc.h>
+#include <linux_glue/lock.h>
 
 #include <new>
 #include <utility>
@@ -54,6 +58,45 @@ public:
 	explicit operator bool() const { return object_ != nullptr; }
 
 private:
+	T *object_ = nullptr;
+};
+
+/* The base of what RCU keeps for its readers. */
+struct RcuHead : glue_rcu_head {
+};
+
+/*
+ * An object that is taken away from its readers before its owner gives it up. Its end, destructor
+ * and all, comes when they are out, in a softirq; nobody waits for it.
+ */
+template <class T> class RcuOwned
+{
+public:
+	constexpr RcuOwned() = default;
+	RcuOwned(Owned<T> object) : object_(object.release()) {}
+	RcuOwned(RcuOwned &&other) : object_(std::exchange(other.object_, nullptr)) {}
+	~RcuOwned()
+	{
+		if (object_)
+			glue_rcu_call(static_cast<RcuHead *>(object_), end);
+	}
+	RcuOwned &operator=(RcuOwned &&other)
+	{
+		RcuOwned old(std::move(*this));
+		object_ = std::exchange(other.object_, nullptr);
+		return *this;
+	}
+
+	T *operator->() const { return object_; }
+	T &operator*() const { return *object_; }
+	explicit operator bool() const { return object_ != nullptr; }
+
+private:
+	static void end(glue_rcu_head *head)
+	{
+		Owned<T>::adopt(static_cast<T *>(static_cast<RcuHead *>(head)));
+	}
+
 	T *object_ = nullptr;
 };
 

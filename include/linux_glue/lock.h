@@ -22,6 +22,11 @@ struct glue_srcu {
 	glue_u64 opaque[(GLUE_SRCU_SIZE + 7) / 8];
 };
 
+struct glue_rcu_head {
+	glue_u64 opaque[(GLUE_RCU_HEAD_SIZE + 7) / 8];
+	void (*function)(struct glue_rcu_head *head);
+};
+
 /* One lockdep class per kind of lock; Documentation/locking.rst has a row for each. */
 enum glue_lock_class {
 	GLUE_LOCK_USAGE,
@@ -50,6 +55,17 @@ int glue_srcu_read_lock(struct glue_srcu *srcu);
 void glue_srcu_read_unlock(struct glue_srcu *srcu, int index);
 /* Waits for every reader that may have seen the state before the call. Sleeps. */
 void glue_srcu_synchronize(struct glue_srcu *srcu);
+
+/* Inside, nobody may sleep. Read sides nest. */
+void glue_rcu_read_lock(void);
+void glue_rcu_read_unlock(void);
+/*
+ * Has function(head) called once every reader is out that was in; does not wait for that. The call
+ * comes in a softirq: it must not sleep. Any context.
+ */
+void glue_rcu_call(struct glue_rcu_head *head, void (*function)(struct glue_rcu_head *head));
+/* Waits for the calls that were asked for before. Sleeps. */
+void glue_rcu_barrier(void);
 
 GLUE_END
 

@@ -14,6 +14,7 @@ import kernels
 HOST_PACKAGES = ["libzydis-dev"]
 
 _TESTS = build.SCRIPTS / "tests"
+_KUNIT = "modprobe kvmpp_kunit && dmesg | grep -A100000 'KTAP version 1'"
 # of scripts/tests/testhost-selftest, quick ones that no other job shows in passing
 _SELFTESTS = ["bad-command-lines", "status", "arguments", "expect-panic", "expect-reboot"]
 
@@ -41,17 +42,17 @@ def emulated():
     """Tests in the emulated host, the long ones first."""
     return [
         # some ten times as slow as the stock kernel there: what moves VMCSs and memory about
-        _tests("debug-6.1: guests, memory, life cycle",
+        _tests("debug-6.1: KUnit with VMX, guests, memory, life cycle",
                ["guest_test",
                 "memory_test churn slot_removed_under_running_guest remapped_under_running_guest",
                 "life_test vmcs_follows_thread cpu_offline_under_guest cpu_offline_under_idle_vmcs",
                 "machine_test suspend_to_ram"],
-               "--kernel", "debug-6.1", "--timeout", "900"),
+               "--kernel", "debug-6.1", "--timeout", "900", "--cmdline", "kunit.enable=1",
+               before=f"{_KUNIT}; "),
         Job("sparse, with its checks of contexts", _sparse, tap=False, must_not_print=r"warning:|error:"),
         Job("debug-6.1 under TCG: KUnit",
             lambda: [TESTHOST, "--kernel", "debug-6.1", "--emulator", "tcg", "--no-insmod",
-                     "--cmdline", "kunit.enable=1", "--", "sh", "-c",
-                     "modprobe kvmpp_kunit && dmesg | grep -A100000 'KTAP version 1'"]),
+                     "--cmdline", "kunit.enable=1", "--", "sh", "-c", _KUNIT]),
         _tests("stock-6.1: guests, MMIO, signals, host state, ABI",
                ["guest_test", "register_test", "mmio_test", "signal_test", "state_test", "vcpu_test",
                 "abi_test"]),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/mutex.h>
+#include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 
@@ -90,4 +91,32 @@ void glue_srcu_read_unlock(struct glue_srcu *srcu, int index) __releases(srcu)
 void glue_srcu_synchronize(struct glue_srcu *srcu)
 {
 	synchronize_srcu(to_srcu(srcu));
+}
+
+void glue_rcu_read_lock(void) __acquires(RCU)
+{
+	rcu_read_lock();
+}
+
+void glue_rcu_read_unlock(void) __releases(RCU)
+{
+	rcu_read_unlock();
+}
+
+static void grace_period_over(struct rcu_head *head)
+{
+	struct glue_rcu_head *glue = container_of((void *)head, struct glue_rcu_head, opaque);
+
+	glue->function(glue);
+}
+
+void glue_rcu_call(struct glue_rcu_head *head, void (*function)(struct glue_rcu_head *head))
+{
+	head->function = function;
+	call_rcu((struct rcu_head *)head->opaque, grace_period_over);
+}
+
+void glue_rcu_barrier(void)
+{
+	rcu_barrier();
 }

@@ -11,5 +11,6 @@ int main(void)
 	DEFINE(GLUE_MUTEX_SIZE, sizeof(struct mutex));
 	DEFINE(GLUE_SPINLOCK_SIZE, sizeof(spinlock_t));
 	DEFINE(GLUE_SRCU_SIZE, sizeof(struct srcu_struct));
+	DEFINE(GLUE_RCU_HEAD_SIZE, sizeof(struct rcu_head));
 	return 0;
 }

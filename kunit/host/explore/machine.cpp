@@ -3,6 +3,7 @@
 
 #include "memory.hpp"
 #include "races.hpp"
+#include "rcu.hpp"
 #include "scenario.hpp"
 #include "vmx.hpp"
 
@@ -271,21 +272,28 @@ void drain_one(int process)
 	published_by(s.object) = s.published;
 }
 
-int send_ipi(int cpu, void (*function)(void *), void *argument)
+int add_process(const char *name)
 {
 	int id = new_process();
+
+	processes[id].name = name;
+	processes[id].sent = current_step.number;
+	seen[id] = release_now();
+	return id;
+}
+
+int send_ipi(int cpu, void (*function)(void *), void *argument)
+{
+	int id = add_process("IPI");
 	Process &p = processes[id];
 
 	p.handler = true;
-	p.name = "IPI";
 	p.target = cpu;
 	p.function = function;
 	p.argument = argument;
-	p.sent = current_step.number;
 	p.next = {.what = "interrupts CPU %llu",
 		  .argument = static_cast<u64>(cpu),
 		  .takes = Op::Takes::interrupts};
-	seen[id] = release_now();
 	p.fiber.start(stacks[id], stack_bytes, handler_main);
 	return id;
 }
@@ -535,6 +543,8 @@ void might_sleep(const char *what)
 {
 	if (exploring() ? self().preempt_depth || self().irq_off : irq_off_at_once)
 		fail("%s may sleep, with interrupts or pre-emption off", what);
+	if (exploring() && inside_rcu())
+		fail("%s may sleep, inside RCU", what);
 }
 
 } // namespace kvmpp::explore

@@ -192,6 +192,8 @@ int set_cpu_at_once(int cpu);
 /* For the explorer. */
 void reset_machine(int cpus);
 int add_thread(const char *name, void (*function)(), int pinned);
+/* Made by the step under way, whose past is its own; who calls gives it what it waits for. */
+int add_process(const char *name);
 /* The CPUs that @process could go on by; bit 0 where it takes none. */
 u8 choices(int process);
 u8 imaginable_choices(int process);

@@ -6,6 +6,7 @@
 #include "machine.hpp"
 #include "memory.hpp"
 #include "races.hpp"
+#include "rcu.hpp"
 #include "vmx.hpp"
 
 #include <chrono>
@@ -151,6 +152,7 @@ bool Search::set_up()
 	reset_vmx();
 	reset_hotplug();
 	reset_linux();
+	reset_rcu();
 	keep(cpus, sizeof(cpus));
 	histories_.resize(8192);
 	if (!run_at_once(scenario_.setup)) {

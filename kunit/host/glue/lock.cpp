@@ -35,6 +35,8 @@ static_assert(sizeof(SrcuDomain) <= GLUE_SRCU_SIZE);
 
 std::vector<glue_lock_class> held;
 bool killed;
+int rcu_readers;
+std::vector<glue_rcu_head *> rcu_waiting;
 
 Lock &lock_in(void *storage)
 {
@@ -69,12 +71,25 @@ void release(void *storage)
 		held.erase(it);
 }
 
+/* A softirq, as soon as nobody is inside. */
+void end_grace_period()
+{
+	if (rcu_readers)
+		return;
+	add_preempt_off(1);
+	for (glue_rcu_head *head : std::exchange(rcu_waiting, {}))
+		head->function(head);
+	add_preempt_off(-1);
+}
+
 } // namespace
 
 void reset_locks()
 {
 	held.clear();
 	killed = false;
+	if (rcu_readers || !rcu_waiting.empty())
+		violation("an RCU read side has not ended");
 }
 
 bool is_held(glue_lock_class lock_class)
@@ -182,4 +197,32 @@ void glue_srcu_synchronize(glue_srcu *srcu)
 	might_sleep("synchronize_srcu()");
 	if (domain.magic != initialised || domain.readers)
 		violation("synchronize_srcu() waits for its own caller");
+}
+
+/* No more is asked of a reader than not to sleep; preemption is on in Linux. */
+void glue_rcu_read_lock(void)
+{
+	add_preempt_off(1);
+	rcu_readers++;
+}
+
+void glue_rcu_read_unlock(void)
+{
+	if (--rcu_readers < 0)
+		violation("rcu_read_unlock() without lock");
+	add_preempt_off(-1);
+	end_grace_period();
+}
+
+void glue_rcu_call(glue_rcu_head *head, void (*function)(glue_rcu_head *))
+{
+	head->function = function;
+	rcu_waiting.push_back(head);
+	end_grace_period();
+}
+
+void glue_rcu_barrier(void)
+{
+	might_sleep("rcu_barrier()");
+	end_grace_period();
 }

@@ -23,6 +23,13 @@ bool sched_notifier_registered();
 bool guest_fpu_loaded();
 unsigned nmis_delivered();
 
+/* All of the VMM's threads are alive, and the calling one is thread 0. */
+void reset_threads();
+void switch_thread(int thread);
+void end_thread(int thread);
+/* What yield_to() does about a thread, and its result. */
+void on_yield(std::function<int(int thread)> function);
+
 /* The object behind a descriptor that was installed, or null. */
 void *object_of(int fd);
 /* close(2): its release function runs. */

@@ -37,6 +37,7 @@ protected:
 		reset_module();
 		reset_locks();
 		reset_thread();
+		reset_threads();
 		switch_process(0);
 		on_user_page_get(nullptr);
 		set_split_lock_detection(false);

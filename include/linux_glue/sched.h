@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Threads as others see them: who runs a vCPU, and giving one's CPU to another. */
+#ifndef LINUX_GLUE_SCHED_H
+#define LINUX_GLUE_SCHED_H
+
+#include "base.h"
+
+GLUE_BEGIN
+
+/* Names a thread, and outlives it. Linux's struct pid. */
+struct glue_pid;
+/* With a reference. Any context but interrupts. */
+struct glue_pid *glue_pid_of_current(void);
+/* Softirqs, too; not while anybody may look at it under RCU. */
+void glue_pid_put(struct glue_pid *pid);
+int glue_pid_is_current(const struct glue_pid *pid);
+
+struct glue_task;
+/* The thread, with a reference, or null when it has ended. */
+struct glue_task *glue_task_of(struct glue_pid *pid);
+void glue_task_put(struct glue_task *task);
+/*
+ * Has the scheduler run @task in place of the calling thread, soon. Positive when it will; 0 when
+ * @task runs already or waits for something; -ESRCH when neither has a reason to yield: both are
+ * alone on their CPUs. May sleep.
+ */
+int glue_yield_to(struct glue_task *task);
+
+GLUE_END
+
+#endif

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "model/cpus.hpp"
+#include "model/memory.hpp"
+#include "model/thread.hpp"
+#include "model/violation.hpp"
+
+#include <linux_glue/sched.h>
+
+#include <set>
+#include <utility>
+
+/* A thread is its number; both kinds of references are to that. */
+struct glue_pid {
+	int thread;
+};
+struct glue_task {
+	int thread;
+};
+
+namespace kvmpp::host
+{
+
+namespace
+{
+
+int current_thread;
+std::set<int> ended;
+std::function<int(int)> yield_hook;
+
+} // namespace
+
+void reset_threads()
+{
+	current_thread = 0;
+	ended.clear();
+	yield_hook = nullptr;
+}
+
+void switch_thread(int thread)
+{
+	current_thread = thread;
+}
+
+void end_thread(int thread)
+{
+	ended.insert(thread);
+}
+
+void on_yield(std::function<int(int)> function)
+{
+	yield_hook = std::move(function);
+}
+
+} // namespace kvmpp::host
+
+using namespace kvmpp::host;
+
+glue_pid *glue_pid_of_current(void)
+{
+	count_allocation(1);
+	return new glue_pid{current_thread};
+}
+
+void glue_pid_put(glue_pid *pid)
+{
+	count_allocation(-1);
+	delete pid;
+}
+
+int glue_pid_is_current(const glue_pid *pid)
+{
+	return pid->thread == current_thread;
+}
+
+glue_task *glue_task_of(glue_pid *pid)
+{
+	if (ended.contains(pid->thread))
+		return nullptr;
+	count_allocation(1);
+	return new glue_task{pid->thread};
+}
+
+void glue_task_put(glue_task *task)
+{
+	count_allocation(-1);
+	delete task;
+}
+
+int glue_yield_to(glue_task *task)
+{
+	might_sleep("yield_to()");
+	return yield_hook ? yield_hook(task->thread) : 0;
+}

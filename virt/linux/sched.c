@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/pid.h>
+#include <linux/sched.h>
+#include <linux/sched/task.h>
+
+#include <linux_glue/sched.h>
+
+struct glue_pid *glue_pid_of_current(void)
+{
+	return (struct glue_pid *)get_task_pid(current, PIDTYPE_PID);
+}
+
+void glue_pid_put(struct glue_pid *pid)
+{
+	put_pid((struct pid *)pid);
+}
+
+int glue_pid_is_current(const struct glue_pid *pid)
+{
+	return (const struct pid *)pid == task_pid(current);
+}
+
+struct glue_task *glue_task_of(struct glue_pid *pid)
+{
+	return (struct glue_task *)get_pid_task((struct pid *)pid, PIDTYPE_PID);
+}
+
+void glue_task_put(struct glue_task *task)
+{
+	put_task_struct((struct task_struct *)task);
+}
+
+int glue_yield_to(struct glue_task *task)
+{
+	return yield_to((struct task_struct *)task, true);
+}
