@@ -104,14 +104,15 @@ def _tests(name, commands, *options, before=""):
 def _second_kernel(name, case, load, *options):
     # its CPUs, and VMX on each, are judged by second-command there
     return _tests(name, [f"machine_test {case}"], "--expect", "kexec", *options,
-                  before=f"kexec --no-checks {load} /boot/vmlinuz --initrd=/boot/initrd --reuse-cmdline || exit; ")
+                  before=f"kexec --no-checks {load} /boot/vmlinuz --initrd=/boot/initrd --reuse-cmdline "
+                  "|| exit; ")
 
 
 def _reboot(case):
     # the emulator says if a CPU was in VMX operation when it was reset
-    job = _tests(f"stock-6.1: {case} under guests", [f"machine_test {case}"], "--expect", "reboot")
-    job.tap = False
-    return job
+    return dataclasses.replace(
+        _tests(f"stock-6.1: {case} under guests", [f"machine_test {case}"], "--expect", "reboot"),
+        tap=False)
 
 
 def _refusal(name, error, reason, *options):
