@@ -62,7 +62,8 @@ def emulated():
         _tests("debug-6.1: KUnit with VMX, guests, memory, life cycle",
                ["guest_test",
                 "memory_test churn slot_removed_under_running_guest remapped_under_running_guest",
-                "life_test vmcs_follows_thread cpu_offline_under_guest cpu_offline_under_idle_vmcs"],
+                "life_test vmcs_follows_thread cpu_offline_under_guest cpu_offline_under_idle_vmcs",
+                "machine_test suspend_to_ram"],
                "--kernel", "debug-6.1", "--timeout", "900", "--cmdline", "kunit.enable=1",
                before=f"{_KUNIT}; "),
         Job("sparse, with its checks of contexts, and what it must refuse", _sparse,
@@ -74,10 +75,14 @@ def emulated():
         _tests("stock-6.1: guests, MMIO, signals, host state, ABI",
                ["guest_test", "register_test", "mmio_test", "signal_test", "state_test", "vcpu_test",
                 "abi_test"]),
-        _tests("stock-6.1: memory, life cycle, directed yield", ["memory_test", "life_test", "yield_test"]),
+        _tests("stock-6.1: memory, life cycle, directed yield, S3",
+               ["memory_test", "life_test", "yield_test", "machine_test"]),
+        _second_kernel("stock-6.1: a crash under guests, and a crash kernel with all CPUs", "crash", "-p",
+                       "--cmdline", "crashkernel=256M"),
+        _second_kernel("stock-6.1: kexec under guests", "kexec", "-l"),
         _tests("stock-6.1: the same tests on KVM",
                ["guest_test", "register_test", "mmio_test", "vcpu_test", "abi_test", "tls32_test",
-                "stress_test", "yield_test"],
+                "stress_test", "yield_test", "machine_test"],
                "--no-insmod", before="modprobe kvm_intel; export KVM_DEVICE=/dev/kvm; "),
         _tests("stock-6.12: guests, signals, life cycle",
                ["guest_test", "register_test", "mmio_test", "signal_test", "life_test"],
@@ -97,6 +102,7 @@ def emulated():
                      "for i in 1 2 3; do echo 0 > /sys/devices/system/cpu/cpu$i/online; done; "
                      "for i in 1 2 3; do echo 1 > /sys/devices/system/cpu/cpu$i/online; done; "
                      "cat /sys/devices/system/cpu/online"], tap=False, must_print=r"(?m)^0-3$"),
+        *(_reboot(how) for how in ("reboot_by_init", "reboot_forced", "reboot_by_sysrq")),
         _refusal("a CPU without VMX", "Operation not supported", "no VMX", "--emulator", "tcg"),
         _refusal("VMX disabled by firmware", "Operation not supported", "disabled by firmware",
                  "--feat-ctl", "1"),
@@ -113,6 +119,20 @@ def _tests(name, commands, *options, before=""):
                 f"{before}status=0; {script}exit $status"]
 
     return Job(name, command)
+
+
+def _second_kernel(name, case, load, *options):
+    # its CPUs, and VMX on each, are judged by second-command there
+    return _tests(name, [f"machine_test {case}"], "--expect", "kexec", *options,
+                  before=f"kexec --no-checks {load} /boot/vmlinuz --initrd=/boot/initrd --reuse-cmdline "
+                  "|| exit; ")
+
+
+def _reboot(case):
+    # the emulator says if a CPU was in VMX operation when it was reset
+    return dataclasses.replace(
+        _tests(f"stock-6.1: {case} under guests", [f"machine_test {case}"], "--expect", "reboot"),
+        tap=False)
 
 
 def _refusal(name, error, reason, *options):

@@ -98,7 +98,10 @@ class _Run:
     def _end(self, over):
         self._read_console()
         status, why = over.status, over.why
-        # a report outranks whatever else is to be said
+        emulator_said = reports.of_emulator(self._emulator_said())
+        if emulator_said:
+            status, why = HOST_FAILED, f"the emulator reports: {emulator_said}"
+        # a report of the kernel outranks whatever else is to be said
         if self._report:
             status, why = HOST_FAILED, f"the kernel reports: {self._report[1]}"
         if why:
@@ -185,8 +188,11 @@ class _Run:
         if code == 0 and not self._always_busy:
             # QEMU ends where the machine would start anew
             raise self._reset()
-        said = (self._machine.directory / "emulator.stderr").read_text(errors="replace")
-        raise _Over(HOST_FAILED, f"the emulator ended by itself ({code}) {said.strip()}")
+        raise _Over(HOST_FAILED,
+                    f"the emulator ended by itself ({code}) {self._emulator_said().strip()}")
+
+    def _emulator_said(self):
+        return (self._machine.directory / "emulator.stderr").read_text(errors="replace")
 
     def _judge(self):
         now = time.monotonic()

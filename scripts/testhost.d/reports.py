@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What in a kernel's log says that the kernel itself found a fault."""
+"""What in a kernel's log says that the kernel itself found a fault, and what the emulator says."""
 
 import re
 
@@ -33,12 +33,19 @@ _REPORT = re.compile("|".join((
     r"[^:]*: page dumped because",
     r"slab[- ]\S*: .*(?:Objects remaining|poison)",
 )))
+_OF_EMULATOR = re.compile(r"CPU \d+ was reset in VMX operation")
 _PANIC = re.compile(r"Kernel panic - not syncing")
 _PANIC_END = re.compile(r"---\[ end Kernel panic")
 
 
 def is_report(text):
     return bool(_REPORT.match(text))
+
+
+def of_emulator(text):
+    """The first report in what the emulator says, or None."""
+    found = _OF_EMULATOR.search(text)
+    return found and found[0]
 
 
 def is_panic(text):
