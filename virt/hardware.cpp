@@ -138,18 +138,20 @@ Result<> hardware_init()
 	init_guest_features(glue_host_xcr0(), config.has_rdtscp(), config.has_invpcid());
 	if (Result<> r = VmxCpu::create_all(config, glue_parameters.exclusive); !r)
 		return r;
-	if (Result<> r = from_errno(glue_hotplug_register()); !r) {
-		VmxCpu::destroy_all();
-		return r;
+	Result<> r = from_errno(glue_crash_init());
+	if (r) {
+		r = from_errno(glue_hotplug_register());
+		if (r) {
+			if (glue_parameters.enable_at_load)
+				r = hardware_get();
+			if (r)
+				return r;
+			glue_hotplug_unregister();
+		}
+		glue_crash_exit();
 	}
-	if (!glue_parameters.enable_at_load)
-		return {};
-	Result<> enabled = hardware_get();
-	if (!enabled) {
-		glue_hotplug_unregister();
-		VmxCpu::destroy_all();
-	}
-	return enabled;
+	VmxCpu::destroy_all();
+	return r;
 }
 
 void hardware_exit()
@@ -157,6 +159,8 @@ void hardware_exit()
 	if (glue_parameters.enable_at_load)
 		hardware_put();
 	glue_hotplug_unregister();
+	/* Before the records that the hook looks at. */
+	glue_crash_exit();
 	VmxCpu::destroy_all();
 }
 

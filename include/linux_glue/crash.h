@@ -7,17 +7,18 @@
 
 GLUE_BEGIN
 
-/* Watches kvm_intel come and go, from the module's load to its end. 0 or an errno. May sleep. */
-int glue_crash_init(void);
-void glue_crash_exit(void);
+/* Watches kvm_intel come and go. 0 or an errno. May sleep. */
+int glue_crash_init(void) MAY_SLEEP;
+/* From here on kvmpp_crash() is not called any more. May sleep. */
+void glue_crash_exit(void) MAY_SLEEP;
 
 /*
  * There is one hook, which kvm_intel takes without asking when it is loaded: -EBUSY while it is.
- * While the hook is held, kvm_intel is not let in; or, with @may_lose, it is and has the hook from
+ * While the hook is in use, kvm_intel is not let in; or, with @may_lose, it is and has the hook from
  * then on. May sleep.
  */
 int glue_crash_hook_take(int may_lose) MAY_SLEEP;
-/* Nothing where it is not held. May sleep. */
+/* It is in use no more. May sleep. */
 void glue_crash_hook_give_back(void) MAY_SLEEP;
 
 GLUE_END

@@ -19,7 +19,9 @@
 
 static DEFINE_MUTEX(hook_lock);
 static bool kvm_intel_is_there;
-static bool held;
+/* Kept from the first use to the end, or until kvm_intel wants it: to let go takes a grace period. */
+static bool registered;
+static bool used;
 static bool may_lose;
 
 static void crash(void)
@@ -27,23 +29,23 @@ static void crash(void)
 	kvmpp_crash();
 }
 
-static void give_back(void)
+static void unregister(void)
 {
-	if (!held)
+	if (!registered)
 		return;
 	cpu_emergency_unregister_virt_callback(crash);
-	held = false;
+	registered = false;
 }
 
 static int kvm_intel_comes(void)
 {
-	if (held && !may_lose) {
+	if (used && !may_lose) {
 		pr_err("kvmpp: kvm_intel is kept out, which would take the crash hook from the VMs\n");
 		return -EBUSY;
 	}
-	if (held)
+	if (used)
 		pr_err("kvmpp: kvm_intel takes the crash hook\n");
-	give_back();
+	unregister();
 	kvm_intel_is_there = true;
 	return 0;
 }
@@ -89,6 +91,7 @@ int glue_crash_init(void)
 void glue_crash_exit(void)
 {
 	unregister_module_notifier(&module_notifier);
+	unregister();
 }
 
 int glue_crash_hook_take(int lose)
@@ -99,8 +102,9 @@ int glue_crash_hook_take(int lose)
 	if (kvm_intel_is_there) {
 		error = -EBUSY;
 	} else {
-		cpu_emergency_register_virt_callback(crash);
-		held = true;
+		if (!registered)
+			cpu_emergency_register_virt_callback(crash);
+		registered = used = true;
 		may_lose = lose;
 	}
 	mutex_unlock(&hook_lock);
@@ -110,6 +114,6 @@ int glue_crash_hook_take(int lose)
 void glue_crash_hook_give_back(void)
 {
 	mutex_lock(&hook_lock);
-	give_back();
+	used = false;
 	mutex_unlock(&hook_lock);
 }

@@ -3,7 +3,6 @@
 #include <linux/module.h>
 #include <linux/preempt.h>
 
-#include <linux_glue/crash.h>
 #include <linux_glue/debugfs.h>
 #include <linux_glue/entries.h>
 
@@ -11,15 +10,10 @@
 
 static int __init module_in(void)
 {
-	int error = glue_crash_init();
+	int error = kvmpp_init();
 
 	if (error)
 		return error;
-	error = kvmpp_init();
-	if (error) {
-		glue_crash_exit();
-		return error;
-	}
 	/* Switches on in the scheduler what glue_sched_notifier_register() registers with. */
 	preempt_notifier_inc();
 	glue_debugfs_create();
@@ -29,7 +23,6 @@ static int __init module_in(void)
 		glue_debugfs_remove();
 		preempt_notifier_dec();
 		kvmpp_exit();
-		glue_crash_exit();
 	}
 	return error;
 }
@@ -40,7 +33,6 @@ static void __exit module_out(void)
 	glue_debugfs_remove();
 	preempt_notifier_dec();
 	kvmpp_exit();
-	glue_crash_exit();
 }
 
 module_init(module_in);

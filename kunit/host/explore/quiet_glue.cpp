@@ -34,6 +34,13 @@ void glue_trace_vmcs_clear(glue_u32, glue_u32, glue_u32, const char *)
 {
 }
 
+int glue_crash_init(void)
+{
+	return 0;
+}
+void glue_crash_exit(void)
+{
+}
 int glue_crash_hook_take(int)
 {
 	return 0;

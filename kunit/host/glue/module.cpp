@@ -19,7 +19,7 @@ namespace kvmpp::host
 namespace
 {
 
-bool kvm_intel, held, may_be_lost, going_down;
+bool kvm_intel, watched, held, may_be_lost, going_down;
 
 } // namespace
 
@@ -30,7 +30,7 @@ void reset_module()
 			   .allow_no_crash_hook = false,
 			   .ple_gap = 128,
 			   .ple_window = 4096};
-	kvm_intel = held = may_be_lost = going_down = false;
+	kvm_intel = watched = held = may_be_lost = going_down = false;
 }
 
 void load_kvm_intel()
@@ -56,6 +56,23 @@ void machine_goes_down_already()
 } // namespace kvmpp::host
 
 using namespace kvmpp::host;
+
+int glue_crash_init(void)
+{
+	might_sleep("registering a notifier");
+	if (std::exchange(watched, true))
+		violation("kvm_intel is watched twice");
+	return 0;
+}
+
+void glue_crash_exit(void)
+{
+	might_sleep("removing a notifier");
+	if (!std::exchange(watched, false))
+		violation("kvm_intel is not watched");
+	if (held)
+		violation("the crash hook goes while it is in use");
+}
 
 int glue_crash_hook_take(int may_lose)
 {
