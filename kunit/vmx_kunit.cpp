@@ -9,8 +9,6 @@
 
 #include "expect.hpp"
 
-#include <linux_glue/crash.h>
-
 namespace kvmpp
 {
 
