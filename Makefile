@@ -4,6 +4,7 @@
 # make install          into /lib/modules/.../updates, as kernel people expect (needs root)
 # make demo             the main job, seen on an emulated Intel host
 # make check            everything that proves the project; check-host is its part of seconds
+# make storm MINUTES=60 CPUs, VMs and vCPUs come, go and are killed at random while guests keep accounts
 KDIR ?= /lib/modules/$(shell uname -r)/build
 # BTF describes C types only; pahole fails on those of C++.
 KBUILD := $(MAKE) -C $(KDIR) M=$(CURDIR) CONFIG_DEBUG_INFO_BTF_MODULES=
@@ -38,10 +39,14 @@ explore:
 demo:
 	scripts/demo
 
+MINUTES ?= 10
+storm:
+	scripts/storm --minutes $(MINUTES)
+
 check:
 	scripts/check
 
 check-host:
 	scripts/check host
 
-.PHONY: all modules install modules_install clean analyze sparse explore demo check check-host
+.PHONY: all modules install modules_install clean analyze sparse explore demo storm check check-host

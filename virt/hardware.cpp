@@ -51,7 +51,7 @@ void enable_here(void *argument)
 	}
 }
 
-/* As CPUs come one by one. */
+/* As CPUs come one by one; Linux 6.12 tries it several times. */
 Result<> enable_one()
 {
 	IrqOff irq;
@@ -59,7 +59,7 @@ Result<> enable_one()
 
 	if (VmxCpu::here(irq).enable(irq, refusal))
 		return {};
-	glue_log_err("CPU %d: %s", irq.cpu().value, refusal.reason);
+	glue_log_ratelimited("CPU %d: %s", irq.cpu().value, refusal.reason);
 	return refusal.error;
 }
 

@@ -16,7 +16,9 @@ from cache import Failure, say
 from tools import run
 
 _CHECKOUT = pathlib.Path(__file__).resolve().parent.parent.parent
-_SOURCES = ["arch", "virt", "include", "kunit", "Kbuild", "Makefile"]
+# modules of the tests', which are no part of kvmpp
+_TEST_MODULES = "tools/testing/modules"
+_SOURCES = ["arch", "virt", "include", "kunit", "Kbuild", "Makefile", _TEST_MODULES]
 
 
 def exists():
@@ -97,6 +99,9 @@ def _make(source, kernel):
     say(f"building the module for {kernel.name}...")
     output = run(["make", f"-j{os.cpu_count()}", f"KDIR={kernel.build_tree}", "modules"],
                  cwd=source)
+    for kbuild in sorted((source / _TEST_MODULES).glob("*/Kbuild")):
+        output += run(["make", "-C", kernel.build_tree, f"M={kbuild.parent}",
+                       "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"])
     if "warning:" in output.lower():
         os.write(2, output.encode())
 

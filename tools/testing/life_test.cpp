@@ -617,18 +617,6 @@ void vm_goes_after_its_last_vcpu()
 
 // ---- The module
 
-int remove_kvmpp()
-{
-	// A file's release may come a moment after close().
-	int result = -EWOULDBLOCK;
-	for (unsigned i = 0; i < 50 && result == -EWOULDBLOCK; i++) {
-		result = host::remove_module("kvmpp");
-		if (result == -EWOULDBLOCK)
-			usleep(20'000);
-	}
-	return result;
-}
-
 void module_stays_while_used()
 {
 	kvmpp_only();
@@ -650,7 +638,7 @@ void module_stays_while_used()
 		equal("rmmod with a vCPU open", host::remove_module("kvmpp"), -EWOULDBLOCK);
 	}
 	check_vmx(false);
-	equal("rmmod", remove_kvmpp(), 0);
+	equal("rmmod", host::remove_unused_module("kvmpp"), 0);
 	that("the device is gone", access(Device::path(), F_OK) != 0);
 	equal("insert again", host::insert_module("kvmpp"), 0);
 	RealMachine machine(real::halt);
@@ -665,7 +653,7 @@ void module_out_and_in()
 			RealMachine machine(real::halt);
 			machine.vcpu.run_until(KVM_EXIT_HLT);
 		}
-		equal("rmmod", remove_kvmpp(), 0);
+		equal("rmmod", host::remove_unused_module("kvmpp"), 0);
 		equal("insert", host::insert_module("kvmpp"), 0);
 		check_vmx(false);
 	}
@@ -677,12 +665,12 @@ class Reinserted
 public:
 	explicit Reinserted(const char *parameter)
 	{
-		equal("rmmod", remove_kvmpp(), 0);
+		equal("rmmod", host::remove_unused_module("kvmpp"), 0);
 		equal("insert", host::insert_module("kvmpp", {parameter}), 0);
 	}
 	~Reinserted()
 	{
-		remove_kvmpp();
+		host::remove_unused_module("kvmpp");
 		host::insert_module("kvmpp");
 	}
 };

@@ -107,9 +107,25 @@ int remove_module(const std::string &name)
 	return syscall(SYS_delete_module, name.c_str(), O_NONBLOCK) ? -errno : 0;
 }
 
+int remove_unused_module(const std::string &name)
+{
+	int result = -EWOULDBLOCK;
+	for (unsigned i = 0; i < 50 && result == -EWOULDBLOCK; i++) {
+		result = remove_module(name);
+		if (result == -EWOULDBLOCK)
+			usleep(20'000);
+	}
+	return result;
+}
+
 bool module_loaded(const std::string &name)
 {
 	return access(("/sys/module/" + name + "/initstate").c_str(), F_OK) == 0;
+}
+
+bool has_parameter(const std::string &module, const std::string &parameter)
+{
+	return access(("/sys/module/" + module + "/parameters/" + parameter).c_str(), F_OK) == 0;
 }
 
 bool have_debugfs()
@@ -177,6 +193,33 @@ void expect_vmx(bool on)
 				     on ? "on" : "off");
 		}
 		usleep(20'000);
+	}
+}
+
+Log::Log() : fd_(open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC))
+{
+	expect::that("/dev/kmsg can be read", fd_ >= 0);
+	lseek(fd_, 0, SEEK_END);
+}
+
+Log::~Log()
+{
+	close(fd_);
+}
+
+std::vector<std::string> Log::take(const std::string &text)
+{
+	std::vector<std::string> found;
+	char line[2048];
+	for (;;) {
+		const ssize_t length = read(fd_, line, sizeof(line));
+		if (length < 0 && errno == EPIPE) // the oldest lines have been overwritten
+			continue;
+		if (length <= 0)
+			return found;
+		const std::string whole(line, static_cast<size_t>(length));
+		if (whole.find(text) != std::string::npos)
+			found.push_back(whole);
 	}
 }
 

@@ -25,7 +25,10 @@ unsigned current_cpu();
 // insmod, with parameters, and rmmod. Return 0 or -errno.
 int insert_module(const std::string &name, const std::vector<std::string> &parameters = {});
 int remove_module(const std::string &name);
+// For a module whose last file has just been closed: the release may come a moment later.
+int remove_unused_module(const std::string &name);
 bool module_loaded(const std::string &name);
+bool has_parameter(const std::string &module, const std::string &parameter);
 
 // A line of kvmpp's debugfs file "cpus".
 struct CpuState {
@@ -40,6 +43,22 @@ std::map<std::string, uint64_t> stats();
 // VMX must be on for every CPU that is online, or off and no VMCS loaded anywhere; if need be a
 // moment later, since VMs go in the background of close().
 void expect_vmx(bool on);
+
+// What the kernel logs from now on.
+class Log
+{
+public:
+	Log();
+	Log(const Log &) = delete;
+	Log &operator=(const Log &) = delete;
+	~Log();
+
+	// The lines with the text in them among those that came since the last call.
+	std::vector<std::string> take(const std::string &text);
+
+private:
+	int fd_;
+};
 
 // What a guest may change of the calling thread's CPU, which must be the given one: its number in
 // TSC_AUX, where it has RDTSCP, and the state components enabled in XCR0, where it has XSAVE.

@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: GPL-2.0
+//
+// kill -9 of a VMM, whatever it is doing at that moment: it is gone soon, and with it its VMs, VMX
+// and every VMCS. The moments are swept over what the VMM does, not random.
+
+#include "expect.hpp"
+#include "guests.hpp"
+#include "host.hpp"
+#include "ktap.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+namespace
+{
+
+using expect::equal;
+using expect::that;
+using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
+namespace real = guest::real;
+
+// KILL_SHARE=N: the N-th part of the kills, for a slow machine.
+unsigned share_of(unsigned kills)
+{
+	const char *text = std::getenv("KILL_SHARE");
+	return std::max(kills / (text ? std::max(std::atoi(text), 1) : 1), 1u);
+}
+
+std::chrono::microseconds longest_death{};
+
+// A process that says when it has begun, and is killed.
+class Victim
+{
+public:
+	using Life = void (*)(std::atomic<unsigned> &begun);
+
+	explicit Victim(Life life)
+	{
+		void *page = mmap(nullptr, sizeof(*begun_), PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		that("memory can be mapped", page != MAP_FAILED);
+		begun_ = new (page) std::atomic<unsigned>(0);
+		pid_ = fork();
+		that("fork", pid_ >= 0);
+		if (pid_ == 0) {
+			life(*begun_);
+			_exit(1);
+		}
+	}
+	Victim(const Victim &) = delete;
+	Victim &operator=(const Victim &) = delete;
+	~Victim() { munmap(begun_, sizeof(*begun_)); }
+
+	// Until life() has counted so far.
+	void wait_for(unsigned begun) const
+	{
+		for (unsigned i = 0; *begun_ < begun; i++) {
+			that("the VMM begins", i < 10'000);
+			usleep(1'000);
+		}
+	}
+	// Returns when it is gone.
+	void die() const
+	{
+		const auto start = Clock::now();
+		equal("kill", kill(pid_, SIGKILL), 0);
+		int status = 0;
+		while (waitpid(pid_, &status, WNOHANG) == 0) {
+			that("a killed VMM is gone within 5 s", Clock::now() - start < 5s);
+			usleep(500);
+		}
+		that("the VMM lived until it was killed",
+		     WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		longest_death = std::max(longest_death,
+					 std::chrono::duration_cast<std::chrono::microseconds>(
+						 Clock::now() - start));
+	}
+	unsigned begun() const { return *begun_; }
+
+private:
+	std::atomic<unsigned> *begun_;
+	pid_t pid_;
+};
+
+void check_nothing_left()
+{
+	if (Device::is_kvmpp())
+		host::expect_vmx(false);
+}
+
+void tell_longest_death()
+{
+	expect::note("gone within %lld us", (long long)longest_death.count());
+}
+
+// Kills at moments spread evenly over the time from the beginning on.
+void sweep(Victim::Life life, unsigned kills, unsigned microseconds, unsigned begun = 1)
+{
+	kills = share_of(kills);
+	for (unsigned i = 0; i < kills; i++) {
+		const Victim victim(life);
+		victim.wait_for(begun);
+		usleep(microseconds * i / kills);
+		victim.die();
+		check_nothing_left();
+	}
+	tell_longest_death();
+}
+
+void making_vms()
+{
+	sweep(
+		[](std::atomic<unsigned> &begun) {
+			Device device;
+			begun = 1;
+			for (;;)
+				Vm vm(device);
+		},
+		40, 8'000);
+}
+
+// Without another VM each of these is the first one, which switches VMX on, and the last.
+void making_vms_while_there_is_one()
+{
+	{
+		RealMachine machine(real::halt);
+		for (unsigned i = 0; i < 20; i++) {
+			const Victim victim([](std::atomic<unsigned> &begun) {
+				Device device;
+				begun = 1;
+				for (;;)
+					Vm vm(device);
+			});
+			victim.wait_for(1);
+			usleep(200 * i);
+			victim.die();
+		}
+		machine.vcpu.run_until(KVM_EXIT_HLT);
+	}
+	check_nothing_left();
+	tell_longest_death();
+}
+
+void making_vcpus()
+{
+	sweep(
+		[](std::atomic<unsigned> &begun) {
+			for (;;) {
+				Device device;
+				Vm vm(device);
+				begun = 1;
+				for (unsigned id = 0; id < 20; id++)
+					Vcpu vcpu(vm, id);
+			}
+		},
+		40, 8'000);
+}
+
+// The first KVM_RUN, with all that it faults in.
+void first_run()
+{
+	sweep(
+		[](std::atomic<unsigned> &begun) {
+			for (;;) {
+				RealMachine machine(real::halt);
+				begun = 1;
+				machine.vcpu.run_until(KVM_EXIT_HLT);
+			}
+		},
+		30, 6'000);
+}
+
+void running_on_each_cpu()
+{
+	for (const unsigned cpu : host::online_cpus()) {
+		for (unsigned i = 0; i < 3; i++) {
+			host::pin({cpu});
+			const Victim victim([](std::atomic<unsigned> &begun) {
+				RealMachine machine(real::spin);
+				begun = 1;
+				machine.vcpu.try_run();
+			});
+			host::pin(host::online_cpus());
+			victim.wait_for(1);
+			usleep(3'000 + 1'700 * i);
+			victim.die();
+			check_nothing_left();
+		}
+	}
+	tell_longest_death();
+}
+
+// Threads of one VM, one for each CPU and one that shares a CPU.
+void run_everywhere(std::atomic<unsigned> &begun)
+{
+	const auto cpus = host::online_cpus();
+	RealMachine machine(real::spin);
+	std::vector<std::thread> threads;
+	for (unsigned i = 0; i <= cpus.size(); i++) {
+		threads.emplace_back([&, i] {
+			host::pin({cpus[i % cpus.size()]});
+			Vcpu vcpu(machine.vm, 1 + i);
+			vcpu.enter_real(real::spin);
+			begun++;
+			vcpu.try_run();
+		});
+	}
+	for (std::thread &thread : threads)
+		thread.join();
+}
+
+void running_on_all_cpus()
+{
+	const auto cpus = static_cast<unsigned>(host::online_cpus().size());
+	sweep(run_everywhere, 8, 20'000, cpus + 1);
+}
+
+// Slots come, move and go under a running vCPU.
+void changing_slots()
+{
+	sweep(
+		[](std::atomic<unsigned> &begun) {
+			RealMachine machine(real::spin);
+			std::thread runner([&] { machine.vcpu.try_run(); });
+			Memory memory(0x10000);
+			begun = 1;
+			for (;;) {
+				machine.vm.set_memory(1, 0x100000, memory.size(), memory.data());
+				machine.vm.set_memory(1, 0x200000, memory.size(), memory.data());
+				machine.vm.set_memory(1, 0, 0, nullptr);
+			}
+		},
+		30, 40'000);
+}
+
+// Pages leave the guest as it touches them.
+void losing_pages()
+{
+	sweep(
+		[](std::atomic<unsigned> &begun) {
+			RealMachine machine(real::spin);
+			std::thread runner([&] { machine.vcpu.try_run(); });
+			begun = 1;
+			for (;;)
+				madvise(machine.memory.data() + GUEST_RESULTS, 0x1000,
+					MADV_DONTNEED);
+		},
+		30, 10'000);
+}
+
+// Somewhere between the first and the last of what is done to take a CPU offline, or back: also
+// while threads of the VMM find VMX off and wait for a CPU where it is on.
+void as_a_cpu_goes_or_comes()
+{
+	const auto cpus = host::online_cpus();
+	if (cpus.size() < 2)
+		ktap::skip("one CPU only");
+	const unsigned kills = share_of(16);
+	// How long each takes, with a VM like the ones to be killed.
+	std::chrono::microseconds takes[2];
+	{
+		const Victim victim(run_everywhere);
+		victim.wait_for(static_cast<unsigned>(cpus.size()) + 1);
+		for (const bool online : {false, true}) {
+			const auto start = Clock::now();
+			equal("offline or online", host::set_online(cpus.back(), online), 0);
+			takes[online] = std::chrono::duration_cast<std::chrono::microseconds>(
+				Clock::now() - start);
+		}
+		victim.die();
+	}
+	for (unsigned i = 0; i < kills; i++) {
+		for (const bool online : {false, true}) {
+			// Made anew each time, so that it has a thread on each CPU that is there.
+			const Victim victim(run_everywhere);
+			victim.wait_for(static_cast<unsigned>(host::online_cpus().size()) + 1);
+			int result = 1;
+			std::thread hotplug(
+				[&] { result = host::set_online(cpus.back(), online); });
+			usleep(static_cast<unsigned>(takes[online].count()) * i / kills);
+			victim.die();
+			hotplug.join();
+			equal("offline or online", result, 0);
+			check_nothing_left();
+		}
+	}
+	expect::note("offline took %lld us, online %lld us", (long long)takes[0].count(),
+		     (long long)takes[1].count());
+	tell_longest_death();
+}
+
+void send_fd(int socket, int fd)
+{
+	char byte = 0;
+	iovec data{&byte, 1};
+	alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+	msghdr message{};
+	message.msg_iov = &data;
+	message.msg_iovlen = 1;
+	message.msg_control = control;
+	message.msg_controllen = sizeof(control);
+	cmsghdr *header = CMSG_FIRSTHDR(&message);
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	std::memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+	equal("sendmsg", sendmsg(socket, &message, 0), 1);
+}
+
+int receive_fd(int socket)
+{
+	char byte;
+	iovec data{&byte, 1};
+	alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+	msghdr message{};
+	message.msg_iov = &data;
+	message.msg_iovlen = 1;
+	message.msg_control = control;
+	message.msg_controllen = sizeof(control);
+	equal("recvmsg", recvmsg(socket, &message, 0), 1);
+	const cmsghdr *header = CMSG_FIRSTHDR(&message);
+	that("a descriptor came", header && header->cmsg_type == SCM_RIGHTS);
+	int fd;
+	std::memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	return fd;
+}
+
+int sockets[2];
+
+// The vCPU outlives its VMM, with its VM, but nobody can run it.
+void vcpu_passed_on()
+{
+	equal("socketpair", socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+	for (unsigned i = 0; i < 6; i++) {
+		{
+			const Victim victim([](std::atomic<unsigned> &begun) {
+				RealMachine machine(real::spin);
+				send_fd(sockets[1], machine.vcpu.fd().get());
+				begun = 1;
+				machine.vcpu.try_run();
+			});
+			const Fd vcpu(receive_fd(sockets[0]));
+			victim.wait_for(1);
+			usleep(1'000 * i);
+			equal("KVM_RUN in another process", vcpu.call(KVM_RUN), -EIO);
+			victim.die();
+			if (Device::is_kvmpp())
+				host::expect_vmx(true);
+			equal("KVM_RUN after the VMM's end", vcpu.call(KVM_RUN), -EIO);
+			kvm_regs regs;
+			equal("KVM_GET_REGS", vcpu.call(KVM_GET_REGS, &regs), -EIO);
+			if (Device::is_kvmpp())
+				equal("rmmod", host::remove_module("kvmpp"), -EWOULDBLOCK);
+		}
+		check_nothing_left();
+	}
+}
+
+// Nobody has received the message yet: the file is in the socket only.
+void vcpu_on_its_way()
+{
+	equal("socketpair", socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+	const Victim victim([](std::atomic<unsigned> &begun) {
+		RealMachine machine(real::spin);
+		send_fd(sockets[1], machine.vcpu.fd().get());
+		begun = 1;
+		machine.vcpu.try_run();
+	});
+	victim.wait_for(1);
+	victim.die();
+	if (Device::is_kvmpp())
+		host::expect_vmx(true);
+	close(sockets[0]);
+	close(sockets[1]);
+	check_nothing_left();
+}
+
+// A child of the VMM has all its files, and the shared page mapped.
+void vcpu_inherited()
+{
+	for (unsigned i = 0; i < 6; i++) {
+		const Victim victim([](std::atomic<unsigned> &begun) {
+			RealMachine machine(real::spin);
+			const pid_t child = fork();
+			if (child == 0)
+				pause();
+			begun = static_cast<unsigned>(child);
+			machine.vcpu.try_run();
+		});
+		victim.wait_for(1);
+		const auto child = static_cast<pid_t>(victim.begun());
+		usleep(1'000 * i);
+		victim.die();
+		if (Device::is_kvmpp())
+			host::expect_vmx(true);
+		equal("kill of the child", kill(child, SIGKILL), 0);
+		check_nothing_left();
+	}
+}
+
+const std::string cgroup = "/tmp/cgroup/victims";
+
+// What the kernel has allocated for the processes that are or were in the cgroup.
+long kernel_kib()
+{
+	const std::string text = host::read_file(cgroup + "/memory.stat");
+	const size_t at = text.find("\nkernel ");
+	that("the cgroup tells of kernel memory", at != std::string::npos);
+	return std::stol(text.substr(at + std::strlen("\nkernel "))) / 1024;
+}
+
+// Linux accounts what a VM takes to its VMM's cgroup: what is left there is lost.
+void memory_given_back()
+{
+	mkdir("/tmp/cgroup", 0755);
+	if (mount("cgroup", "/tmp/cgroup", "cgroup2", 0, nullptr) && errno != EBUSY)
+		ktap::skip("no cgroups: %s", std::strerror(errno));
+	if (host::write_file("/tmp/cgroup/cgroup.subtree_control", "+memory"))
+		ktap::skip("this kernel does not account memory to cgroups");
+	mkdir(cgroup.c_str(), 0755);
+
+	constexpr unsigned kills = 40;
+	constexpr long page_each_kib = kills * 4;
+	long highest = 0;
+	for (unsigned i = 0; i < kills; i++) {
+		const Victim victim([](std::atomic<unsigned> &begun) {
+			equal("entry into the cgroup",
+			      host::write_file(cgroup + "/cgroup.procs", "0"), 0);
+			RealMachine machine(real::spin);
+			Vcpu second(machine.vm, 1);
+			begun = 1;
+			machine.vcpu.try_run();
+		});
+		victim.wait_for(1);
+		usleep(200 * i);
+		highest = std::max(highest, kernel_kib());
+		victim.die();
+	}
+	check_nothing_left();
+	// Much is freed after a grace period of RCU, and the numbers are some seconds old.
+	long left = 0;
+	for (unsigned i = 0; i < 100; i++) {
+		left = kernel_kib();
+		if (left < page_each_kib / 2) {
+			expect::note("%ld KiB at most, %ld KiB left", highest, left);
+			return;
+		}
+		usleep(100'000);
+	}
+	expect::fail("%ld KiB of %u killed VMMs are left, %ld KiB at most", left, kills, highest);
+}
+
+// After all those deaths nothing holds the module.
+void module_goes()
+{
+	if (!Device::is_kvmpp())
+		ktap::skip("not on %s", Device::path());
+	equal("rmmod", host::remove_unused_module("kvmpp"), 0);
+	equal("insertion", host::insert_module("kvmpp"), 0);
+	RealMachine machine(real::halt);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+}
+
+constexpr ktap::Case cases[] = {
+	{"making_vms", making_vms, 60},
+	{"making_vms_while_there_is_one", making_vms_while_there_is_one, 60},
+	{"making_vcpus", making_vcpus, 60},
+	{"first_run", first_run, 60},
+	{"running_on_each_cpu", running_on_each_cpu, 60},
+	{"running_on_all_cpus", running_on_all_cpus, 60},
+	{"changing_slots", changing_slots, 60},
+	{"losing_pages", losing_pages, 60},
+	{"as_a_cpu_goes_or_comes", as_a_cpu_goes_or_comes, 120},
+	{"vcpu_passed_on", vcpu_passed_on, 60},
+	{"vcpu_on_its_way", vcpu_on_its_way},
+	{"vcpu_inherited", vcpu_inherited, 60},
+	{"memory_given_back", memory_given_back, 120},
+	{"module_goes", module_goes, 60},
+};
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+	return ktap::run(cases, argc, argv);
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0
+//
+// A guest that keeps accounts of all its state, in a thread of its own: see guest/accounts.S.
+#pragma once
+
+#include "guests.hpp"
+
+#include <atomic>
+#include <thread>
+
+class SteadyGuest
+{
+public:
+	// Each round of the guest goes over so many 64-bit words.
+	explicit SteadyGuest(uint32_t words = 1024);
+	SteadyGuest(const SteadyGuest &) = delete;
+	SteadyGuest &operator=(const SteadyGuest &) = delete;
+	~SteadyGuest() { finish(); }
+
+	int tid() const { return tid_; }
+	uint64_t rounds() const;
+	// Waits for more rounds than there were; fails after so many seconds.
+	void check_progress(uint64_t more = 2, unsigned seconds = 30) const;
+	// Stops the guest and compares its sums with what they must be. Once.
+	void finish();
+
+private:
+	void loop();
+	void check_sums() const;
+
+	const uint32_t words_;
+	LongMachine machine_;
+	std::atomic<int> tid_ = 0;
+	std::thread thread_;
+};
