@@ -26,7 +26,7 @@ namespace real = guest::real;
 const char *const hog_directory = "/sys/module/vmx_hog/parameters/";
 
 // A kvmpp of its own for each case, inserted after the hog: the hog's hotplug callback is first then.
-void insert(const std::string &parameter = {})
+void insert(const std::vector<std::string> &parameters = {})
 {
 	if (!Device::is_kvmpp())
 		ktap::skip("not on %s", Device::path());
@@ -38,7 +38,7 @@ void insert(const std::string &parameter = {})
 			equal("rmmod", host::remove_unused_module(module), 0);
 	if (host::insert_module("vmx_hog"))
 		ktap::skip("vmx_hog cannot be inserted");
-	equal("insertion", host::insert_module("kvmpp", {parameter}), 0);
+	equal("insertion", host::insert_module("kvmpp", parameters), 0);
 }
 
 void need_parameter(const char *name)
@@ -212,7 +212,7 @@ void cpu_comes_once_it_can()
 void vmxe_clear_between_runs()
 {
 	need_parameter("exclusive");
-	insert("exclusive=0");
+	insert({"exclusive=0"});
 	LongMachine machine(lm::peek);
 	machine.at<uint64_t>(GUEST_SCRATCH) = 0x1234;
 	expect_vmxe("");
@@ -230,7 +230,7 @@ void vmxe_clear_between_runs()
 void two_share_the_machine_in_turn()
 {
 	need_parameter("exclusive");
-	insert("exclusive=0");
+	insert({"exclusive=0"});
 	LongMachine machine(lm::peek);
 	machine.at<uint64_t>(GUEST_SCRATCH) = 0x1234;
 	const auto cpus = host::online_cpus();
@@ -266,7 +266,7 @@ void two_share_the_machine_in_turn()
 void hotplug_without_exclusive()
 {
 	need_parameter("exclusive");
-	insert("exclusive=0");
+	insert({"exclusive=0"});
 	const auto cpus = host::online_cpus();
 	std::vector<std::unique_ptr<SteadyGuest>> guests;
 	for (size_t i = 0; i < 2 * cpus.size(); i++)
@@ -294,7 +294,7 @@ void hotplug_without_exclusive()
 void cpu_of_the_hog_comes_online()
 {
 	need_parameter("exclusive");
-	insert("exclusive=0");
+	insert({"exclusive=0"});
 	const unsigned cpu = last_cpu();
 	if (cpu == 0)
 		ktap::skip("one CPU only");
@@ -313,7 +313,7 @@ void cpu_of_the_hog_comes_online()
 void on_from_load_to_removal()
 {
 	need_parameter("enable_at_load");
-	insert("enable_at_load=1");
+	insert({"enable_at_load=1"});
 	const unsigned cpu = last_cpu();
 	const auto check = [] {
 		host::expect_vmx(true);
