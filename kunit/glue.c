@@ -29,7 +29,7 @@ void glue_crash_exit(void)
 {
 }
 
-int glue_crash_hook_take(int may_lose)
+int glue_crash_hook_take(int may_lack)
 {
 	return 0;
 }

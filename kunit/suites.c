@@ -2,6 +2,7 @@
 /* The suites as KUnit wants them, and what its output says of an expectation that C++ had. */
 #include <kunit/test.h>
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/cpu.h>
 #include <linux/err.h>
 #include <linux/kthread.h>
@@ -85,7 +86,7 @@ void test_thread_stop(struct test_thread *thread)
 
 void test_relax(void)
 {
-	cond_resched();
+	usleep_range(1, 20);
 }
 
 void test_pin(int cpu)

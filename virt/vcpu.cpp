@@ -224,13 +224,17 @@ Result<Next> Vcpu::finish_pending()
 
 Result<> Vcpu::run_guest()
 {
+	kvm_run &run = *run_page_.as<kvm_run>();
 	InRun in_run(*this, fpu_, notifier_);
 	Result<Next> next = finish_pending();
 
-	if (next && *next == Next::resume && read_once(run_page_.as<kvm_run>()->immediate_exit))
-		return Errno::intr;
+	if (next && *next == Next::resume && read_once(run.immediate_exit))
+		next = Errno::intr;
 	while (next && *next == Next::resume)
 		next = step();
+	/* Here, where VMX may be on for this thread only. */
+	if (vmx_.fetch(state_, Group::rflags))
+		run.if_flag = !!(state_.rflags & rflags::if_);
 	return next ? Result<>() : next.error();
 }
 
@@ -254,8 +258,6 @@ Result<> Vcpu::run()
 		run.exit_reason = KVM_EXIT_INTR;
 	run.cr8 = state_.cr8;
 	run.apic_base = state_.apic_base;
-	if (vmx_.fetch(state_, Group::rflags))
-		run.if_flag = !!(state_.rflags & rflags::if_);
 	run.ready_for_interrupt_injection = 0;
 	return result;
 }

@@ -17,6 +17,7 @@ struct VcpuVmcs : LoadedVmcs {
 	bool set_up = false;
 	u64 host_cr3 = 0;
 	u64 host_cr4 = 0;
+	u64 host_fs_base = 0;
 };
 
 class VmcsPool

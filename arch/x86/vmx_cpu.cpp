@@ -61,6 +61,13 @@ bool VmxCpu::vmx_on(const IrqOff &irq, Refusal &refusal)
 		refusal = {Errno::io, "VMXON failed"};
 		return false;
 	}
+	/* Nobody else is in VMX operation, who could have a guest's values there. */
+	host_star_ = insn::rdmsr(msr::star);
+	host_lstar_ = insn::rdmsr(msr::lstar);
+	host_cstar_ = insn::rdmsr(msr::cstar);
+	host_syscall_mask_ = insn::rdmsr(msr::syscall_mask);
+	if (config_->has_rdtscp())
+		host_tsc_aux_ = insn::rdmsr(msr::tsc_aux);
 	on_ = true;
 	enables_++;
 	glue_trace_vmx_on();
@@ -101,12 +108,6 @@ bool VmxCpu::enable(const IrqOff &irq, Refusal &refusal)
 	}
 	if (exclusive_ && !vmx_on(irq, refusal))
 		return false;
-	host_star_ = insn::rdmsr(msr::star);
-	host_lstar_ = insn::rdmsr(msr::lstar);
-	host_cstar_ = insn::rdmsr(msr::cstar);
-	host_syscall_mask_ = insn::rdmsr(msr::syscall_mask);
-	if (own.has_rdtscp())
-		host_tsc_aux_ = insn::rdmsr(msr::tsc_aux);
 	enabled_ = true;
 	return true;
 }

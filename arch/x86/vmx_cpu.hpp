@@ -96,7 +96,7 @@ private:
 	List<LoadedVmcs, LoadedVmcs> loaded_;
 	unsigned loaded_count_ = 0;
 	LoadedVmcs *current_ = nullptr;
-	/* Linux sets these once, when the CPU comes up. */
+	/* Linux sets these when the CPU comes up. Read when VMX goes on. */
 	u64 host_star_ = 0, host_lstar_ = 0, host_cstar_ = 0, host_syscall_mask_ = 0,
 	    host_tsc_aux_ = 0;
 	u64 clears_[clear_causes] = {};

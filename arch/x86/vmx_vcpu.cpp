@@ -147,12 +147,11 @@ void VmxVcpu::load_guest_msrs(const IrqOff &irq, VcpuState &s)
 }
 
 /* From the thread's state to the guest's. */
-void VmxVcpu::enter_guest(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s)
+void VmxVcpu::enter_guest(const IrqOff &irq, VcpuState &s)
 {
 	if (!in_guest_state_) {
 		in_guest_state_ = true;
 		glue_thread_state_save(&thread_);
-		vmcs.write(field::host_fs_base, thread_.fs_base);
 		insn::wrmsr(msr::kernel_gs_base, s.kernel_gs_base);
 		load_guest_msrs(irq, s);
 	} else if (s.syscall_msrs_dirty) {
@@ -241,21 +240,27 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 		ActiveVmcs &vmcs = *active;
 		if (!own.set_up)
 			set_up(vmcs);
-		if (own.take_moved())
+		if (own.take_moved() || last_cpu_ != irq.cpu())
 			adopt_cpu(irq, vmcs);
+		enter_guest(irq, s);
 		if (u64 cr3 = glue_host_cr3(); cr3 != own.host_cr3 || !own.set_up)
 			vmcs.write(field::host_cr3, own.host_cr3 = cr3);
 		if (u64 cr4 = glue_host_cr4(); cr4 != own.host_cr4 || !own.set_up)
 			vmcs.write(field::host_cr4, own.host_cr4 = cr4);
-		own.set_up = true;
-		enter_guest(irq, vmcs, s);
+		if (u64 base = thread_.fs_base; base != own.host_fs_base || !own.set_up)
+			vmcs.write(field::host_fs_base, own.host_fs_base = base);
 		if (s.flush_tlb) {
 			(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
 			s.flush_tlb = false;
 		}
 		write_state(vmcs, s, config_);
-		if (Result<> ok = vmcs.ok(); !ok)
+		if (Result<> ok = vmcs.ok(); !ok) {
+			own.set_up = false;
+			last_cpu_ = {};
 			return ok.error();
+		}
+		own.set_up = true;
+		last_cpu_ = irq.cpu();
 
 		if (kick.enter(irq).has(Request::flush_ept))
 			ept_.invalidate_here(irq);
@@ -291,13 +296,13 @@ Result<> VmxVcpu::fetch(VcpuState &s, Groups groups)
 			vmcss_.current().leave_other_cpu(preempt);
 			IrqOff irq;
 			Result<ActiveVmcs> active = vmcss_.current().load(irq);
-			if (active) {
+			if (active)
 				read_state(*active, s, groups);
-				/* Else the thread does it when it leaves the CPU. */
-				if (!in_guest_state_)
-					VmxCpu::here(irq).put(irq);
+			/* Else the thread does it when it leaves the CPU. */
+			if (!in_guest_state_)
+				VmxCpu::here(irq).put(irq);
+			if (active)
 				return active->ok();
-			}
 			if (active.error() != Errno::again)
 				return active.error();
 		}

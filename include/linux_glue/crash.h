@@ -14,10 +14,10 @@ void glue_crash_exit(void) MAY_SLEEP;
 
 /*
  * There is one hook, which kvm_intel takes without asking when it is loaded: -EBUSY while it is.
- * While the hook is in use, kvm_intel is not let in; or, with @may_lose, it is and has the hook from
- * then on. May sleep.
+ * While the hook is in use, kvm_intel is not let in. With @may_lack it is let in and has the hook
+ * then; it is taken again, or after -EBUSY for the first time, when kvm_intel goes. May sleep.
  */
-int glue_crash_hook_take(int may_lose) MAY_SLEEP;
+int glue_crash_hook_take(int may_lack) MAY_SLEEP;
 /* It is in use no more. May sleep. */
 void glue_crash_hook_give_back(void) MAY_SLEEP;
 

@@ -253,7 +253,7 @@ void print_table(const std::map<std::string, uint64_t> &stats)
 				    (unsigned long long)count);
 	std::printf("  VMCS cleared\n");
 	std::printf("    %-22s%7llu\n", "it moves to a CPU", value("vmclears_move"));
-	std::printf("    %-22s%7llu\n", "its CPU goes offline", value("vmclears_off"));
+	std::printf("    %-22s%7llu\n", "its CPU goes offline", value("vmclears_offline"));
 	std::printf("    %-22s%7llu\n", "its vCPU is freed", value("vmclears_free"));
 	std::printf("  CPUs switched\n");
 	std::printf("    %-22s%7llu\n", "VMXON", value("vmx_enables"));
@@ -288,15 +288,15 @@ void demo()
 	     guest->expected().count, LIMIT, guest->expected().sum);
 
 	begin("CPU offline under the running guest");
-	const uint64_t cleared = stat("vmclears_move") + stat("vmclears_off");
+	const uint64_t cleared = stat("vmclears_move") + stat("vmclears_offline");
 	guest->allow(cpus);
 	set_online(victim, false);
 	check_vmx(true);
 	guest->wait_for_lines();
 	that("the guest is elsewhere", guest->cpu() != victim);
 	// Whichever came first: the guest's thread on its new CPU, or the old one's last moments.
-	that("vmclears_move or vmclears_off rises",
-	     stat("vmclears_move") + stat("vmclears_off") > cleared);
+	that("vmclears_move or vmclears_offline rises",
+	     stat("vmclears_move") + stat("vmclears_offline") > cleared);
 	seen("CPU %u is off, its VMCS was cleared, the guest goes on on CPU %u", victim,
 	     guest->cpu());
 
@@ -319,9 +319,9 @@ void demo()
 	guest->hold();
 	equal("VMCSs on the CPU", vmcss_on(victim), 1u);
 	guest->allow(others);
-	const uint64_t swept = stat("vmclears_off");
+	const uint64_t swept = stat("vmclears_offline");
 	set_online(victim, false);
-	equal("vmclears_off", stat("vmclears_off"), swept + 1);
+	equal("vmclears_offline", stat("vmclears_offline"), swept + 1);
 	guest->let_go();
 	guest->wait_for_lines();
 	that("the guest is elsewhere", guest->cpu() != victim);

@@ -17,37 +17,60 @@
 #include <linux_glue/crash.h>
 #include <linux_glue/entries.h>
 
-static DEFINE_MUTEX(hook_lock);
-static bool kvm_intel_is_there;
+static DEFINE_MUTEX(kvmpp_hook_lock);
+/* Between its coming and its going, as far as this module was there to see it. */
+static bool kvm_intel_seen;
 /* Kept from the first use to the end, or until kvm_intel wants it: to let go takes a grace period. */
 static bool registered;
 static bool used;
-static bool may_lose;
+static bool may_lack;
 
-static void crash(void)
+static bool kvm_intel_is_there(void)
 {
-	kvmpp_crash();
+	struct kobject *kvm_intel;
+
+	if (kvm_intel_seen)
+		return true;
+	/* It may have come before. While it goes this is wrong for a moment, on the safe side. */
+	kvm_intel = kset_find_obj(THIS_MODULE->mkobj.kobj.kset, "kvm_intel");
+	kobject_put(kvm_intel);
+	return kvm_intel != NULL;
 }
 
-static void unregister(void)
+static void register_hook(void)
 {
 	if (!registered)
-		return;
-	cpu_emergency_unregister_virt_callback(crash);
+		cpu_emergency_register_virt_callback(kvmpp_crash);
+	registered = true;
+}
+
+static void unregister_hook(void)
+{
+	if (registered)
+		cpu_emergency_unregister_virt_callback(kvmpp_crash);
 	registered = false;
 }
 
+/* Before its init. */
 static int kvm_intel_comes(void)
 {
-	if (used && !may_lose) {
+	if (used && !may_lack) {
 		pr_err("kvmpp: kvm_intel is kept out, which would take the crash hook from the VMs\n");
 		return -EBUSY;
 	}
 	if (used)
 		pr_err("kvmpp: kvm_intel takes the crash hook\n");
-	unregister();
-	kvm_intel_is_there = true;
+	unregister_hook();
+	kvm_intel_seen = true;
 	return 0;
+}
+
+/* After its exit, or an init that failed. */
+static void kvm_intel_goes(void)
+{
+	kvm_intel_seen = false;
+	if (used)
+		register_hook();
 }
 
 static int module_event(struct notifier_block *block, unsigned long event, void *data)
@@ -57,13 +80,12 @@ static int module_event(struct notifier_block *block, unsigned long event, void 
 
 	if (strcmp(module->name, "kvm_intel") != 0)
 		return NOTIFY_DONE;
-	mutex_lock(&hook_lock);
-	/* Before its init, and after its exit. */
+	mutex_lock(&kvmpp_hook_lock);
 	if (event == MODULE_STATE_COMING)
 		error = kvm_intel_comes();
 	else if (event == MODULE_STATE_GOING)
-		kvm_intel_is_there = false;
-	mutex_unlock(&hook_lock);
+		kvm_intel_goes();
+	mutex_unlock(&kvmpp_hook_lock);
 	return notifier_from_errno(error);
 }
 
@@ -73,47 +95,33 @@ static struct notifier_block module_notifier = {
 
 int glue_crash_init(void)
 {
-	struct kobject *kvm_intel;
-	int error = register_module_notifier(&module_notifier);
-
-	if (error)
-		return error;
-	kvm_intel = kset_find_obj(THIS_MODULE->mkobj.kobj.kset, "kvm_intel");
-	if (kvm_intel) {
-		mutex_lock(&hook_lock);
-		kvm_intel_is_there = true;
-		mutex_unlock(&hook_lock);
-		kobject_put(kvm_intel);
-	}
-	return 0;
+	return register_module_notifier(&module_notifier);
 }
 
 void glue_crash_exit(void)
 {
 	unregister_module_notifier(&module_notifier);
-	unregister();
+	unregister_hook();
 }
 
-int glue_crash_hook_take(int lose)
+int glue_crash_hook_take(int lack)
 {
 	int error = 0;
 
-	mutex_lock(&hook_lock);
-	if (kvm_intel_is_there) {
+	mutex_lock(&kvmpp_hook_lock);
+	if (kvm_intel_is_there())
 		error = -EBUSY;
-	} else {
-		if (!registered)
-			cpu_emergency_register_virt_callback(crash);
-		registered = used = true;
-		may_lose = lose;
-	}
-	mutex_unlock(&hook_lock);
+	else
+		register_hook();
+	used = !error || lack;
+	may_lack = lack;
+	mutex_unlock(&kvmpp_hook_lock);
 	return error;
 }
 
 void glue_crash_hook_give_back(void)
 {
-	mutex_lock(&hook_lock);
+	mutex_lock(&kvmpp_hook_lock);
 	used = false;
-	mutex_unlock(&hook_lock);
+	mutex_unlock(&kvmpp_hook_lock);
 }

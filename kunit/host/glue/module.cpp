@@ -19,7 +19,7 @@ namespace kvmpp::host
 namespace
 {
 
-bool kvm_intel, watched, held, may_be_lost, going_down;
+bool kvm_intel, watched, held, may_be_lacking, going_down;
 
 } // namespace
 
@@ -30,7 +30,7 @@ void reset_module()
 			   .allow_no_crash_hook = false,
 			   .ple_gap = 128,
 			   .ple_window = 4096};
-	kvm_intel = watched = held = may_be_lost = going_down = false;
+	kvm_intel = watched = held = may_be_lacking = going_down = false;
 }
 
 void load_kvm_intel()
@@ -43,9 +43,9 @@ bool crash_hook_held()
 	return held;
 }
 
-bool crash_hook_may_be_lost()
+bool crash_hook_may_be_lacking()
 {
-	return may_be_lost;
+	return may_be_lacking;
 }
 
 void machine_goes_down_already()
@@ -74,14 +74,14 @@ void glue_crash_exit(void)
 		violation("the crash hook goes while it is in use");
 }
 
-int glue_crash_hook_take(int may_lose)
+int glue_crash_hook_take(int may_lack)
 {
 	might_sleep("taking the crash hook");
 	if (kvm_intel)
 		return -EBUSY;
 	if (std::exchange(held, true))
 		violation("the crash hook taken twice");
-	may_be_lost = may_lose;
+	may_be_lacking = may_lack;
 	return 0;
 }
 

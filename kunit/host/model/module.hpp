@@ -12,7 +12,7 @@ void reset_module();
 /* kvm_intel is loaded and has the hook. */
 void load_kvm_intel();
 bool crash_hook_held();
-bool crash_hook_may_be_lost();
+bool crash_hook_may_be_lacking();
 /* The machine goes down, and the notifier came before the module. */
 void machine_goes_down_already();
 

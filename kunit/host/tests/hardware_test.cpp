@@ -174,7 +174,7 @@ TEST_F(Hardware, crash_hook_while_there_are_vms)
 	EXPECT_FALSE(crash_hook_held());
 	int vm = create_vm();
 	EXPECT_TRUE(crash_hook_held());
-	EXPECT_FALSE(crash_hook_may_be_lost());
+	EXPECT_FALSE(crash_hook_may_be_lacking());
 	close_fd(vm);
 	EXPECT_FALSE(crash_hook_held());
 	processor(1).fail_vmxon = true;
@@ -201,7 +201,7 @@ TEST_F(Hardware, crash_hook_may_go_where_vms_may_be_without)
 {
 	glue_parameters.allow_no_crash_hook = true;
 	int vm = create_vm();
-	EXPECT_TRUE(crash_hook_held() && crash_hook_may_be_lost());
+	EXPECT_TRUE(crash_hook_held() && crash_hook_may_be_lacking());
 	close_fd(vm);
 }
 

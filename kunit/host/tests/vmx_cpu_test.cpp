@@ -644,6 +644,24 @@ TEST_F(LoadedVmcsTest, not_exclusive_in_turn_with_another)
 	EXPECT_FALSE(processor(0).vmxe);
 }
 
+TEST_F(LoadedVmcsTest, not_exclusive_another_hypervisors_guest_had_the_msrs)
+{
+	u64 linuxs = processor(0).msrs[msr::lstar];
+
+	/* Its guest's value stays in the CPU until its thread returns to user space. */
+	processor(0).vmxe = true;
+	processor(0).msrs[msr::lstar] = 0x6666;
+	be_not_exclusive();
+	processor(0).msrs[msr::lstar] = linuxs;
+	processor(0).vmxe = false;
+	LoadedVmcs vmcs;
+	ASSERT_TRUE(vmcs.create(config.revision, {}));
+	EXPECT_EQ(load(vmcs), ok);
+	VmxCpu::of({0}).restore_host_msrs(true, true);
+	EXPECT_EQ(processor(0).msrs[msr::lstar], linuxs);
+	put();
+}
+
 TEST_F(LoadedVmcsTest, not_exclusive_on_a_cpu_that_goes)
 {
 	be_not_exclusive();
