@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "machine.hpp"
 
+#include "crash.hpp"
 #include "memory.hpp"
 #include "races.hpp"
 #include "rcu.hpp"
@@ -28,7 +29,7 @@ namespace
 
 constexpr unsigned long stack_bytes = 64 * 1024;
 alignas(4096) char stacks[max_processes][stack_bytes];
-char failure_text[200];
+char failure_text[300];
 
 /* Outside of exploration: where all is done at once. */
 int here_at_once;
@@ -211,6 +212,7 @@ void step(Op &&op)
 {
 	if (!exploring())
 		return;
+	crash_may_come(op.what, op.argument);
 	Process &p = self();
 	p.next = op;
 	p.fiber.suspend();
@@ -223,6 +225,8 @@ void fail(const char *format, ...)
 	va_start(args, format);
 	std::vsnprintf(failure_text, sizeof(failure_text), format, args);
 	va_end(args);
+	if (crashing())
+		crash_fails(failure_text, sizeof(failure_text));
 	failure = failure_text;
 	abandon();
 }

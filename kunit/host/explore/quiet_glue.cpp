@@ -117,7 +117,6 @@ glue_u64 glue_debugctl(void)
 	return 0;
 }
 
-
 int glue_work_pending(void)
 {
 	return 0;

@@ -30,6 +30,7 @@ struct ScenarioList {
 	int (*cpu_offline)(int);
 	void (*invalidate_begin)(void *vm, unsigned long start, unsigned long end);
 	void (*invalidate_end)(void *vm);
+	void (*crash)();
 };
 
 /* The one that is loaded. */

@@ -15,6 +15,7 @@
 #include "virt/vm.hpp"
 #include "vmx.hpp"
 
+#include <linux_glue/crash.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/parameters.h>
 
@@ -877,4 +878,5 @@ extern "C" const ScenarioList kvmpp_scenarios = {all,
 						 kvmpp_cpu_online,
 						 kvmpp_cpu_offline,
 						 kvmpp_mmu_invalidate_begin,
-						 kvmpp_mmu_invalidate_end};
+						 kvmpp_mmu_invalidate_end,
+						 kvmpp_crash};
