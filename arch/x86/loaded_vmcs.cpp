@@ -78,7 +78,6 @@ Result<ActiveVmcs> LoadedVmcs::load(const IrqOff &irq)
 		}
 		/* On the list before it is active: the sweep after a crash comes by NMI. */
 		here.link(*this);
-		moved_ = true;
 		cpu_.store(irq.cpu().value, std::memory_order_relaxed);
 		glue_trace_vmcs_load(owner_.process, owner_.vm, owner_.vcpu);
 	}

@@ -121,8 +121,6 @@ public:
 	const VmcsOwner &owner() const { return owner_; }
 	/* Of one that is on this CPU. */
 	bool launched(const IrqOff &) const REQUIRES(irqs_off) { return launched_; }
-	/* It was loaded on this CPU for the first time since it was on none: see load(). */
-	bool take_moved() { return std::exchange(moved_, false); }
 
 private:
 	friend class ActiveVmcs;
@@ -137,7 +135,6 @@ private:
 	std::atomic<int> cpu_{-1};
 	bool launched_ = false;
 	bool cleared_once_ = false;
-	bool moved_ = false;
 };
 
 } // namespace kvmpp

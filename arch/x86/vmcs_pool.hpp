@@ -12,9 +12,11 @@
 namespace kvmpp
 {
 
-/* A VMCS, and what was last written into it that the host may change at any time. */
+/* A VMCS, and what of the host's was last written into it. */
 struct VcpuVmcs : LoadedVmcs {
 	bool set_up = false;
+	/* Whose TR, GDT and so on. */
+	CpuId host_cpu;
 	u64 host_cr3 = 0;
 	u64 host_cr4 = 0;
 	u64 host_fs_base = 0;

@@ -109,8 +109,8 @@ void VmxVcpu::set_up(ActiveVmcs &vmcs)
 	vmcs.write(field::host_rip, reinterpret_cast<u64>(kvmpp_vmx_exit));
 }
 
-/* The VMCS is on this CPU for the first time since it was on none: what is this CPU's own. */
-void VmxVcpu::adopt_cpu(const IrqOff &irq, ActiveVmcs &vmcs)
+/* What is this CPU's own. */
+void VmxVcpu::write_host_cpu(ActiveVmcs &vmcs)
 {
 	glue_host_state host;
 
@@ -127,8 +127,6 @@ void VmxVcpu::adopt_cpu(const IrqOff &irq, ActiveVmcs &vmcs)
 	vmcs.write(field::host_sysenter_eip, host.sysenter_eip);
 	vmcs.write(field::host_ia32_efer, host.efer);
 	vmcs.write(field::host_ia32_pat, host.pat);
-	ept_.invalidate_here(irq);
-	(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
 }
 
 void VmxVcpu::load_guest_msrs(const IrqOff &irq, VcpuState &s)
@@ -240,8 +238,16 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 		ActiveVmcs &vmcs = *active;
 		if (!own.set_up)
 			set_up(vmcs);
-		if (own.take_moved() || last_cpu_ != irq.cpu())
-			adopt_cpu(irq, vmcs);
+		if (own.host_cpu != irq.cpu()) {
+			write_host_cpu(vmcs);
+			own.host_cpu = irq.cpu();
+		}
+		if (last_cpu_ != irq.cpu()) {
+			/* It has missed what was asked of the vCPU elsewhere. */
+			ept_.invalidate_here(irq);
+			(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
+			last_cpu_ = irq.cpu();
+		}
 		enter_guest(irq, s);
 		if (u64 cr3 = glue_host_cr3(); cr3 != own.host_cr3 || !own.set_up)
 			vmcs.write(field::host_cr3, own.host_cr3 = cr3);
@@ -256,11 +262,10 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 		write_state(vmcs, s, config_);
 		if (Result<> ok = vmcs.ok(); !ok) {
 			own.set_up = false;
-			last_cpu_ = {};
+			own.host_cpu = {};
 			return ok.error();
 		}
 		own.set_up = true;
-		last_cpu_ = irq.cpu();
 
 		if (kick.enter(irq).has(Request::flush_ept))
 			ept_.invalidate_here(irq);

@@ -54,7 +54,7 @@ public:
 
 private:
 	void set_up(ActiveVmcs &vmcs);
-	void adopt_cpu(const IrqOff &irq, ActiveVmcs &vmcs) REQUIRES(irqs_off);
+	void write_host_cpu(ActiveVmcs &vmcs) REQUIRES(irqs_off);
 	void enter_guest(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void load_guest_msrs(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	bool run(ActiveVmcs &vmcs, VcpuState &state, Exit &exit) REQUIRES(irqs_off);
@@ -64,7 +64,7 @@ private:
 	VmcsPool vmcss_;
 	Page msr_bitmap_;
 	u16 vpid_ = 0;
-	/* Where it ran last, with whichever VMCS; what others cache of the guest may be out of date. */
+	/* Where it ran last, with whichever VMCS: what other CPUs cache of the guest may be old. */
 	CpuId last_cpu_;
 	/* The guest's segment state and MSRs are in the CPU, the thread's are here. */
 	bool in_guest_state_ = false;

@@ -6,6 +6,7 @@
  * what is locked waits until the buffer is empty. Who learns what of whom, see races.hpp, goes by the
  * orders that the code names, not by what x86 adds to them.
  */
+#include "crash.hpp"
 #include "machine.hpp"
 #include "memory.hpp"
 #include "races.hpp"
@@ -36,10 +37,18 @@ constexpr bool releases(int order)
 	return order >= release;
 }
 
+/* An NMI finds its own CPU's stores, in memory or not. */
+void check_no_crash()
+{
+	if (crashing())
+		fail("an atomic operation of the crash hook, which the model has not");
+}
+
 template <class T> T load(const volatile T *where, int order, const char *what = "loads")
 {
 	auto *address = const_cast<T *>(where);
 
+	check_no_crash();
 	if (!exploring())
 		return *address;
 	check_alive(address);
@@ -63,6 +72,7 @@ template <class T> void store(volatile T *where, T value, int order)
 {
 	auto *address = const_cast<T *>(where);
 
+	check_no_crash();
 	if (!exploring()) {
 		*address = value;
 		return;
@@ -87,6 +97,7 @@ template <class T, class Change> T change(volatile T *where, int order, Change n
 {
 	auto *address = const_cast<T *>(where);
 
+	check_no_crash();
 	if (exploring()) {
 		check_alive(address);
 		step(Op{.what = "changes",
@@ -190,7 +201,7 @@ void __tsan_atomic_thread_fence(int order)
 		fences[running].released = release_now();
 }
 
-/* Orders what an NMI of the same CPU sees; there is none here. */
+/* Orders what an NMI of the same CPU sees: the compiler calls this between the stores as they come. */
 void __tsan_atomic_signal_fence(int)
 {
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "machine.hpp"
 
+#include "crash.hpp"
 #include "memory.hpp"
 #include "races.hpp"
 #include "rcu.hpp"
@@ -28,7 +29,7 @@ namespace
 
 constexpr unsigned long stack_bytes = 64 * 1024;
 alignas(4096) char stacks[max_processes][stack_bytes];
-char failure_text[200];
+char failure_text[300];
 
 /* Outside of exploration: where all is done at once. */
 int here_at_once;
@@ -60,14 +61,6 @@ void acquire(u16 object)
 	seen[running].join(published_by(object));
 }
 
-bool stores_wait_on(int cpu, int except)
-{
-	for (int q = 0; q < process_count; q++)
-		if (q != except && processes[q].last_cpu == cpu && processes[q].buffered)
-			return true;
-	return false;
-}
-
 /* Pre-emption and interrupts are on again. */
 void leave_cpu(Process &p)
 {
@@ -83,17 +76,6 @@ void leave_cpu(Process &p)
 	touch(queue, Kind::publish);
 	publish(queue);
 	p.cpu = nobody;
-}
-
-bool becomes_steady(const Process &p)
-{
-	return !p.steady && !p.handler &&
-	       (p.preempt_depth > 0 || p.next.takes != Op::Takes::nothing);
-}
-
-bool needs_cpu(const Process &p)
-{
-	return p.next.takes != Op::Takes::nothing && p.cpu == nobody;
 }
 
 void handler_main()
@@ -211,6 +193,7 @@ void step(Op &&op)
 {
 	if (!exploring())
 		return;
+	crash_may_come(op.what, op.argument);
 	Process &p = self();
 	p.next = op;
 	p.fiber.suspend();
@@ -223,6 +206,8 @@ void fail(const char *format, ...)
 	va_start(args, format);
 	std::vsnprintf(failure_text, sizeof(failure_text), format, args);
 	va_end(args);
+	if (crashing())
+		crash_fails(failure_text, sizeof(failure_text));
 	failure = failure_text;
 	abandon();
 }
@@ -347,128 +332,6 @@ int add_thread(const char *name, void (*function)(), int pinned)
 	processes[id].fiber.start(stacks[id], stack_bytes, thread_main);
 	seen[id] = {};
 	return id;
-}
-
-bool can_go(int process, int cpu)
-{
-	const Process &p = processes[process];
-
-	if (p.state != Process::State::ready || (p.next.fence && p.buffered) ||
-	    (p.next.ready && !p.next.ready(p.next.ready_argument)))
-		return false;
-	if (!needs_cpu(p))
-		return p.cpu == nobody || p.irq_off || cpus[p.cpu].irq_off == nobody;
-	const Cpu &c = cpus[cpu];
-	/* What interrupts a CPU or switches its thread, drains its store buffer ("Store Buffer"). */
-	if (!c.online || c.irq_off != nobody || stores_wait_on(cpu, process))
-		return false;
-	if (p.handler)
-		return cpu == p.target;
-	return c.thread == nobody && (p.pinned == cpu || (p.pinned == nobody && c.open)) &&
-	       (!p.buffered || p.last_cpu == cpu || p.last_cpu == somewhere);
-}
-
-u8 imaginable_choices(int process)
-{
-	const Process &p = processes[process];
-
-	if (!needs_cpu(p))
-		return 1;
-	if (p.handler)
-		return static_cast<u8>(1 << p.target);
-	if (p.pinned != nobody)
-		return static_cast<u8>(1 << p.pinned);
-	u8 set = 0;
-	for (int cpu = 0; cpu < cpu_count; cpu++)
-		if (cpus[cpu].online && cpus[cpu].open)
-			set |= static_cast<u8>(1 << cpu);
-	return set;
-}
-
-u8 choices(int process)
-{
-	u8 imaginable = imaginable_choices(process), set = 0;
-
-	for (int cpu = 0; cpu < cpu_count; cpu++)
-		if ((imaginable & (1 << cpu)) && can_go(process, cpu))
-			set |= static_cast<u8>(1 << cpu);
-	return set;
-}
-
-Accesses accesses_of(int process, int cpu)
-{
-	const Process &p = processes[process];
-	Accesses a = p.next.accesses;
-
-	if (p.next.fence)
-		a.add(object_of(Fixed::buffer, process), Kind::join);
-	if (needs_cpu(p)) {
-		if (!p.handler) {
-			a.add(object_of(Fixed::run_queue, cpu), Kind::write);
-			if (p.pinned == nobody)
-				for (int c = 0; c < cpu_count; c++)
-					a.add(object_of(Fixed::online, c), Kind::read);
-		}
-	} else {
-		cpu = p.cpu;
-	}
-	if (becomes_steady(p))
-		a.add(object_of(Fixed::standstill, 0), Kind::read);
-	if (cpu != nobody && !p.irq_off)
-		a.add(object_of(Fixed::interrupts, cpu),
-		      p.next.takes == Op::Takes::interrupts ? Kind::write : Kind::read);
-	return a;
-}
-
-Parties in_the_way(int process, int cpu)
-{
-	const Process &p = processes[process];
-	Parties buffers = 0;
-
-	if (cpus[cpu].irq_off != nobody)
-		return party(cpus[cpu].irq_off);
-	if (cpus[cpu].thread != nobody)
-		return party(cpus[cpu].thread);
-	if (p.buffered)
-		return party(buffer_of(process));
-	for (int q = 0; q < process_count; q++)
-		if (processes[q].last_cpu == cpu && processes[q].buffered)
-			buffers |= party(buffer_of(q));
-	return buffers;
-}
-
-void go(int process, int cpu)
-{
-	Process &p = processes[process];
-
-	running = process;
-	seen[process].last[process]++;
-	if (becomes_steady(p))
-		p.steady = true;
-	if (needs_cpu(p)) {
-		p.cpu = cpu;
-		acquire(object_of(Fixed::run_queue, cpu));
-		acquire(object_of(Fixed::interrupts, cpu));
-		if (p.handler) {
-			p.interrupted = cpus[cpu].thread;
-			if (p.interrupted != nobody)
-				seen[process].join(seen[p.interrupted]),
-					seen[p.interrupted].last[p.interrupted]++;
-		} else {
-			cpus[cpu].thread = process;
-			for (int q = 0; q < process_count; q++)
-				if (processes[q].last_cpu == cpu)
-					processes[q].last_cpu = nobody;
-		}
-		p.last_cpu = cpu;
-	}
-	if (p.next.takes == Op::Takes::interrupts) {
-		p.irq_off = true;
-		cpus[p.cpu].irq_off = process;
-	}
-	current_step.cpu = static_cast<s8>(p.cpu);
-	p.fiber.resume();
-	running = nobody;
 }
 
 void check_at_rest()

@@ -201,8 +201,6 @@ u8 imaginable_choices(int process);
 bool can_go(int process, int cpu);
 /* All that its next step touches, gone on by @cpu. */
 Accesses accesses_of(int process, int cpu);
-/* Whose going on would make it possible, as far as is known; 0: unknown. */
-Parties in_the_way(int process, int cpu);
 void go(int process, int cpu);
 /* All CPUs are as a machine at rest has them. */
 void check_at_rest();

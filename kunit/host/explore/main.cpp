@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -20,8 +21,10 @@ namespace
 {
 
 constexpr const char *usage =
-	"explore                        all scenarios and all mutants\n"
-	"  --seconds N                  for about so long (120)\n"
+	"explore                        all schedules of all scenarios, and all mutants\n"
+	"  --seconds N                  for about so long: the clock may stop a scenario, whose "
+	"line "
+	"says so\n"
 	"  --scenario NAME              this scenario only, for as long as it takes, without "
 	"mutants\n"
 	"  --mutant NAME                this mutant only, and the schedule that shows it\n"
@@ -33,11 +36,15 @@ constexpr u64 no_limit = ~u64{0};
 /* After the first schedule that fails: so many more for a shorter one. */
 constexpr u64 shorten = 20000;
 constexpr double for_ever = 1e6;
+/* No search takes as long unless it hangs. */
+constexpr double most_seconds = 600;
+/* For a mutant in one scenario; and to search one without the reduction. */
+constexpr double most_hunted = 12, most_compared_seconds = 30;
 /* Scenarios of so many schedules are searched once more without the reduction. */
 constexpr u64 most_compared = 3000;
 
 struct Options {
-	double seconds = 120;
+	double seconds = for_ever;
 	std::string scenario, mutant, replay, choices;
 	bool all_orders = false, list = false;
 };
@@ -129,13 +136,16 @@ public:
 	/* The reduced search has found the classes of schedules that there are. */
 	void reduction(const Scenario &s, const Outcome &reduced, const Outcome &all)
 	{
-		row(reduced.classes == all.classes && reduced.fingerprint == all.fingerprint,
-		    "reduction");
+		bool same =
+			reduced.classes == all.classes && reduced.fingerprint == all.fingerprint;
+
+		row(all.complete ? same : all.classes <= reduced.classes, "reduction");
 		std::printf("%-27s %6llu classes of schedules in the reduced search, %6llu in %llu "
-			    "schedules without\n",
+			    "schedules without%s\n",
 			    s.name, static_cast<unsigned long long>(reduced.classes),
 			    static_cast<unsigned long long>(all.classes),
-			    static_cast<unsigned long long>(all.schedules + all.cut));
+			    static_cast<unsigned long long>(all.schedules + all.cut),
+			    all.complete ? "" : ", STOPPED BY THE CLOCK");
 	}
 	void mutant(const Mutant &m, const std::string &killer, u64 schedules)
 	{
@@ -214,7 +224,10 @@ void compare(Jobs &jobs, Report &report, const Scenario &s, const Outcome &reduc
 {
 	jobs.add({"right",
 		  s.name,
-		  {.schedules = no_limit, .seconds = 30, .all_orders = true, .classes = true},
+		  {.schedules = no_limit,
+		   .seconds = most_compared_seconds,
+		   .all_orders = true,
+		   .classes = true},
 		  [&, reduced](const Outcome &all) { report.reduction(s, reduced, all); }});
 }
 
@@ -230,33 +243,34 @@ int run_all(const Options &o, const std::vector<Scenario> &scenarios,
 		    static_cast<unsigned>(scenarios.size()));
 	{
 		Jobs jobs(at_a_time);
-		size_t left = scenarios.size();
-		std::function<void(size_t)> start = [&](size_t i) {
+		size_t next = 0;
+		std::function<void()> start = [&] {
 			/* What is left of the time, shared by those that are left; most take none of it. */
 			double seconds = std::chrono::duration<double>(
 						 end - std::chrono::steady_clock::now())
 						 .count();
 			double share = std::max(1.0, seconds) * at_a_time * 1.5 /
-				       static_cast<double>(left--);
-			const Scenario &s = scenarios[i];
+				       static_cast<double>(scenarios.size() - next);
+			const Scenario &s = scenarios[next++];
 
 			jobs.add({"right",
 				  s.name,
 				  {.schedules = no_limit,
-				   .seconds = std::max(1.0, std::min(share, seconds)),
+				   .seconds =
+					   std::max(1.0, std::min({share, seconds, most_seconds})),
 				   .classes = true,
 				   .shorten = shorten},
-				  [&, i](const Outcome &outcome) {
-					  report.scenario(scenarios[i], outcome);
+				  [&](const Outcome &outcome) {
+					  report.scenario(s, outcome);
 					  if (outcome.complete &&
 					      outcome.schedules <= most_compared)
-						  compare(jobs, report, scenarios[i], outcome);
-					  if (i + at_a_time < scenarios.size())
-						  start(i + at_a_time);
+						  compare(jobs, report, s, outcome);
+					  if (next < scenarios.size())
+						  start();
 				  }});
 		};
-		for (size_t i = 0; i < at_a_time && i < scenarios.size(); i++)
-			start(i);
+		while (next < at_a_time && next < scenarios.size())
+			start();
 		jobs.run();
 	}
 	std::printf("# %u mutants: the guard that each lacks, and who shows it\n",
@@ -265,7 +279,8 @@ int run_all(const Options &o, const std::vector<Scenario> &scenarios,
 		Jobs jobs(at_a_time);
 		std::deque<Hunt> hunts;
 		for (const Mutant &m : mutants)
-			hunts.push_back({jobs, report, scenarios, m, o.seconds * 0.1, false});
+			hunts.push_back({jobs, report, scenarios, m,
+					 std::min(most_hunted, o.seconds * 0.1), false});
 		for (Hunt &h : hunts)
 			h.go_on();
 		jobs.run();
@@ -300,7 +315,8 @@ int run_mutant(const Options &o, const std::vector<Scenario> &scenarios,
 
 	for (const Mutant &m : mutants)
 		if (o.mutant == m.name)
-			hunts.push_back({jobs, report, scenarios, m, o.seconds, true});
+			hunts.push_back({jobs, report, scenarios, m,
+					 std::min(most_seconds, o.seconds), true});
 	for (Hunt &h : hunts)
 		h.go_on();
 	jobs.run();

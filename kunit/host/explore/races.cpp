@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "races.hpp"
 
+#include "crash.hpp"
 #include "machine.hpp"
 #include "memory.hpp"
 
@@ -155,10 +156,20 @@ Clock release_now()
 	return clock;
 }
 
+bool watched(const void *address)
+{
+	return in_arena(arena_offset(address)) ||
+	       static_cast<u64>(static_cast<const char *>(address) - data_start) < data_length;
+}
+
 void plain_access(const void *address, unsigned bytes, bool write)
 {
+	if (crashing())
+		return crash_accesses(address, bytes, write);
 	if (!exploring())
 		return;
+	if (write && watched(address))
+		crash_may_come("store to %#llx", reinterpret_cast<u64>(address));
 	u64 index = arena_offset(address);
 	if (in_arena(index)) {
 		atomic_access(address);

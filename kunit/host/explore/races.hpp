@@ -25,6 +25,8 @@ Clock release_now();
 void reset_races(unsigned objects);
 /* The module's own variables. */
 void watch_data(const char *start, u64 bytes);
+/* Memory of the module, allocated or its variables. */
+bool watched(const void *address);
 void plain_access(const void *address, unsigned bytes, bool write);
 /* An atomic access: in no race with others of its kind, but with the memory's beginning and end. */
 void atomic_access(const void *address);

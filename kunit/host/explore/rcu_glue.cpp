@@ -87,9 +87,14 @@ using namespace kvmpp::explore;
 
 void glue_rcu_read_lock(void)
 {
-	if (!exploring() || readers.depth[running]++)
+	if (!exploring())
 		return;
+	if (readers.depth[running]) {
+		readers.depth[running]++;
+		return;
+	}
 	step(Op{.what = "begins an RCU read side"}.read(object_at(&readers)));
+	readers.depth[running] = 1;
 	readers.entered[running]++;
 	readers.stores[running] = self().stores;
 	seen[running].join(published_by(object_at(&readers)));

@@ -22,14 +22,22 @@ struct Scenario {
 	void (*finish)();
 };
 
+/* Those of one area. */
+struct Scenarios {
+	const Scenario *first;
+	int count;
+	const Scenario *begin() const { return first; }
+	const Scenario *end() const { return first + count; }
+};
+
 /* A build of the module, right or mutated: the scenarios in it, and what Linux calls. */
 struct ScenarioList {
-	const Scenario *scenarios;
-	int count;
+	const Scenarios *areas[4];
 	int (*cpu_online)(int);
 	int (*cpu_offline)(int);
 	void (*invalidate_begin)(void *vm, unsigned long start, unsigned long end);
 	void (*invalidate_end)(void *vm);
+	void (*crash)();
 };
 
 /* The one that is loaded. */

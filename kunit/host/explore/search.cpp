@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "search.hpp"
 
+#include "crash.hpp"
 #include "hotplug.hpp"
 #include "linux.hpp"
 #include "machine.hpp"
@@ -431,6 +432,7 @@ void Search::run()
 		if (c.party < max_processes) {
 			current_step.what = processes[c.party].next.what;
 			current_step.argument = processes[c.party].next.argument;
+			crashes_come = taken_ >= fresh_;
 			go(c.party, c.cpu);
 		} else {
 			Process &p = processes[c.party - max_processes];
@@ -547,7 +549,6 @@ Outcome Search::one(const std::vector<Choice> &schedule)
 		nodes_.back().enabled = ~Parties{0};
 	}
 	depth_ = static_cast<unsigned>(schedule.size());
-	fresh_ = ~0u;
 	run();
 	if (failure)
 		outcome_.failure = failure;

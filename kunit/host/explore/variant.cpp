@@ -63,9 +63,10 @@ const Scenario *load_scenario(const std::string &name, const std::string &scenar
 	dl_iterate_phdr(find_variables, &variables);
 	watch_data(variables.start, variables.bytes);
 	keep(variables.start, variables.bytes);
-	for (int i = 0; i < variant->count; i++)
-		if (scenario == variant->scenarios[i].name)
-			return &variant->scenarios[i];
+	for (const Scenarios *area : variant->areas)
+		for (const Scenario &s : *area)
+			if (scenario == s.name)
+				return &s;
 	std::fprintf(stderr, "explore: no scenario \"%s\"\n", scenario.c_str());
 	return nullptr;
 }
@@ -74,7 +75,10 @@ std::vector<Scenario> list_scenarios()
 {
 	if (!load(VARIANTS "right.so"))
 		return {};
-	return {variant->scenarios, variant->scenarios + variant->count};
+	std::vector<Scenario> all;
+	for (const Scenarios *area : variant->areas)
+		all.insert(all.end(), area->begin(), area->end());
+	return all;
 }
 
 } // namespace kvmpp::explore

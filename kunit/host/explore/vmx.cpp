@@ -3,6 +3,7 @@
 
 #include "arch/x86/vmcs_field.hpp"
 #include "arch/x86/x86.hpp"
+#include "crash.hpp"
 #include "machine.hpp"
 #include "memory.hpp"
 
@@ -45,13 +46,17 @@ struct Processor {
 	u64 reason = 0, guest_phys = 0;
 };
 
-struct State {
+struct Vmx {
 	Processor processors[max_cpus];
 	Vmcs vmcss[most_vmcss];
+};
+
+struct State : Vmx {
 	bool taken[most_frames];
 	u64 touched_by[max_processes];
 };
 State state;
+Vmx before_crash;
 
 Processor &here()
 {
@@ -73,12 +78,14 @@ u16 object_of_page(u64 page)
 	return object_at(glue_phys_to_virt(page));
 }
 
-void check_vmx(const char *what)
+/* False where it raises #UD and that is no surprise: a crash may find VMX on its way on or off. */
+bool check_vmx(const char *what)
 {
 	if (!irqs_off())
 		fail("%s with interrupts on", what);
-	if (!here().vmx)
+	if (!here().vmx && !crashing())
 		fail("%s outside VMX operation", what);
+	return here().vmx;
 }
 
 void drop_translations(Processor &p, u64 ept_pointer)
@@ -188,6 +195,16 @@ bool in_vmx_operation(int cpu)
 	return state.processors[cpu].vmx;
 }
 
+void keep_vmx_for_crash()
+{
+	before_crash = state;
+}
+
+void undo_vmx_of_crash()
+{
+	static_cast<Vmx &>(state) = before_crash;
+}
+
 void guest_touches(u64 frame)
 {
 	state.touched_by[running] = frame;
@@ -214,12 +231,14 @@ int glue_vmxe_set(void)
 {
 	if (here().vmxe)
 		return -EBUSY;
+	crash_may_come("sets CR4.VMXE", 0);
 	here().vmxe = true;
 	return 0;
 }
 
 void glue_vmxe_clear(void)
 {
+	crash_may_come("clears CR4.VMXE", 0);
 	if (here().vmx)
 		fail("CR4.VMXE cleared in VMX operation, which raises #GP");
 	here().vmxe = false;
@@ -364,7 +383,8 @@ Result<> vmxon(HostPhys region)
 
 Result<> vmxoff()
 {
-	check_vmx("VMXOFF");
+	if (!check_vmx("VMXOFF"))
+		return Errno::io;
 	step({.what = "VMXOFF"});
 	for (const Vmcs &v : state.vmcss)
 		if (v.page != no_page && v.active_on == this_cpu())
@@ -375,7 +395,8 @@ Result<> vmxoff()
 
 Result<> vmclear(HostPhys address)
 {
-	check_vmx("VMCLEAR");
+	if (!check_vmx("VMCLEAR"))
+		return Errno::io;
 	step(Op{.what = "VMCLEAR"}.write(object_of_page(address.value)));
 	Vmcs &vmcs = vmcs_at(address.value);
 	if (vmcs.active_on != nobody && vmcs.active_on != this_cpu())

@@ -16,6 +16,9 @@ void memory_freed(u64 arena_offset, u64 bytes);
 /* VMXON fails on this CPU from now on. */
 void break_vmxon(int cpu);
 bool in_vmx_operation(int cpu);
+/* Of VMX, all that a crash changes: see crash.hpp. */
+void keep_vmx_for_crash();
+void undo_vmx_of_crash();
 
 /* What the thread that runs now finds in its guest when it enters it next: a touch of @frame, then HLT. */
 void guest_touches(u64 frame);

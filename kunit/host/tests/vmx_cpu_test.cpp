@@ -231,11 +231,8 @@ TEST_F(LoadedVmcsTest, load_makes_it_active_here)
 	EXPECT_EQ(vmcs.cpu(), CpuId{0});
 	EXPECT_EQ(active_vmcss(0), 1u);
 	EXPECT_EQ(VmxCpu::of({0}).loaded(), 1u);
-	EXPECT_TRUE(vmcs.take_moved());
-	EXPECT_FALSE(vmcs.take_moved());
 	EXPECT_EQ(load(vmcs), ok) << "again";
 	EXPECT_EQ(VmxCpu::of({0}).loaded(), 1u);
-	EXPECT_FALSE(vmcs.take_moved());
 }
 
 TEST_F(LoadedVmcsTest, several_on_one_cpu_take_turns)
@@ -263,7 +260,6 @@ TEST_F(LoadedVmcsTest, move_clears_on_the_cpu_that_has_it)
 		for (int cpu = 0; cpu < cpu_count; cpu++) {
 			migrate_to(cpu);
 			EXPECT_EQ(load(vmcs), ok);
-			EXPECT_TRUE(vmcs.take_moved());
 			EXPECT_EQ(vmcs.cpu().value, cpu);
 			EXPECT_EQ(active_vmcss(cpu), 1u);
 		}
@@ -348,7 +344,6 @@ TEST_F(LoadedVmcsTest, on_again_on_the_same_cpu)
 	disable(0);
 	EXPECT_EQ(enable(0), ok);
 	EXPECT_EQ(load(vmcs), ok);
-	EXPECT_TRUE(vmcs.take_moved()) << "the TLB and the host state have to be made anew";
 	IrqOff irq;
 	Result<ActiveVmcs> active = vmcs.load(irq);
 	ASSERT_TRUE(active);
@@ -484,7 +479,6 @@ TEST_F(LoadedVmcsTest, failing_instructions_are_errors)
 	EXPECT_EQ(vmcs.cpu(), CpuId{0}) << "it may be active here: to be cleared";
 	EXPECT_EQ(VmxCpu::of({0}).loaded(), 1u);
 	EXPECT_EQ(load(vmcs), ok);
-	EXPECT_TRUE(vmcs.take_moved());
 }
 
 TEST_F(LoadedVmcsTest, wrong_revision_is_an_error)
@@ -613,7 +607,6 @@ TEST_F(LoadedVmcsTest, not_exclusive_on_while_loaded)
 	EXPECT_EQ(clears(0, ClearCause::put), 1u);
 	migrate_to(1);
 	EXPECT_EQ(load(vmcs), ok);
-	EXPECT_TRUE(vmcs.take_moved());
 	{
 		IrqOff irq;
 		Result<ActiveVmcs> active = vmcs.load(irq);
