@@ -36,13 +36,12 @@ int here_at_once;
 bool irq_off_at_once;
 
 /* Addresses to objects: open addressing, emptied by a change of generation. */
-constexpr unsigned objects = 8192;
 struct Slot {
 	const volatile void *address;
 	u32 generation;
 	u16 object;
 };
-Slot slots[objects * 2];
+Slot slots[max_objects * 2];
 u32 generation;
 u16 next_object;
 
@@ -156,13 +155,13 @@ bool Accesses::conflict_with(const Accesses &other) const
 u16 object_at(const volatile void *address)
 {
 	for (u64 i = reinterpret_cast<u64>(address) * 0x9e3779b97f4a7c15 >> 50;;
-	     i = (i + 1) % (objects * 2)) {
+	     i = (i + 1) % (max_objects * 2)) {
 		Slot &slot = slots[i];
 
 		if (slot.generation == generation && slot.address == address)
 			return slot.object;
 		if (slot.generation != generation) {
-			if (next_object == objects)
+			if (next_object == max_objects)
 				fail("more objects than the model has");
 			slot = {address, generation, next_object++};
 			return slot.object;
@@ -319,7 +318,7 @@ void reset_machine(int count)
 	irq_off_at_once = false;
 	generation++;
 	next_object = static_cast<u16>(Fixed::count);
-	reset_races(objects);
+	reset_races(max_objects);
 }
 
 int add_thread(const char *name, void (*function)(), int pinned)

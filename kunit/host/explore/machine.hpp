@@ -25,6 +25,9 @@ inline constexpr int nobody = -1;
 /* A CPU that nobody has asked about. */
 inline constexpr int somewhere = -2;
 
+/* Of memory and others, that steps touch. */
+inline constexpr unsigned max_objects = 8192;
+
 /* Ids of objects that are no memory. */
 enum class Fixed : u16 {
 	none,

@@ -6,6 +6,7 @@
 #include "linux.hpp"
 #include "machine.hpp"
 #include "memory.hpp"
+#include "past.hpp"
 #include "races.hpp"
 #include "rcu.hpp"
 #include "vmx.hpp"
@@ -63,16 +64,6 @@ struct Node {
 	}
 };
 
-/* Who has touched an object, in this run. */
-struct History {
-	u32 run = 0;
-	int writer;
-	u16 written;
-	Parties readers;
-	u16 read[max_parties];
-	Clock write_clock, read_clock;
-};
-
 /* What runs outside of exploration. */
 Fiber at_once;
 bool at_once_active, at_once_done;
@@ -120,26 +111,17 @@ private:
 	void choose_first(Node &node);
 	bool next();
 
-	History &history(u16 object);
-	Clock clock_before(int party);
 	void note_races(Choice next, const Accesses &accesses, const Clock &before);
 	void add_backtrack(u16 step, Choice next, const Clock &after);
-	Clock clock_after(const Accesses &accesses, Clock before);
 	void note_ways_barred(Node &node, int party);
-	void settle(Clock clock);
-	u64 class_of_schedule() const;
 
 	const Scenario &scenario_;
 	const Limits limits_;
 	Outcome outcome_;
-	u32 run_ = 0;
 	std::vector<Node> nodes_;
 	unsigned depth_ = 0; /* nodes in use */
 	unsigned fresh_ = 0; /* the first node whose step has not been taken before */
-	std::vector<Step> steps_;
-	unsigned taken_ = 0;
-	Clock clocks_[max_parties];
-	std::vector<History> histories_;
+	Past past_;
 	bool cut_ = false;
 };
 
@@ -155,7 +137,6 @@ bool Search::set_up()
 	reset_linux();
 	reset_rcu();
 	keep(cpus, sizeof(cpus));
-	histories_.resize(8192);
 	if (!run_at_once(scenario_.setup)) {
 		outcome_.failure = std::string("setup: ") + failure;
 		return false;
@@ -170,32 +151,6 @@ bool Search::set_up()
 	return true;
 }
 
-History &Search::history(u16 object)
-{
-	History &h = histories_[object];
-
-	if (h.run != run_) {
-		h.run = run_;
-		h.writer = nobody;
-		h.written = 0;
-		h.readers = 0;
-		h.write_clock = h.read_clock = {};
-	}
-	return h;
-}
-
-/* The step numbered n was decided at nodes_[n - 1]. */
-Clock Search::clock_before(int p)
-{
-	Clock clock = clocks_[p];
-
-	if (p >= max_processes)
-		clock.join(steps_[processes[p - max_processes].buffer[0].step - 1u].clock);
-	else if (processes[p].sent)
-		clock.join(steps_[processes[p].sent - 1u].clock);
-	return clock;
-}
-
 /*
  * @next could come before step number n, which it does not commute with. Of the steps since then, those
  * that need not follow that one, and @next: whichever is first of its party's, needs none of the
@@ -204,7 +159,7 @@ Clock Search::clock_before(int p)
 void Search::add_backtrack(u16 n, Choice next, const Clock &after)
 {
 	Node &node = nodes_[n - 1u];
-	int party_of_n = steps_[n - 1u].party;
+	int party_of_n = past_.step(n).party;
 	u16 first[max_parties] = {};
 	Parties ways = 0;
 
@@ -215,8 +170,8 @@ void Search::add_backtrack(u16 n, Choice next, const Clock &after)
 		if ((node.enabled & party(c.party)) && (node.cpus[c.party] >> c.cpu & 1))
 			ways |= party(c.party);
 	};
-	for (unsigned i = n; i < taken_; i++) {
-		const Step &s = steps_[i];
+	for (unsigned i = n + 1u; i <= past_.taken(); i++) {
+		const Step &s = past_.step(i);
 		if (first[s.party] || s.clock.last[party_of_n] >= n)
 			continue;
 		look_at({s.party, s.cpu_choice}, s.clock);
@@ -230,29 +185,16 @@ void Search::add_backtrack(u16 n, Choice next, const Clock &after)
 		node.backtrack |= ways & party(next.party) ? party(next.party) : ways & -ways;
 }
 
-/* What follows from @accesses after @before: what a step with them comes after. */
-Clock Search::clock_after(const Accesses &accesses, Clock clock)
-{
-	for (const Access &a : accesses) {
-		const History &h = history(a.object);
-		if (a.kind == Kind::read || a.kind == Kind::write || a.kind == Kind::join)
-			clock.join(h.write_clock);
-		if (a.kind == Kind::write)
-			clock.join(h.read_clock);
-	}
-	return clock;
-}
-
 /* The last steps that @next could have come before. */
 void Search::note_races(Choice next, const Accesses &accesses, const Clock &before)
 {
 	int p = next.party;
-	Clock after = clock_after(accesses, before);
+	Clock after = past_.after(accesses, before);
 
 	for (const Access &a : accesses) {
 		if (a.kind != Kind::read && a.kind != Kind::write)
 			continue;
-		const History &h = history(a.object);
+		const History &h = past_.of(a.object);
 		if (h.writer != nobody && h.writer != p && before.last[h.writer] < h.written)
 			add_backtrack(h.written, next, after);
 		if (a.kind != Kind::write)
@@ -267,7 +209,7 @@ void Search::note_races(Choice next, const Accesses &accesses, const Clock &befo
 void Search::note_ways_barred(Node &node, int p)
 {
 	u8 barred = imaginable_choices(p) & static_cast<u8>(~choices(p));
-	Clock before = clock_before(p);
+	Clock before = past_.before(p);
 
 	for (int cpu = 0; cpu < max_cpus; cpu++) {
 		if (!(barred >> cpu & 1))
@@ -304,85 +246,17 @@ void Search::look_around(Node &node)
 /* Whoever went last goes on, if he can: schedules of few switches come first and are read with ease. */
 void Search::choose_first(Node &node)
 {
-	Parties last = taken_ ? party(steps_[taken_ - 1].party) : 0;
+	Parties last = past_.taken() ? party(past_.step(past_.taken()).party) : 0;
 
 	cut_ = !node.choose(last) && !node.choose(node.enabled);
 	node.backtrack = limits_.all_orders ? node.enabled : cut_ ? 0 : party(node.chosen.party);
 }
 
-/* The step is over: what it came after, and what comes after it. */
-void Search::settle(Clock clock)
-{
-	Step &s = steps_[taken_ - 1];
-
-	clock = clock_after(s.accesses, clock);
-	clock.last[s.party] = s.number;
-	clocks_[s.party] = s.clock = clock;
-	for (const Access &a : s.accesses) {
-		History &h = history(a.object);
-		switch (a.kind) {
-		case Kind::read:
-			h.readers |= party(s.party);
-			h.read[s.party] = s.number;
-			[[fallthrough]];
-		case Kind::publish_read:
-			h.read_clock.join(clock);
-			break;
-		case Kind::write:
-			h.readers = 0;
-			h.writer = s.party;
-			h.written = s.number;
-			[[fallthrough]];
-		case Kind::publish:
-			h.write_clock.join(clock);
-			break;
-		case Kind::join:
-			break;
-		}
-	}
-}
-
-u64 mix(u64 a, u64 b)
-{
-	a = (a ^ b) * 0x9e3779b97f4a7c15;
-	return a ^ a >> 29;
-}
-
-/* The same for schedules that differ only in the order of steps that commute. */
-u64 Search::class_of_schedule() const
-{
-	/* Which of its process's steps each is, and a process by what made it: numbers may differ. */
-	std::vector<u64> nth(taken_ + 1u);
-	u64 count[max_parties] = {}, name[max_parties] = {}, sum = 0;
-
-	for (unsigned i = 0; i < taken_; i++) {
-		const Step &s = steps_[i];
-		int p = s.party % max_processes;
-		if (!name[p]) {
-			u16 sent = processes[p].sent;
-			name[p] = sent ? mix(mix(name[steps_[sent - 1u].party], nth[sent]),
-					     static_cast<u64>(processes[p].target))
-				       : mix(1, static_cast<u64>(p));
-			name[buffer_of(p)] = mix(name[p], 1);
-		}
-		nth[s.number] = ++count[s.party];
-		u64 step = mix(mix(name[s.party], nth[s.number]), s.cpu_choice), before = 0;
-		for (int q = 0; q < max_parties; q++)
-			if (s.clock.last[q])
-				before += mix(name[q], nth[s.clock.last[q]]);
-		sum += mix(step, before);
-	}
-	return sum;
-}
-
 /* One schedule: the nodes in use are followed, then the first way is taken that is open. */
 void Search::run()
 {
-	run_++;
-	taken_ = 0;
+	past_.begin();
 	cut_ = false;
-	for (Clock &c : clocks_)
-		c = {};
 	reset_machine(scenario_.cpus);
 	reset_fences();
 	restore_snapshot();
@@ -391,7 +265,7 @@ void Search::run()
 			add_thread(a.name, a.run, a.pinned);
 
 	for (;;) {
-		if (taken_ == depth_) {
+		if (past_.taken() == depth_) {
 			if (depth_ == nodes_.size())
 				nodes_.emplace_back();
 			Node &node = nodes_[depth_];
@@ -400,23 +274,24 @@ void Search::run()
 			node.backtrack = 0;
 			if (!node.enabled)
 				return end_run(true);
-			if (taken_ == most_steps)
-				fail("no end after %u steps", taken_);
-			if (taken_)
+			if (past_.taken() == most_steps)
+				fail("no end after %u steps", past_.taken());
+			if (past_.taken())
 				for (const Sleeper &s : nodes_[depth_ - 1].sleep)
-					if (s.choice.party != steps_[taken_ - 1].party &&
-					    !s.accesses.conflict_with(steps_[taken_ - 1].accesses))
+					if (s.choice.party != past_.step(past_.taken()).party &&
+					    !s.accesses.conflict_with(
+						    past_.step(past_.taken()).accesses))
 						node.sleep.push_back(s);
 			choose_first(node);
 			if (cut_)
 				return end_run(false);
 			depth_++;
 		}
-		Node &node = nodes_[taken_];
+		Node &node = nodes_[past_.taken()];
 		Choice c = node.chosen;
-		Clock before = clock_before(c.party);
+		Clock before = past_.before(c.party);
 		Accesses accesses = accesses_of_party(c.party, c.cpu);
-		if (taken_ >= fresh_ && !limits_.all_orders) {
+		if (past_.taken() >= fresh_ && !limits_.all_orders) {
 			note_races(c, accesses, before);
 			if (c.party < max_processes)
 				note_ways_barred(node, c.party);
@@ -424,7 +299,7 @@ void Search::run()
 		current_step = {.party = c.party,
 				.cpu_choice = c.cpu,
 				.cpu = nobody,
-				.number = static_cast<u16>(taken_ + 1),
+				.number = static_cast<u16>(past_.taken() + 1),
 				.what = "",
 				.argument = 0,
 				.accesses = accesses,
@@ -432,7 +307,7 @@ void Search::run()
 		if (c.party < max_processes) {
 			current_step.what = processes[c.party].next.what;
 			current_step.argument = processes[c.party].next.argument;
-			crashes_come = taken_ >= fresh_;
+			crashes_come = past_.taken() >= fresh_;
 			go(c.party, c.cpu);
 		} else {
 			Process &p = processes[c.party - max_processes];
@@ -443,10 +318,7 @@ void Search::run()
 			current_step.argument = reinterpret_cast<u64>(p.buffer[0].address);
 			drain_one(c.party - max_processes);
 		}
-		if (taken_ == steps_.size())
-			steps_.emplace_back();
-		steps_[taken_++] = current_step;
-		settle(before);
+		past_.add(current_step, before);
 		if (failure)
 			return end_run(false);
 	}
@@ -461,7 +333,7 @@ void Search::end_run(bool nobody_left)
 					if (imaginable_choices(p) >> cpu & 1)
 						note_races(
 							{static_cast<u8>(p), static_cast<u8>(cpu)},
-							accesses_of(p, cpu), clock_before(p));
+							accesses_of(p, cpu), past_.before(p));
 	if (failure || cut_)
 		return;
 	static std::string waiting;
@@ -484,8 +356,9 @@ bool Search::next()
 {
 	while (depth_ > 0) {
 		Node &node = nodes_[depth_ - 1];
-		node.sleep.push_back(
-			{node.chosen, depth_ <= taken_ ? steps_[depth_ - 1].accesses : Accesses{}});
+		node.sleep.push_back({node.chosen, depth_ <= past_.taken()
+							   ? past_.step(depth_).accesses
+							   : Accesses{}});
 		if (node.choose(node.backtrack)) {
 			fresh_ = depth_ - 1;
 			return true;
@@ -511,18 +384,19 @@ Outcome Search::all()
 		run();
 		(cut_ && !failure ? outcome_.cut : outcome_.schedules)++;
 		if (limits_.classes && !cut_ && classes.size() <= most_classes)
-			if (u64 c = class_of_schedule(); classes.insert(c).second)
+			if (u64 c = past_.class_of_schedule(); classes.insert(c).second)
 				outcome_.fingerprint ^= c;
-		if (taken_ > outcome_.longest)
-			outcome_.longest = taken_;
-		if (failure && (outcome_.failure.empty() || taken_ < outcome_.schedule.size())) {
+		if (past_.taken() > outcome_.longest)
+			outcome_.longest = past_.taken();
+		if (failure &&
+		    (outcome_.failure.empty() || past_.taken() < outcome_.schedule.size())) {
 			if (outcome_.failure.empty()) {
 				outcome_.found_after = outcome_.schedules;
 				until = outcome_.schedules + limits_.shorten;
 			}
 			outcome_.failure = failure;
 			outcome_.schedule.clear();
-			for (unsigned i = 0; i < taken_; i++)
+			for (unsigned i = 0; i < past_.taken(); i++)
 				outcome_.schedule.push_back(nodes_[i].chosen);
 		}
 		if (!outcome_.failure.empty() && outcome_.schedules >= until)
@@ -553,8 +427,8 @@ Outcome Search::one(const std::vector<Choice> &schedule)
 	if (failure)
 		outcome_.failure = failure;
 	std::printf("  %4s  %-10s %-3s  %s\n", "step", "actor", "CPU", "what");
-	for (unsigned i = 0; i < taken_; i++) {
-		const Step &s = steps_[i];
+	for (unsigned i = 1; i <= past_.taken(); i++) {
+		const Step &s = past_.step(i);
 		char what[120], name[40], cpu[8] = "-";
 		int p = s.party % max_processes;
 
@@ -569,7 +443,7 @@ Outcome Search::one(const std::vector<Choice> &schedule)
 			std::snprintf(name, sizeof(name), "%s", processes[p].name);
 		if (s.cpu >= 0)
 			std::snprintf(cpu, sizeof(cpu), "%d", s.cpu);
-		std::printf("  %4u  %-10s %-3s  %s\n", i + 1, name, cpu, what);
+		std::printf("  %4u  %-10s %-3s  %s\n", i, name, cpu, what);
 	}
 	return outcome_;
 }
@@ -588,44 +462,6 @@ void abandon()
 	}
 	std::fprintf(stderr, "explore: the model is at fault: %s\n", failure);
 	std::abort();
-}
-
-/* A letter for the process, '~' before it for its store buffer, a digit for the CPU if it is not 0. */
-std::string to_string(const std::vector<Choice> &schedule)
-{
-	std::string text;
-
-	for (Choice c : schedule) {
-		int p = c.party % max_processes;
-		if (c.party >= max_processes)
-			text += '~';
-		text += static_cast<char>(p < 26 ? 'a' + p : 'A' + p - 26);
-		if (c.cpu)
-			text += static_cast<char>('0' + c.cpu);
-	}
-	return text;
-}
-
-bool from_string(const std::string &text, std::vector<Choice> &schedule)
-{
-	bool buffer = false;
-
-	for (char c : text) {
-		if (c == '~') {
-			buffer = true;
-		} else if (c >= '0' && c < '0' + max_cpus) {
-			if (schedule.empty())
-				return false;
-			schedule.back().cpu = static_cast<u8>(c - '0');
-		} else if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'F')) {
-			int p = c >= 'a' ? c - 'a' : c - 'A' + 26;
-			schedule.push_back({static_cast<u8>(buffer ? buffer_of(p) : p), 0});
-			buffer = false;
-		} else {
-			return false;
-		}
-	}
-	return true;
 }
 
 Outcome search(const Scenario &scenario, const Limits &limits)
