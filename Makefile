@@ -28,9 +28,7 @@ analyze:
 	scripts/analyze --selftest
 
 sparse:
-	+$(KBUILD) C=2 CF='-Wcontext -Wsparse-error' modules
-	+$(KBUILD) C=2 CF=-Wcontext kunit/sparse/rules_broken.o 2>&1 | \
-		awk -f kunit/sparse/check.awk kunit/sparse/rules_broken.c -
+	scripts/sparse
 
 # The life cycle over all schedules, and a mutant for each guard; in check for 20 seconds of them.
 explore:

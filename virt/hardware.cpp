@@ -138,20 +138,24 @@ Result<> hardware_init()
 	init_guest_features(glue_host_xcr0(), config.has_rdtscp(), config.has_invpcid());
 	if (Result<> r = VmxCpu::create_all(config, glue_parameters.exclusive); !r)
 		return r;
-	Result<> r = from_errno(glue_crash_init());
-	if (r) {
-		r = from_errno(glue_hotplug_register());
-		if (r) {
-			if (glue_parameters.enable_at_load)
-				r = hardware_get();
-			if (r)
-				return r;
-			glue_hotplug_unregister();
-		}
-		glue_crash_exit();
+	if (Result<> r = from_errno(glue_crash_init()); !r) {
+		VmxCpu::destroy_all();
+		return r;
 	}
-	VmxCpu::destroy_all();
-	return r;
+	if (Result<> r = from_errno(glue_hotplug_register()); !r) {
+		glue_crash_exit();
+		VmxCpu::destroy_all();
+		return r;
+	}
+	if (!glue_parameters.enable_at_load)
+		return {};
+	Result<> enabled = hardware_get();
+	if (!enabled) {
+		glue_hotplug_unregister();
+		glue_crash_exit();
+		VmxCpu::destroy_all();
+	}
+	return enabled;
 }
 
 void hardware_exit()

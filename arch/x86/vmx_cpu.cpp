@@ -81,8 +81,10 @@ void VmxCpu::vmx_off(const IrqOff &irq, ClearCause cause)
 {
 	if (!on_)
 		return;
-	/* An uncleared VMCS could be written back over memory that has become somebody else's. */
-	/* Clang does not take a context into a lambda; the guard goes in with it. */
+	/*
+	 * An uncleared VMCS could be written back over memory that has become somebody else's.
+	 * (Clang does not take a context into a lambda; the guard goes in with it.)
+	 */
 	loaded_.for_each([&](LoadedVmcs &vmcs)
 				 NO_THREAD_SAFETY_ANALYSIS { vmcs.clear_here(irq, cause); });
 	if (!insn::vmxoff())

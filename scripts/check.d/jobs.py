@@ -2,13 +2,10 @@
 """What make check runs, besides the host tests."""
 
 import dataclasses
-import shutil
 import typing
 
 import build
 from build import CHECKOUT, TESTHOST, packages
-
-import kernels
 
 # besides compiler, CMake and GoogleTest
 HOST_PACKAGES = ["libzydis-dev"]
@@ -71,7 +68,8 @@ def emulated():
                 "kill_test making_vcpus running_on_all_cpus as_a_cpu_goes_or_comes vcpu_passed_on",
                 "fault_test create_vm create_vcpu set_memory map_run first_run registers ends"],
                "--kernel", "debug-6.1", "--timeout", "1200", before="export KILL_SHARE=6; "),
-        Job("sparse, with its checks of contexts, and what it must refuse", _sparse,
+        Job("sparse, with its checks of contexts, and what it must refuse",
+            lambda: [CHECKOUT / "scripts/sparse"],
             must_not_print=r"(?m)^[^#]*(warning|error):"),
         Job("debug-6.1 under TCG: KUnit",
             lambda: [TESTHOST, "--kernel", "debug-6.1", "--emulator", "tcg", "--no-insmod",
@@ -167,17 +165,6 @@ def _sources(*endings):
 def _analyze():
     packages.need("clang")
     return [CHECKOUT / "scripts/analyze"]
-
-
-def _sparse():
-    packages.need("g++", "make", "sparse")
-    tree = kernels.get("stock-6.1").build_tree
-    place = build.directory("sparse")
-    for name in _sources(""):
-        if name.startswith(("arch/", "virt/", "include/", "kunit/", "Kbuild", "Makefile")):
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(CHECKOUT / name, place / name)
-    return ["make", "-C", place, f"KDIR={tree}", "sparse"]
 
 
 def _clang_format():
