@@ -18,6 +18,7 @@ import xml.etree.ElementTree
 import build
 from build import CHECKOUT, TESTHOST, cache, packages
 
+import emulator
 import jobs
 import kernels
 
@@ -157,6 +158,17 @@ def run_host_tests():
     return counts
 
 
+def make_what_is_slow():
+    """The emulator and the kernels, where they are not in the cache: here, where their
+    progress is seen. A failure is told by the jobs that want them."""
+    try:
+        emulator.build_bochs()
+        for name in kernels.NAMES:
+            kernels.get(name)
+    except cache.Failure as failure:
+        say(str(failure))
+
+
 def main():
     if sys.argv[1:] not in ([], ["host"]):
         sys.exit("usage: scripts/check [host]")
@@ -165,6 +177,7 @@ def main():
     for job in jobs.static():
         total += run_job(job)
     if not sys.argv[1:]:
+        make_what_is_slow()
         with concurrent.futures.ThreadPoolExecutor(EMULATORS_AT_ONCE) as pool:
             for counts in pool.map(run_job, jobs.emulated()):
                 total += counts

@@ -66,7 +66,7 @@ class Bochs:
         self._feat_ctl = feat_ctl
         self._packaged = False
         try:
-            self._program = _build_bochs() / "bochs"
+            self._program = build_bochs() / "bochs"
         except _NoSource as why:
             if feat_ctl is not None:
                 raise Failure(f"{why}, and the packaged one cannot do --feat-ctl") from why
@@ -116,7 +116,7 @@ class _NoSource(Exception):
     pass
 
 
-def _build_bochs():
+def build_bochs():
     key = cache.key_of(_TARBALL_SHA256, _PATCH, " ".join(_FLAGS), _OPTIMIZE)
     return cache.entry("bochs", key, _fill_bochs)
 
