@@ -70,22 +70,17 @@ void disable_here(void *)
 	VmxCpu::here(irq).disable(irq);
 }
 
-/* Without the hook a crash kernel would find VMX on: only for who says that he wants that. */
-Result<> take_crash_hook()
-{
-	bool may_lack = glue_parameters.allow_no_crash_hook;
-
-	if (glue_crash_hook_take(may_lack) == 0)
-		return {};
-	glue_log_ratelimited("no crash hook, which kvm_intel has%s",
-			     may_lack ? "" : ": no VM, but with allow_no_crash_hook=1");
-	return may_lack ? Result<>() : Errno::busy;
-}
-
 Result<> enable_all() REQUIRES(usage_lock)
 {
-	if (Result<> r = take_crash_hook(); !r)
-		return r;
+	bool may_lack = glue_parameters.allow_no_crash_hook;
+	bool hook = glue_crash_hook_take(may_lack) == 0;
+
+	/* A crash kernel would find VMX on: only for who says that he wants that. */
+	if (!hook && !may_lack) {
+		glue_log_ratelimited("kvm_intel has the crash hook: no VM without "
+				     "allow_no_crash_hook=1");
+		return Errno::busy;
+	}
 
 	CpusReadLock cpus;
 	EnableAll all;
@@ -98,6 +93,8 @@ Result<> enable_all() REQUIRES(usage_lock)
 		return all.refusal.error;
 	}
 	wanted = true;
+	if (!hook)
+		glue_log_ratelimited("kvm_intel has the crash hook: kdump would find VMX on");
 	return {};
 }
 

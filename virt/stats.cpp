@@ -4,6 +4,7 @@
 #include "directed_yield.hpp"
 #include "include/kvmpp/owned.hpp"
 
+#include <linux_glue/crash.h>
 #include <linux_glue/debugfs.h>
 #include <linux_glue/entries.h>
 
@@ -94,6 +95,7 @@ void kvmpp_show_stats(struct glue_text *text)
 				static_cast<unsigned long long>(clears[i]));
 	line("yields_tried", yields.tried);
 	line("yields_done", yields.done);
+	line("crash_hook", glue_crash_hook_held());
 	line("exits_total", total);
 	for (unsigned i = 0; i < reasons; i++) {
 		const char *name = exit_reason_name(static_cast<ExitReason>(i));

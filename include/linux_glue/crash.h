@@ -18,6 +18,8 @@ void glue_crash_exit(void) MAY_SLEEP;
  * then; it is taken again, or after -EBUSY for the first time, when kvm_intel goes. May sleep.
  */
 int glue_crash_hook_take(int may_lack) MAY_SLEEP;
+/* Whether kvmpp_crash() would be called now. May sleep. */
+int glue_crash_hook_held(void) MAY_SLEEP;
 /* It is in use no more. May sleep. */
 void glue_crash_hook_give_back(void) MAY_SLEEP;
 

@@ -711,8 +711,10 @@ void kvm_intel_came_first()
 			check_vmx(false);
 		}
 		kvm.close();
+		equal("crash_hook", host::stats()["crash_hook"], 0u);
 		remove_kvm();
 		run_once();
+		equal("crash_hook", host::stats()["crash_hook"], 1u);
 	}
 	run_once();
 }
@@ -726,6 +728,7 @@ void kvmpp_came_first()
 		that("kvm_intel is kept from the crash hook", host::insert_module("kvm_intel"));
 		machine.vcpu.enter_real(real::halt);
 		machine.vcpu.run_until(KVM_EXIT_HLT);
+		equal("crash_hook", host::stats()["crash_hook"], 1u);
 	}
 	Reinserted kvmpp("allow_no_crash_hook=1");
 	RealMachine machine(real::halt);
@@ -736,8 +739,11 @@ void kvmpp_came_first()
 		that("/dev/kvm can be opened", kvm.get() >= 0);
 		equal("KVM_CREATE_VM of kvm_intel", kvm.call(KVM_CREATE_VM), -EBUSY);
 		kvm.close();
+		equal("crash_hook", host::stats()["crash_hook"], 0u);
 		remove_kvm();
 	}
+	// Also where its init failed.
+	equal("crash_hook", host::stats()["crash_hook"], 1u);
 	check_vmx(true);
 	machine.vcpu.enter_real(real::halt);
 	machine.vcpu.run_until(KVM_EXIT_HLT);

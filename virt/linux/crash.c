@@ -119,6 +119,16 @@ int glue_crash_hook_take(int lack)
 	return error;
 }
 
+int glue_crash_hook_held(void)
+{
+	int held;
+
+	mutex_lock(&kvmpp_hook_lock);
+	held = registered;
+	mutex_unlock(&kvmpp_hook_lock);
+	return held;
+}
+
 void glue_crash_hook_give_back(void)
 {
 	mutex_lock(&kvmpp_hook_lock);

@@ -45,6 +45,10 @@ int glue_crash_hook_take(int)
 {
 	return 0;
 }
+int glue_crash_hook_held(void)
+{
+	return 0;
+}
 void glue_crash_hook_give_back(void)
 {
 }

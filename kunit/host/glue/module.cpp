@@ -85,6 +85,11 @@ int glue_crash_hook_take(int may_lack)
 	return 0;
 }
 
+int glue_crash_hook_held(void)
+{
+	return held;
+}
+
 void glue_crash_hook_give_back(void)
 {
 	might_sleep("giving the crash hook back");
