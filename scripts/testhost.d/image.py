@@ -88,7 +88,10 @@ def tools(with_kexec):
     programs = {"bin/busybox": busybox / "bin/busybox", "bin/kmod": pathlib.Path("/bin/kmod"),
                 "usr/bin/taskset": pathlib.Path("/usr/bin/taskset")}
     if with_kexec:
-        programs["sbin/kexec"] = packages.extracted("kexec-tools") / "sbin/kexec"
+        kexec = packages.extracted("kexec-tools") / "sbin/kexec"
+        if _lacking(kexec):
+            packages.need_libraries_of("kexec-tools")
+        programs["sbin/kexec"] = kexec
 
     def fill(directory):
         init = directory / "init"
@@ -118,7 +121,13 @@ def tools(with_kexec):
     return cache.entry("tools", key, fill) / "tools.cpio"
 
 
+def _lacking(program):
+    return re.findall(r"(\S+) => not found", run(["ldd", program]))
+
+
 def _libraries(program):
+    if lacking := _lacking(program):
+        raise cache.Failure(f"{program}: lacks {' '.join(lacking)}")
     listed = run(["ldd", program])
     return re.findall(r"(?:=> |^\s+)(/\S+) \(", listed, re.M)
 

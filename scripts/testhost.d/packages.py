@@ -56,6 +56,12 @@ def extracted(name):
     return cache.entry(f"package-{name}", _os_release("VERSION_CODENAME"), fill)
 
 
+def need_libraries_of(name):
+    """Installs the libraries that a package depends on which is not installed itself."""
+    depends = run(["apt-cache", "depends", name])
+    need(*re.findall(r"(?m)^ *\|?Depends: (lib\S+)$", depends))
+
+
 def newest_kernel(series):
     """The newest cloud kernel of the series (as in "6.12") that can be built for.
 
