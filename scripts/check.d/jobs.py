@@ -56,7 +56,7 @@ def emulated():
     """Tests in the emulated host, the long ones first."""
     return [
         # some ten times as slow as the stock kernel there: what moves VMCSs and memory about
-        _tests("debug-6.1: KUnit with VMX, guests, memory, life cycle, failing allocations",
+        _tests("debug-6.1: KUnit with VMX, guests, memory, life cycle, S3",
                ["guest_test",
                 "memory_test churn slot_removed_under_running_guest remapped_under_running_guest",
                 "life_test vmcs_follows_thread cpu_offline_under_guest cpu_offline_under_idle_vmcs",
