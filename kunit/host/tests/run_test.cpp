@@ -4,6 +4,8 @@
 #include "virt/directed_yield.hpp"
 #include "vm_fixture.hpp"
 
+#include "arch/x86/vmx_cpu.hpp"
+
 #include <asm/errno.h>
 
 #include <functional>
@@ -20,7 +22,9 @@ class Run : public ModuleTest
 protected:
 	static constexpr u64 ram_bytes = 0x10000;
 
-	Run() : ram(static_cast<u8 *>(std::aligned_alloc(page_size, ram_bytes)))
+	explicit Run(bool exclusive = true)
+		: ModuleTest(exclusive),
+		  ram(static_cast<u8 *>(std::aligned_alloc(page_size, ram_bytes)))
 	{
 		std::memset(ram, 0, ram_bytes);
 		add_user_memory(reinterpret_cast<u64>(ram), ram_bytes);
@@ -140,6 +144,23 @@ protected:
 
 	int sibling;
 	std::vector<int> yielded_to;
+};
+
+class RunNotExclusive : public Run
+{
+protected:
+	RunNotExclusive() : Run(false) {}
+
+	void expect_vmx_off()
+	{
+		for (int cpu = 0; cpu < cpu_count; cpu++)
+			EXPECT_FALSE(processor(cpu).vmx || active_vmcss(cpu)) << "on CPU " << cpu;
+	}
+	long get_sregs()
+	{
+		kvm_sregs sregs{};
+		return vcpu_ioctl(vcpu, KVM_GET_SREGS, sregs);
+	}
 };
 
 } // namespace
@@ -705,4 +726,41 @@ TEST_F(Run, two_vcpus_share_a_cpu)
 	EXPECT_NE(vmcs_at(processor(0).current).fields[field::vpid.encoding], 0u);
 	close_fd(other);
 	EXPECT_EQ(active_vmcss(0), 1u);
+}
+
+TEST_F(RunNotExclusive, vmx_is_off_outside_kvm_run)
+{
+	expect_vmx_off();
+	guest({exits(ExitReason::cpuid, 0, 2), halts()});
+	EXPECT_EQ(run(), 0);
+	expect_vmx_off();
+	EXPECT_EQ(get_sregs(), 0);
+	expect_vmx_off();
+	EXPECT_EQ(VmxCpu::of({0}).enables(), 2u) << "for KVM_RUN and for KVM_GET_SREGS";
+}
+
+TEST_F(RunNotExclusive, another_hypervisor_has_the_cpu)
+{
+	guest({halts(), halts()});
+	EXPECT_EQ(run(), 0);
+	processor(0).vmxe = true;
+	EXPECT_EQ(run(), -EBUSY);
+	EXPECT_EQ(get_sregs(), -EBUSY);
+	EXPECT_TRUE(processor(0).vmxe);
+	processor(0).vmxe = false;
+	EXPECT_EQ(get_sregs(), 0);
+	EXPECT_EQ(run(), 0);
+	expect_vmx_off();
+}
+
+TEST_F(RunNotExclusive, vmcs_that_cannot_be_loaded)
+{
+	guest({halts()});
+	EXPECT_EQ(run(), 0);
+	processor(0).fail_vmptrld = true;
+	EXPECT_EQ(get_sregs(), -EIO);
+	expect_vmx_off();
+	processor(0).fail_vmptrld = true;
+	EXPECT_EQ(run(), -EIO);
+	expect_vmx_off();
 }

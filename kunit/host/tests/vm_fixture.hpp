@@ -20,7 +20,11 @@ namespace kvmpp::host
 class ModuleTest : public MachineTest
 {
 protected:
-	ModuleTest() { EXPECT_EQ(kvmpp_init(), 0); }
+	explicit ModuleTest(bool exclusive = true)
+	{
+		glue_parameters.exclusive = exclusive;
+		EXPECT_EQ(kvmpp_init(), 0);
+	}
 	~ModuleTest() override { kvmpp_exit(); }
 
 	static int create_vm()
