@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "arch/x86/capabilities.cpp"
 
+#include "capable_registers.hpp"
 #include "expect.hpp"
 #include "include/kvmpp/guards.hpp"
 
@@ -10,24 +11,6 @@ using namespace kvmpp;
 
 namespace
 {
-
-VmxRegisters capable()
-{
-	VmxRegisters r;
-
-	r.cpuid_vmx = true;
-	r.feature_control = 5;
-	r.basic = 4 | u64{1024} << 32 | u64{6} << 50 | u64{1} << 55;
-	r.pin = 0x0000007f00000016;
-	r.primary = 0xfff9fffe04006172;
-	r.secondary = 0x0000ffff00000000;
-	r.exit = 0x01ffffff00036dfb;
-	r.entry = 0x0003ffff000011fb;
-	r.ept_vpid = 0x00000f0106734141;
-	r.cr0_fixed0 = 0x80000021;
-	r.cr4_fixed0 = 0x2000;
-	return r;
-}
 
 bool same(const char *a, const char *b)
 {
@@ -41,7 +24,7 @@ TEST_CASE(capable_cpu)
 	VmxConfig config;
 	Refusal refusal{Errno::exist, nullptr};
 
-	EXPECT(vmx_configure(capable(), config, refusal));
+	EXPECT(vmx_configure(capable_registers(), config, refusal));
 	EXPECT_EQ(config.revision, 4);
 	EXPECT(config.has_rdtscp());
 	EXPECT(config.has_invpcid());
@@ -51,7 +34,7 @@ TEST_CASE(capable_cpu)
 TEST_CASE(each_row_of_the_table)
 {
 	for (const Requirement &row : requirements) {
-		VmxRegisters r = capable();
+		VmxRegisters r = capable_registers();
 		VmxConfig config;
 		Refusal refusal{Errno::exist, nullptr};
 
@@ -73,13 +56,13 @@ TEST_CASE(no_vmx_or_not_allowed)
 {
 	VmxConfig config;
 	Refusal refusal{Errno::exist, nullptr};
-	VmxRegisters r = capable();
+	VmxRegisters r = capable_registers();
 
 	r.cpuid_vmx = false;
 	EXPECT(!vmx_configure(r, config, refusal));
 	EXPECT(refusal.error == Errno::opnotsupp);
 	for (u64 feature_control : {0, 1, 3, 4}) {
-		r = capable();
+		r = capable_registers();
 		r.feature_control = feature_control;
 		EXPECT(!vmx_configure(r, config, refusal));
 		EXPECT(refusal.error == Errno::opnotsupp);
@@ -90,7 +73,7 @@ TEST_CASE(controls_that_stay_on)
 {
 	VmxConfig config;
 	Refusal refusal{Errno::exist, nullptr};
-	VmxRegisters r = capable();
+	VmxRegisters r = capable_registers();
 
 	r.primary |= primary::cr3_load_exiting;
 	EXPECT(!vmx_configure(r, config, refusal));

@@ -4,6 +4,7 @@
 #include "arch/x86/vmcs_field.hpp"
 #include "arch/x86/x86.hpp"
 #include "crash.hpp"
+#include "kunit/capable_registers.hpp"
 #include "machine.hpp"
 #include "memory.hpp"
 
@@ -318,30 +319,32 @@ u64 rdtsc()
 	return 1000;
 }
 
-/* A processor that has all that the module asks for; the same on each CPU. */
+/* The same on each CPU. */
 u64 rdmsr(u32 msr)
 {
+	constexpr VmxRegisters capable = capable_registers();
+
 	switch (msr) {
 	case msr::feature_control:
-		return 5;
+		return capable.feature_control;
 	case msr::vmx_basic:
-		return 4 | u64{1024} << 32 | u64{6} << 50 | u64{1} << 55;
+		return capable.basic;
 	case msr::vmx_true_pinbased_controls:
-		return 0x0000007f00000016;
+		return capable.pin;
 	case msr::vmx_true_procbased_controls:
-		return 0xfff9fffe04006172;
+		return capable.primary;
 	case msr::vmx_procbased_controls2:
-		return 0x0000ffff00000000;
+		return capable.secondary;
 	case msr::vmx_true_exit_controls:
-		return 0x01ffffff00036dfb;
+		return capable.exit;
 	case msr::vmx_true_entry_controls:
-		return 0x0003ffff000011fb;
+		return capable.entry;
 	case msr::vmx_ept_vpid_cap:
-		return 0x00000f0106734141;
+		return capable.ept_vpid;
 	case msr::vmx_cr0_fixed0:
-		return 0x80000021;
+		return capable.cr0_fixed0;
 	case msr::vmx_cr4_fixed0:
-		return 0x2000;
+		return capable.cr4_fixed0;
 	default:
 		return 0;
 	}

@@ -5,6 +5,7 @@
 
 #include "arch/x86/controls.hpp"
 #include "arch/x86/x86.hpp"
+#include "kunit/capable_registers.hpp"
 #include "violation.hpp"
 
 #include <linux_glue/x86.h>
@@ -161,20 +162,8 @@ void set_tsc(u64 value)
 
 VmxRegisters capable_registers()
 {
-	VmxRegisters r;
+	VmxRegisters r = kvmpp::capable_registers();
 
-	r.cpuid_vmx = true;
-	r.feature_control = 5;
-	/* Revision 4, regions of 1 KiB, write-back, "true" registers. */
-	r.basic = 4 | u64{1024} << 32 | u64{6} << 50 | u64{1} << 55;
-	r.pin = 0x0000007f00000016;
-	r.primary = 0xfff9fffe04006172;
-	r.secondary = 0x0000ffff00000000;
-	r.exit = 0x01ffffff00036dfb;
-	r.entry = 0x0003ffff000011fb;
-	r.ept_vpid = 0x00000f0106734141;
-	r.cr0_fixed0 = 0x80000021;
-	r.cr4_fixed0 = 0x2000;
 	r.host_cr4 = glue_host_cr4();
 	return r;
 }
