@@ -43,7 +43,7 @@ def build(kernel, target):
             home.mkdir()
             built_for.write_text(kernel.key)
         staged = home / "stage/lib/modules" / kernel.version
-        if _copy_sources(home) or not staged.exists():
+        if copy_sources(home) or not staged.exists():
             shutil.rmtree(home / "stage", ignore_errors=True)
             _make(home / "source", kernel)
             _stage(home / "source", home / "stage.unfinished", kernel)
@@ -67,7 +67,7 @@ def _listed():
     return [name for name in names if name and (_CHECKOUT / name).is_file()]
 
 
-def _copy_sources(home):
+def copy_sources(home):
     """Brings home/source up to date; says whether anything was to be done.
 
     A changed file gets the time of now, whatever its own: make has to see it even
