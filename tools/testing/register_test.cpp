@@ -267,6 +267,17 @@ void time_stamps()
 	that("the TSC moves", last > 0);
 }
 
+// As debug_write takes and debug_read gives them.
+void expect_debug_registers(const kvm_regs &read, const kvm_regs &written)
+{
+	equal("DR0", read.r8, written.r8);
+	equal("DR1", read.r9, written.r9);
+	equal("DR2", read.r10, written.r10);
+	equal("DR3", read.r11, written.r11);
+	equal("DR6", read.r12, written.r12);
+	equal("DR7", read.r13, written.r13);
+}
+
 void debug_registers()
 {
 	LongMachine machine(lm::debug_write);
@@ -287,12 +298,7 @@ void debug_registers()
 		machine.vcpu.set_regs(regs);
 		machine.vcpu.run_until(KVM_EXIT_HLT);
 		regs = machine.vcpu.regs();
-		equal("DR0", regs.r8, written.r8);
-		equal("DR1", regs.r9, written.r9);
-		equal("DR2", regs.r10, written.r10);
-		equal("DR3", regs.r11, written.r11);
-		equal("DR6", regs.r12, written.r12);
-		equal("DR7", regs.r13, written.r13);
+		expect_debug_registers(regs, written);
 	}
 }
 
@@ -470,13 +476,7 @@ void debug_registers_in_ring_3()
 
 	enter(machine, lm::debug_read, {}, 0, false);
 	machine.vcpu.run_until(KVM_EXIT_HLT);
-	const kvm_regs read = machine.vcpu.regs();
-	equal("DR0", read.r8, regs.r8);
-	equal("DR1", read.r9, regs.r9);
-	equal("DR2", read.r10, regs.r10);
-	equal("DR3", read.r11, regs.r11);
-	equal("DR6", read.r12, regs.r12);
-	equal("DR7", read.r13, regs.r13);
+	expect_debug_registers(machine.vcpu.regs(), regs);
 }
 
 // ---- Traps held back
