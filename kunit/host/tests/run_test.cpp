@@ -84,6 +84,23 @@ protected:
 	static Step halts() { return exits(ExitReason::hlt); }
 	long run() { return vcpu_ioctl(vcpu, KVM_RUN, 0ul); }
 	kvm_run &run_page() { return shared(vcpu); }
+	/* An exception is to be delivered; the entry goes as @refused has it, then RIP is set. */
+	void expect_dropped_after(Step refused)
+	{
+		guest({exits(ExitReason::rdpmc, 0, 2), refused, [](Vmcs &vmcs, u64 *gprs) {
+			       EXPECT_EQ(vmcs.fields[field::vm_entry_interruption_info.encoding] >>
+						 31,
+					 0u);
+			       return halts()(vmcs, gprs);
+		       }});
+		EXPECT_EQ(run(), 0);
+		EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_FAIL_ENTRY});
+		kvm_regs r = regs();
+		r.rip = 0x3000;
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, r), 0);
+		EXPECT_EQ(run(), 0);
+		EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_HLT});
+	}
 	kvm_regs regs()
 	{
 		kvm_regs r{};
@@ -520,44 +537,20 @@ TEST_F(Run, exception_is_injected_once)
 /* A failed entry leaves the event in the VMCS; user space drops it with KVM_SET_REGS. */
 TEST_F(Run, exception_dropped_after_a_failed_entry_is_not_delivered)
 {
-	guest({exits(ExitReason::rdpmc, 0, 2),
-	       [](Vmcs &vmcs, u64 *gprs) {
-		       exits(ExitReason::invalid_guest_state)(vmcs, gprs);
-		       vmcs.fields[field::exit_reason.encoding] |= u32{1} << 31;
-		       return false;
-	       },
-	       [](Vmcs &vmcs, u64 *gprs) {
-		       EXPECT_EQ(vmcs.fields[field::vm_entry_interruption_info.encoding] >> 31, 0u);
-		       return halts()(vmcs, gprs);
-	       }});
-	EXPECT_EQ(run(), 0);
-	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_FAIL_ENTRY});
-	kvm_regs r = regs();
-	r.rip = 0x3000;
-	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, r), 0);
-	EXPECT_EQ(run(), 0);
-	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_HLT});
+	expect_dropped_after([](Vmcs &vmcs, u64 *gprs) {
+		exits(ExitReason::invalid_guest_state)(vmcs, gprs);
+		vmcs.fields[field::exit_reason.encoding] |= u32{1} << 31;
+		return false;
+	});
 }
 
 /* The same of VMLAUNCH or VMRESUME that fails, perhaps because of that very event. */
 TEST_F(Run, exception_dropped_after_a_vmfail_is_not_delivered)
 {
-	guest({exits(ExitReason::rdpmc, 0, 2),
-	       [](Vmcs &vmcs, u64 *) {
-		       vmcs.fields[field::vm_instruction_error.encoding] = 7;
-		       return true;
-	       },
-	       [](Vmcs &vmcs, u64 *gprs) {
-		       EXPECT_EQ(vmcs.fields[field::vm_entry_interruption_info.encoding] >> 31, 0u);
-		       return halts()(vmcs, gprs);
-	       }});
-	EXPECT_EQ(run(), 0);
-	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_FAIL_ENTRY});
-	kvm_regs r = regs();
-	r.rip = 0x3000;
-	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, r), 0);
-	EXPECT_EQ(run(), 0);
-	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_HLT});
+	expect_dropped_after([](Vmcs &vmcs, u64 *) {
+		vmcs.fields[field::vm_instruction_error.encoding] = 7;
+		return true;
+	});
 }
 
 TEST_F(Run, nmi_of_the_host_goes_to_linux)
