@@ -2,11 +2,13 @@
 /* The ioctls of the device and of a VM, with KVM's semantics and errnos. */
 #include "arch/x86/cpuid.hpp"
 #include "arch/x86/vpid.hpp"
+#include "dedicated_cpus.hpp"
 #include "hardware.hpp"
 #include "vcpu.hpp"
 #include "vm.hpp"
 
 #include <linux/kvm.h>
+#include <uapi/kvmpp.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/file.h>
 
@@ -39,6 +41,8 @@ int check_extension(unsigned long capability)
 	case KVM_CAP_IMMEDIATE_EXIT:
 	case KVM_CAP_CHECK_EXTENSION_VM:
 		return 1;
+	case KVMPP_CAP_DEDICATED_CPU:
+		return dedicated_count_possible();
 	case KVM_CAP_NR_MEMSLOTS:
 		return MemslotTable::max_slots;
 	case KVM_CAP_NR_VCPUS:
@@ -95,7 +99,12 @@ using namespace kvmpp;
 int kvmpp_init(void)
 {
 	vpid_init();
-	return to_errno(hardware_init());
+	if (Result<> r = dedicated_init(); !r)
+		return to_errno(r);
+	Result<> result = hardware_init();
+	if (!result)
+		dedicated_exit();
+	return to_errno(result);
 }
 
 void kvmpp_exit(void)
@@ -103,6 +112,7 @@ void kvmpp_exit(void)
 	/* The last vCPUs may still wait for their readers, to be freed by code that goes. */
 	glue_rcu_barrier();
 	hardware_exit();
+	dedicated_exit();
 }
 
 long kvmpp_device_ioctl(unsigned int command, unsigned long argument)

@@ -3,6 +3,7 @@
 
 #include "arch/x86/cpuid.hpp"
 #include "arch/x86/vmx_cpu.hpp"
+#include "dedicated_cpus.hpp"
 #include "include/kvmpp/guards.hpp"
 
 #include <linux_glue/crash.h>
@@ -197,8 +198,10 @@ int kvmpp_cpu_online(int) REQUIRES(cpus_stay)
 	return wanted ? to_errno(enable_one()) : 0;
 }
 
-int kvmpp_cpu_offline(int)
+int kvmpp_cpu_offline(int cpu)
 {
+	if (!dedicated_may_offline({cpu}))
+		return -static_cast<int>(Errno::busy);
 	disable_here(nullptr);
 	return 0;
 }
@@ -218,6 +221,8 @@ void kvmpp_syscore_resume(void) REQUIRES(cpus_stay)
 
 void kvmpp_machine_down(void)
 {
+	dedicated_machine_down();
+
 	Locked locked(usage_lock);
 	CpusReadLock cpus;
 
@@ -229,5 +234,6 @@ void kvmpp_machine_down(void)
 
 void kvmpp_crash(void)
 {
+	dedicated_crash();
 	VmxCpu::crash_here();
 }

@@ -9,6 +9,7 @@
 #include <linux/kvm.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/log.h>
+#include <uapi/kvmpp.h>
 
 #include <cstring>
 
@@ -78,8 +79,9 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 	entry_ = Owned<VcpuEntry>::create(identity_.id);
 	run_page_ = Page::create();
 	port_page_ = Page::create();
+	fpu_image_ = Page::create();
 	fpu_ = glue_guest_fpu_alloc();
-	if (!entry_ || !run_page_ || !port_page_ || !fpu_)
+	if (!entry_ || !run_page_ || !port_page_ || !fpu_image_ || !fpu_)
 		return Errno::nomem;
 	state_.reset(identity_.id, vm_.tsc_offset());
 	run_page_.as<kvm_run>()->apic_base = state_.apic_base;
@@ -125,6 +127,13 @@ void Vcpu::show_exit()
 			user.fail_entry.hardware_entry_failure_reason;
 		run.fail_entry.cpu = user.fail_entry.cpu;
 		break;
+	case KVM_EXIT_X86_RDMSR:
+	case KVM_EXIT_X86_WRMSR:
+		run.msr.error = 0;
+		run.msr.reason = KVM_MSR_EXIT_REASON_UNKNOWN;
+		run.msr.index = user.msr.index;
+		run.msr.data = user.msr.data;
+		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		run.internal.suberror = user.internal.suberror;
 		run.internal.ndata = user.internal.ndata;
@@ -151,7 +160,24 @@ Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 	return emulate_mmio(state_, exit, GuestMemory(vm_.slots(read)));
 }
 
-/* One entry, and what its exit asks for. */
+/* What an exit asks for. */
+Result<Next> Vcpu::after_exit(const Exit &exit)
+{
+	Next next;
+	{
+		SrcuRead read(vm_.srcu());
+		next = handle_exit(state_, identity_, exit, GuestMemory(vm_.slots(read)));
+	}
+	if (next == Next::ept_violation)
+		return handle_ept_violation(exit);
+	if (next == Next::spin) {
+		vm_.yield_from(*entry_);
+		return Next::resume;
+	}
+	return next;
+}
+
+/* One entry, on this CPU, and what its exit asks for. */
 Result<Next> Vcpu::step()
 {
 	Exit exit;
@@ -174,21 +200,12 @@ Result<Next> Vcpu::step()
 			       .fail_entry = {.hardware_entry_failure_reason = exit.raw_reason,
 					      .cpu = static_cast<u32>(exit.cpu.value)}};
 		return Next::user;
+	case Entry::asked:
+		return Next::resume;
 	case Entry::exited:
 		break;
 	}
-	Next next;
-	{
-		SrcuRead read(vm_.srcu());
-		next = handle_exit(state_, identity_, exit, GuestMemory(vm_.slots(read)));
-	}
-	if (next == Next::ept_violation)
-		return handle_ept_violation(exit);
-	if (next == Next::spin) {
-		vm_.yield_from(*entry_);
-		return Next::resume;
-	}
-	return next;
+	return after_exit(exit);
 }
 
 /* The access that the last KVM_RUN left to user space. */
@@ -215,6 +232,15 @@ Result<Next> Vcpu::finish_pending()
 		break;
 	case Kind::mmio_write:
 		break;
+	case Kind::msr_read:
+	case Kind::msr_write: {
+		u64 value = read_once(run_page_.as<kvm_run>()->msr.data);
+
+		needed = skip_state;
+		state_.pending.refused = read_once(run_page_.as<kvm_run>()->msr.error);
+		std::memcpy(data, &value, sizeof(data));
+		break;
+	}
 	}
 	if (Result<> r = vmx_.fetch(state_, needed); !r)
 		return r.error();
@@ -222,18 +248,123 @@ Result<Next> Vcpu::finish_pending()
 	return complete_access(state_, GuestMemory(vm_.slots(read)), data);
 }
 
+/* On CPUs of Linux, until it has to go back to user space or gets a CPU of its own. */
+Result<Next> Vcpu::run_shared()
+{
+	InRun in_run(*this, fpu_, notifier_);
+	Result<Next> next = Next::resume;
+
+	while (next && *next == Next::resume && dedicated_.place() == Dedicated::Place::shared)
+		next = step();
+	/* For kvm_run::if_flag: here, where VMX may be on for this thread only. */
+	if (Result<> r = vmx_.fetch(state_, Group::rflags); !r && next)
+		next = r.error();
+	return next;
+}
+
+/* Its state goes to the CPU that it has. */
+Result<> Vcpu::lend()
+{
+	DedicatedRun &run = dedicated_run_;
+
+	run.identity = &identity_;
+	run.state = &state_;
+	run.kick = &entry_->kick;
+	run.fpu_image = fpu_image_.as<void>();
+	run.apics = &vm_.apics();
+	state_.apic.map = &vm_.apics();
+	if (Result<> r = vmx_.lend(state_, run); !r)
+		return r;
+	glue_guest_fpu_save(fpu_, run.fpu_image);
+	lent_ = true;
+	state_.apic.owned = run.passthrough;
+	return {};
+}
+
+/* And back, that CPU being gone. A guest that has halted there is one for user space to wake. */
+Result<Next> Vcpu::take_back()
+{
+	DedicatedRun &run = dedicated_run_;
+	constexpr u32 activity_hlt = 1;
+
+	lent_ = false;
+	vmx_.take_back(state_, run);
+	if (Result<> r = from_errno(glue_guest_fpu_load(fpu_, run.fpu_image)); !r)
+		return r.error();
+	if (std::exchange(run.left.activity, 0) != activity_hlt)
+		return Next::resume;
+	state_.user = {.reason = KVM_EXIT_HLT, .io = {}};
+	return Next::user;
+}
+
+/* One run on the CPU that it has, and what it comes out for. */
+Result<Next> Vcpu::run_dedicated()
+{
+	DedicatedRun &run = dedicated_run_;
+
+	if (!lent_)
+		if (Result<> r = lend(); !r)
+			return r.error();
+	if (!dedicated_.post())
+		return Next::resume;
+	if (Result<> r = dedicated_.wait(true); !r) {
+		/* A signal: the guest is to come out. */
+		run.kick->ask(Request::come_out);
+		kick(*run.kick);
+		if (r = dedicated_.wait(false); !r)
+			return internal_error(state_, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
+	}
+	switch (run.answer.load(std::memory_order_acquire)) {
+	case Answer::interrupted:
+		if (Result<> r = from_errno(glue_work_handle()); !r)
+			return r.error();
+		return Next::resume;
+	case Answer::vmfail:
+		state_.user = {.reason = KVM_EXIT_FAIL_ENTRY,
+			       .fail_entry = {.hardware_entry_failure_reason = run.exit.raw_reason,
+					      .cpu = static_cast<u32>(run.exit.cpu.value)}};
+		return Next::user;
+	case Answer::failed:
+		return Errno::io;
+	case Answer::exited: {
+		Result<Next> next = run.handled ? Result<Next>(run.next) : after_exit(run.exit);
+
+		if (next && *next == Next::resume)
+			dedicated_.count_online();
+		else
+			dedicated_.count_user();
+		return next;
+	}
+	default:
+		return internal_error(state_, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
+	}
+}
+
 Result<> Vcpu::run_guest()
 {
 	kvm_run &run = *run_page_.as<kvm_run>();
-	InRun in_run(*this, fpu_, notifier_);
 	Result<Next> next = finish_pending();
 
 	if (next && *next == Next::resume && read_once(run.immediate_exit))
 		next = Errno::intr;
-	while (next && *next == Next::resume)
-		next = step();
-	/* Here, where VMX may be on for this thread only. */
-	if (vmx_.fetch(state_, Group::rflags))
+	while (next && *next == Next::resume) {
+		switch (dedicated_.place()) {
+		case Dedicated::Place::shared:
+			next = lent_ ? take_back() : run_shared();
+			break;
+		case Dedicated::Place::own:
+			next = run_dedicated();
+			break;
+		case Dedicated::Place::moving:
+			if (Result<> r = dedicated_.wait_until_moved(); !r)
+				next = r.error();
+			break;
+		case Dedicated::Place::lost:
+			next = internal_error(state_, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
+			break;
+		}
+	}
+	if (state_.valid.has(Group::rflags))
 		run.if_flag = !!(state_.rflags & rflags::if_);
 	return next ? Result<>() : next.error();
 }
@@ -305,8 +436,45 @@ Result<> Vcpu::dispatch(unsigned command, unsigned long argument)
 	}
 }
 
+bool Vcpu::end()
+{
+	dedicated_.end();
+	return dedicated_.place() != Dedicated::Place::lost;
+}
+
+long Vcpu::set_dedicated_cpu(long cpu)
+{
+	if (!glue_may_dedicate())
+		return -static_cast<int>(Errno::perm);
+	if (cpu == -1)
+		return to_errno(dedicated_.give_back());
+	if (cpu < 0 || cpu >= glue_nr_cpus() || !glue_cpu_present(static_cast<int>(cpu)))
+		return -static_cast<int>(Errno::inval);
+	const SeenMemory seen[] = {
+		{this, sizeof(*this)},
+		{&*entry_, sizeof(VcpuEntry)},
+		{&vm_.apics(), sizeof(ApicMap)},
+		{fpu_image_.as<void>(), page_size},
+		{vmx_.lent_vmcs(), sizeof(VcpuVmcs)},
+	};
+	return to_errno(dedicated_.take({static_cast<int>(cpu)}, {vm_.process(), vm_.id(), identity_.id},
+					entry_->kick, dedicated_run_, sizeof(seen) / sizeof(*seen), seen));
+}
+
+long Vcpu::get_dedicated_cpu(unsigned long argument)
+{
+	int cpu = dedicated_.cpu().value;
+
+	return glue_copy_to_user(argument, &cpu, sizeof(cpu));
+}
+
 long Vcpu::ioctl(unsigned command, unsigned long argument)
 {
+	/* From any process, and while the vCPU runs. */
+	if (command == KVMPP_SET_DEDICATED_CPU)
+		return set_dedicated_cpu(static_cast<int>(argument));
+	if (command == KVMPP_GET_DEDICATED_CPU)
+		return get_dedicated_cpu(argument);
 	/* The guest's memory is that of the process that made the VM. */
 	if (!vm_.belongs_to_current())
 		return -static_cast<int>(Errno::io);

@@ -4,6 +4,7 @@
 
 #include "arch/x86/handlers.hpp"
 #include "arch/x86/vmx_vcpu.hpp"
+#include "dedicated_cpus.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
 #include "vcpu_table.hpp"
@@ -32,6 +33,8 @@ public:
 	void *shared_page(unsigned long index) const;
 	/* An ioctl from user space: 0 or positive, or a negative errno. May sleep. */
 	long ioctl(unsigned command, unsigned long argument) EXCLUDES(mutex_) MAY_SLEEP;
+	/* Its file is closed. False when it must not be freed: a CPU that is lost has it. May sleep. */
+	bool end() MAY_SLEEP;
 	/* The thread in KVM_RUN is scheduled away, or leaves it. */
 	void sched_out(const IrqOff &irq, bool preempted) REQUIRES(irqs_off, mutex_)
 	{
@@ -43,7 +46,14 @@ private:
 	Result<> dispatch(unsigned command, unsigned long argument) REQUIRES(mutex_);
 	Result<> run() REQUIRES(mutex_);
 	Result<> run_guest() REQUIRES(mutex_);
+	Result<Next> run_shared() REQUIRES(mutex_);
+	Result<Next> run_dedicated() REQUIRES(mutex_);
 	Result<Next> step() REQUIRES(mutex_);
+	Result<Next> after_exit(const Exit &exit) REQUIRES(mutex_);
+	Result<> lend() REQUIRES(mutex_);
+	Result<Next> take_back() REQUIRES(mutex_);
+	long set_dedicated_cpu(long cpu) MAY_SLEEP;
+	long get_dedicated_cpu(unsigned long argument) MAY_SLEEP;
 	Result<Next> handle_ept_violation(const Exit &exit) REQUIRES(mutex_);
 	Result<Next> finish_pending() REQUIRES(mutex_);
 	void show_exit() REQUIRES(mutex_);
@@ -59,6 +69,12 @@ private:
 	VmxVcpu vmx_ GUARDED_BY(mutex_);
 	Page run_page_;
 	Page port_page_;
+	/* Its CPU, if it has one of its own; and what that one knows of it. */
+	Dedicated dedicated_;
+	DedicatedRun dedicated_run_;
+	Page fpu_image_;
+	/* Its state is with that CPU, or was left by it. */
+	bool lent_ GUARDED_BY(mutex_) = false;
 	glue_guest_fpu *fpu_ GUARDED_BY(mutex_) = nullptr;
 	glue_sched_notifier notifier_ GUARDED_BY(mutex_){};
 };

@@ -92,13 +92,23 @@ void VcpuTable::ask_all(Request request, CpuMask &cpus) const
 	for (u32 id = 0; id < end; id++)
 		if (VcpuEntry *entry = find(id))
 			entry->kick.ask(request);
-	for (u32 id = 0; id < end; id++)
-		if (VcpuEntry *entry = find(id))
-			if (CpuId cpu = entry->kick.where(); !cpu.is_none())
-				cpus.add(cpu);
+	for (u32 id = 0; id < end; id++) {
+		VcpuEntry *entry = find(id);
+
+		if (!entry)
+			continue;
+		Whereabouts where = entry->kick.where();
+		if (where.is_dedicated())
+			kvmpp::kick(entry->kick);
+		else if (!where.is_nowhere())
+			cpus.add(where.cpu());
+	}
 	/* The interrupt itself is what ends the guest's run. */
 	glue_call_on_cpumask(
 		cpus.mask(), [](void *) {}, nullptr);
+	for (u32 id = 0; id < end; id++)
+		if (VcpuEntry *entry = find(id))
+			wait_until_seen(entry->kick, request);
 }
 
 } // namespace kvmpp

@@ -31,6 +31,9 @@ Result<> Vm::init()
 	tsc_offset_ = -insn::rdtsc();
 	id_ = made_.fetch_add(1, std::memory_order_relaxed) + 1;
 	process_ = glue_process_id();
+	apics_ = Owned<ApicMap>::create();
+	if (!apics_)
+		return Errno::nomem;
 	auto slots = Owned<MemslotTable>::create();
 	if (!slots)
 		return Errno::nomem;
@@ -124,6 +127,7 @@ Result<int> Vm::create_vcpu(u32 id)
 	    !r)
 		return r.error();
 	references_.fetch_add(1, std::memory_order_relaxed);
+	apics_->set_shared(id);
 	vcpus_.add(vcpu.release()->entry());
 	/* From here on another thread may close it. */
 	glue_fd_install(&fd);
@@ -132,10 +136,15 @@ Result<int> Vm::create_vcpu(u32 id)
 
 void Vm::destroy_vcpu(Vcpu *vcpu)
 {
+	bool may_free = vcpu->end();
 	{
 		Locked locked(vcpus_.lock);
 		vcpus_.remove(vcpu->entry());
+		apics_->set_none(vcpu->entry().id());
 	}
+	/* A CPU that is lost may still use it, and all of the VM: they stay for ever. */
+	if (!may_free)
+		return;
 	Owned<Vcpu>::adopt(vcpu);
 	put();
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "arch/x86/x2apic.hpp"
 #include "directed_yield.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
@@ -49,6 +50,7 @@ public:
 	{
 		return *slots_.load(std::memory_order_acquire);
 	}
+	ApicMap &apics() { return *apics_; }
 	u64 tsc_offset() const { return tsc_offset_; }
 	/* Counted from the module's load; and who made it: for those who look from outside. */
 	u32 id() const { return id_; }
@@ -83,6 +85,8 @@ private:
 	std::atomic<MemslotTable *> slots_{nullptr};
 	Srcu srcu_;
 
+	/* Of its own, since dedicated CPUs see it. */
+	Owned<ApicMap> apics_;
 	Mmu mmu_{vcpus_};
 	glue_mmu_notifier *notifier_ = nullptr;
 	/* All vCPUs' TSCs began at 0 when the VM did. */

@@ -117,16 +117,6 @@ VmxRegisters VmxRegisters::read(const OnCpu &)
 	return r;
 }
 
-bool VmxConfig::has_rdtscp() const
-{
-	return secondary & secondary::enable_rdtscp;
-}
-
-bool VmxConfig::has_invpcid() const
-{
-	return secondary & secondary::enable_invpcid;
-}
-
 bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 {
 	if (!r.cpuid_vmx) {

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "controls.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/result.hpp"
 #include "include/kvmpp/types.hpp"
@@ -43,8 +44,8 @@ struct VmxConfig {
 	u64 cr4_must_be_set = 0;
 
 	bool operator==(const VmxConfig &) const = default;
-	bool has_rdtscp() const;
-	bool has_invpcid() const;
+	bool has_rdtscp() const { return secondary & secondary::enable_rdtscp; }
+	bool has_invpcid() const { return secondary & secondary::enable_invpcid; }
 };
 
 /* Why a CPU is refused: one line for the log. */

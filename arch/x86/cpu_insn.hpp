@@ -62,6 +62,19 @@ inline u64 read_cr0()
 	return value;
 }
 
+inline u64 read_cr2()
+{
+	u64 value;
+
+	asm volatile("mov %%cr2, %0" : "=r"(value));
+	return value;
+}
+
+inline void write_cr2(u64 value)
+{
+	asm volatile("mov %0, %%cr2" : : "r"(value));
+}
+
 /* Addresses of a guest's breakpoints; none can hit in the host, whose own are switched off first. */
 inline void write_debug_registers(const u64 (&dr)[4])
 {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "cpuid.hpp"
 
+#include "x2apic.hpp"
+
 namespace kvmpp
 {
 
@@ -20,13 +22,13 @@ template <class... Bits> constexpr u32 bits(Bits... n)
 }
 
 /*
- * Leaf 1, by the manual's bit numbers: no APIC, MTRR, MONITOR, VMX, PMU, debug store, TSC deadline.
+ * Leaf 1, by the manual's bit numbers: no MTRR, MONITOR, VMX, PMU, debug store, TSC deadline.
  */
 constexpr u32 leaf1_edx =
 	bits(0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26);
 constexpr u32 leaf1_ecx = bits(0, 1, 9, 12, 13, 17, 19, 20, 22, 23, 25, 26, 28, 29, 30);
 constexpr unsigned ecx_pcid = 17, ecx_xsave = 26, ecx_osxsave = 27, ecx_avx = 28, ecx_fma = 12,
-		   ecx_f16c = 29, ecx_hypervisor = 31;
+		   ecx_f16c = 29, ecx_x2apic = 21, ecx_hypervisor = 31, edx_apic = 9;
 /*
  * Leaf 7: FSGSBASE, BMI1, AVX2, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB,
  * SHA.
@@ -113,6 +115,11 @@ insn::CpuidResult guest_cpuid(const VcpuState &s, u32 vcpu_id, u32 leaf, u32 sub
 		if (s.cr4 & cr4::osxsave)
 			r.ecx |= bit(ecx_osxsave);
 		r.edx &= leaf1_edx;
+		/* A local APIC is there where it is the CPU's own, and stays in x2APIC mode. */
+		if (s.apic.owned || (s.apic_base & apic_base_bit::extended)) {
+			r.ecx |= bit(ecx_x2apic);
+			r.edx |= bit(edx_apic);
+		}
 		break;
 	case 4:
 		/* Caches, shared with nobody. */

@@ -329,6 +329,17 @@ Next complete_access(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8
 		step_string(s, rdi, p.size, p.address_size, p.rep, p.instruction_length);
 		break;
 	}
+	case Kind::msr_read:
+	case Kind::msr_write:
+		p.kind = Kind::none;
+		if (p.refused)
+			return after_injection(s, s.inject(Vector::general_protection, 0));
+		if (kind == Kind::msr_read) {
+			s.gpr[rax] = static_cast<u32>(load_bytes(data, 4));
+			s.gpr[rdx] = static_cast<u32>(load_bytes(data, 8) >> 32);
+		}
+		s.skip_instruction(p.instruction_length);
+		break;
 	case Kind::mmio_read:
 	case Kind::mmio_write: {
 		const PendingAccess::Fragment &f = p.fragments[p.fragment_next];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Into the guest and back. HOST_RIP of every VMCS is kvmpp_vmx_exit.
+ * Into the guest and back, on CPUs of Linux and on dedicated ones. HOST_RIP of a VMCS is where control
+ * comes back: kvmpp_vmx_exit or kvmpp_dedicated_exit.
  */
 #include <linux/linkage.h>
 #include <asm/alternative.h>
@@ -27,16 +28,21 @@
 
 #define HOST_RSP_FIELD 0x6c14
 
-.section .noinstr.text, "ax"
-
 /*
  * int kvmpp_vmx_enter(struct kvmpp_gprs *gprs, int launched)
+ * int kvmpp_dedicated_enter(struct kvmpp_gprs *gprs, int launched, const u32 *asked)
  *
  * Loads the guest's registers, but for RSP, which is in the VMCS, enters, and stores them after the
  * exit. 0 after a VM exit, 1 after VMfail or a fault of the instruction: the guest did not run.
  * Interrupts off; the VMCS is current on this CPU.
+ *
+ * On a dedicated CPU (\dedicated) the look whether somebody asks for the vCPU is in here: 2 where it is
+ * so, and the guest did not run. From the look on an NMI may bring what it has missed. The handler
+ * (dedicated/bare.cpp) sends whoever it interrupts in the window, of which VMLAUNCH and VMRESUME are the
+ * end, to kvmpp_enter_out: nothing but registers has changed there, and RSP has not.
  */
-SYM_FUNC_START(kvmpp_vmx_enter)
+.macro VMX_ENTER name exit dedicated
+SYM_FUNC_START(\name)
 	push %rbp
 	push %rbx
 	push %r12
@@ -49,6 +55,11 @@ SYM_FUNC_START(kvmpp_vmx_enter)
 	vmwrite %rsp, %rax
 
 	mov %rdi, %rax
+	.if \dedicated
+SYM_INNER_LABEL(kvmpp_enter_window, SYM_L_GLOBAL)
+	cmpl $0, (%rdx)
+	jne kvmpp_enter_out
+	.endif
 	bt $0, %esi
 
 	/* None of these changes the flags. */
@@ -71,21 +82,24 @@ SYM_FUNC_START(kvmpp_vmx_enter)
 	/* What other guests and the host left in CPU buffers; keeps CF. */
 	CLEAR_CPU_BUFFERS
 
-	jnc .Llaunch
+	jnc .Llaunch\@
 
-	/* After an exit control comes back at kvmpp_vmx_exit, with the stack as it is here. */
+	/* After an exit control comes back at \exit, with the stack as it is here. */
 	UNWIND_HINT_SAVE
-.Lresume:
+.Lresume\@:
 	vmresume
-	jmp .Lfailed
-.Llaunch:
+	jmp .Lfailed\@
+.Llaunch\@:
 	vmlaunch
-	jmp .Lfailed
+	.if \dedicated
+SYM_INNER_LABEL(kvmpp_enter_window_end, SYM_L_GLOBAL)
+	.endif
+	jmp .Lfailed\@
 
-	_ASM_EXTABLE(.Lresume, .Lfailed)
-	_ASM_EXTABLE(.Llaunch, .Lfailed)
+	_ASM_EXTABLE(.Lresume\@, .Lfailed\@)
+	_ASM_EXTABLE(.Llaunch\@, .Lfailed\@)
 
-SYM_INNER_LABEL(kvmpp_vmx_exit, SYM_L_GLOBAL)
+SYM_INNER_LABEL(\exit, SYM_L_GLOBAL)
 	UNWIND_HINT_RESTORE
 	ENDBR
 
@@ -108,7 +122,7 @@ SYM_INNER_LABEL(kvmpp_vmx_exit, SYM_L_GLOBAL)
 	mov %r15, R15_(%rax)
 	xor %ebx, %ebx
 
-.Lclear:
+.Lclear\@:
 	/* Nothing of the guest's stays in a register, where speculation could use it. */
 	xor %ecx, %ecx
 	xor %edx, %edx
@@ -139,7 +153,20 @@ SYM_INNER_LABEL(kvmpp_vmx_exit, SYM_L_GLOBAL)
 	pop %rbp
 	RET
 
-.Lfailed:
+.Lfailed\@:
 	mov $1, %ebx
-	jmp .Lclear
-SYM_FUNC_END(kvmpp_vmx_enter)
+	jmp .Lclear\@
+	.if \dedicated
+SYM_INNER_LABEL(kvmpp_enter_out, SYM_L_GLOBAL)
+	mov $2, %ebx
+	jmp .Lclear\@
+	.endif
+SYM_FUNC_END(\name)
+.endm
+
+.section .noinstr.text, "ax"
+VMX_ENTER kvmpp_vmx_enter, kvmpp_vmx_exit, 0
+
+/* Bare, as dedicated_cpu.hpp says; where Linux sets no probes. */
+.section .kprobes.text, "ax"
+VMX_ENTER kvmpp_dedicated_enter, kvmpp_dedicated_exit, 1

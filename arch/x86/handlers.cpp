@@ -14,11 +14,6 @@ namespace kvmpp
 namespace
 {
 
-void write_gpr32(VcpuState &s, Gpr reg, u32 value)
-{
-	s.gpr[reg] = value; /* the upper half is cleared */
-}
-
 Next handle_exception(VcpuState &s, const Exit &exit)
 {
 	if (exit.interruption.type() == InterruptionInfo::Type::nmi)
@@ -69,41 +64,6 @@ Next handle_exception(VcpuState &s, const Exit &exit)
 		return internal_error(s, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, exit.raw_reason,
 				      static_cast<u64>(exit.cpu.value));
 	}
-}
-
-Next handle_cpuid(VcpuState &s, const VcpuIdentity &identity, const Exit &exit)
-{
-	insn::CpuidResult r = guest_cpuid(s, identity.id, static_cast<u32>(s.gpr[rax]),
-					  static_cast<u32>(s.gpr[rcx]));
-
-	write_gpr32(s, rax, r.eax);
-	write_gpr32(s, rbx, r.ebx);
-	write_gpr32(s, rcx, r.ecx);
-	write_gpr32(s, rdx, r.edx);
-	s.skip_instruction(exit.instruction_length);
-	return Next::resume;
-}
-
-Next handle_msr(VcpuState &s, const Exit &exit, bool write)
-{
-	u32 index = static_cast<u32>(s.gpr[rcx]);
-	bool ok;
-
-	if (write) {
-		ok = write_msr(s, index, s.gpr[rdx] << 32 | static_cast<u32>(s.gpr[rax]));
-	} else {
-		u64 value = 0;
-
-		ok = read_msr(s, index, value);
-		if (ok) {
-			write_gpr32(s, rax, static_cast<u32>(value));
-			write_gpr32(s, rdx, static_cast<u32>(value >> 32));
-		}
-	}
-	if (!ok)
-		return after_injection(s, s.inject(Vector::general_protection, 0));
-	s.skip_instruction(exit.instruction_length);
-	return Next::resume;
 }
 
 /* The value of the register that MOV to or from CR or DR names, as wide as the code is. */
@@ -243,14 +203,6 @@ Next internal_error(VcpuState &s, u32 suberror, u64 first, u64 second)
 	return Next::user;
 }
 
-Next after_injection(VcpuState &s, bool injected)
-{
-	if (injected)
-		return Next::resume;
-	s.user = {.reason = KVM_EXIT_SHUTDOWN, .io = {}};
-	return Next::user;
-}
-
 Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 		 const GuestMemory &memory)
 {
@@ -260,17 +212,9 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 					 .cpu = static_cast<u32>(exit.cpu.value)}};
 		return Next::user;
 	}
-	if (exit.vectoring.valid()) {
-		/* The exit came in the middle of an event's delivery: deliver it again. */
-		/* Vector, type, error code, valid: the other bits mean something else here. */
-		constexpr u32 kept = InterruptionInfo::valid_bit | 0xfff;
-
-		s.has_event = true;
-		s.event = {.info = {exit.vectoring.raw & kept},
-			   .error_code = exit.vectoring_error_code,
-			   .instruction_length = exit.instruction_length};
-	}
-
+	deliver_again(s, exit);
+	if (Next next; handle_bare(s, identity, exit, next))
+		return next;
 	switch (exit.reason()) {
 	case ExitReason::external_interrupt:
 		return Next::resume; /* taken when interrupts were switched on */
@@ -280,12 +224,6 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 		return Next::ept_violation;
 	case ExitReason::io_instruction:
 		return handle_io(s, exit, memory);
-	case ExitReason::cpuid:
-		return handle_cpuid(s, identity, exit);
-	case ExitReason::rdmsr:
-		return handle_msr(s, exit, false);
-	case ExitReason::wrmsr:
-		return handle_msr(s, exit, true);
 	case ExitReason::control_register_access:
 		return handle_cr(s, identity, exit, memory);
 	case ExitReason::mov_dr:
@@ -294,20 +232,6 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 		s.skip_instruction(exit.instruction_length);
 		s.user = {.reason = KVM_EXIT_HLT, .io = {}};
 		return Next::user;
-	case ExitReason::xsetbv:
-		if (s.cpl() > 0 || static_cast<u32>(s.gpr[rcx]) != 0 ||
-		    !write_xcr0(s, s.gpr[rdx] << 32 | static_cast<u32>(s.gpr[rax])))
-			return after_injection(s, s.inject(Vector::general_protection, 0));
-		s.skip_instruction(exit.instruction_length);
-		return Next::resume;
-	case ExitReason::invd:
-	case ExitReason::wbinvd:
-		/*
-		 * Guest memory is coherent: there is nothing to write back, and INVD must not lose
-		 * it.
-		 */
-		s.skip_instruction(exit.instruction_length);
-		return Next::resume;
 	case ExitReason::pause:
 		/* Nothing else exits on PAUSE: "PAUSE exiting" is off. */
 		s.skip_instruction(exit.instruction_length);
@@ -402,16 +326,6 @@ bool write_cr4(VcpuState &s, const VcpuIdentity &identity, u64 value, const Gues
 	if (changed & (cr4::pae | cr4::pse | cr4::pge | cr4::pcide | cr4::smep | cr4::smap))
 		s.flush_tlb = true;
 	s.mark_dirty(Group::cr4);
-	return true;
-}
-
-bool write_xcr0(VcpuState &s, u64 value)
-{
-	constexpr u64 x87 = 1, sse = 2, avx = 4;
-
-	if (!(value & x87) || ((value & avx) && !(value & sse)) || (value & ~guest_features().xcr0))
-		return false;
-	s.xcr0 = value;
 	return true;
 }
 

@@ -30,6 +30,15 @@ struct VcpuIdentity {
 Next handle_exit(VcpuState &state, const VcpuIdentity &identity, const Exit &exit,
 		 const GuestMemory &memory);
 
+/* The exit came in the middle of an event's delivery, if so: the next entry delivers it again. */
+void deliver_again(VcpuState &state, const Exit &exit);
+
+/*
+ * Those of them that need neither Linux nor the guest's memory, and run on a CPU that Linux does not
+ * have. False: it is not one of them, and nothing was done.
+ */
+bool handle_bare(VcpuState &state, const VcpuIdentity &identity, const Exit &exit, Next &next);
+
 /*
  * The MOV at RIP accesses memory that is not RAM: user space is to do it. Needs emulation_state.
  * @exit is an EPT violation.

@@ -25,22 +25,13 @@ Result<> ActiveVmcs::ok() const
 	return Errno::io;
 }
 
-bool ActiveVmcs::launched() const
-{
-	return vmcs_->launched_;
-}
-
-void ActiveVmcs::set_launched()
-{
-	vmcs_->launched_ = true;
-}
-
 Result<> LoadedVmcs::create(u32 revision, const VmcsOwner &owner)
 {
 	page_ = Page::create();
 	if (!page_)
 		return Errno::nomem;
 	*page_.as<u32>() = revision;
+	phys_ = page_.phys();
 	owner_ = owner;
 	return {};
 }
@@ -72,7 +63,7 @@ Result<ActiveVmcs> LoadedVmcs::load(const IrqOff &irq)
 			 * "Software Use of Virtual-Machine Control Structures": first VMCLEAR, then
 			 * VMPTRLD.
 			 */
-			if (Result<> r = insn::vmclear(page_.phys()); !r)
+			if (Result<> r = insn::vmclear(phys_); !r)
 				return r.error();
 			cleared_once_ = true;
 		}
@@ -82,7 +73,7 @@ Result<ActiveVmcs> LoadedVmcs::load(const IrqOff &irq)
 		glue_trace_vmcs_load(owner_.process, owner_.vm, owner_.vcpu);
 	}
 	if (here.current_ != this) {
-		if (Result<> r = insn::vmptrld(page_.phys()); !r)
+		if (Result<> r = insn::vmptrld(phys_); !r)
 			return r.error();
 		here.current_ = this;
 	}
@@ -97,7 +88,7 @@ void LoadedVmcs::clear_here(const IrqOff &irq, ClearCause cause)
 
 	VmxCpu &here = VmxCpu::here(irq);
 	/* Active no longer, then off the list: see load(). */
-	if (!insn::vmclear(page_.phys()))
+	if (!insn::vmclear(phys_))
 		glue_log_ratelimited("VMCLEAR failed on CPU %d", irq.cpu().value);
 	here.unlink(*this);
 	here.clears_[static_cast<unsigned>(cause)]++;

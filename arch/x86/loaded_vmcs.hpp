@@ -74,9 +74,10 @@ public:
 
 	/* Errno::io, and one line in the log, if an access failed since the scope began. */
 	Result<> ok() const;
-	bool launched() const;
+	bool failed() const { return failed_ != 0; }
+	inline bool launched() const;
 	/* To be called when VMLAUNCH has succeeded. */
-	void set_launched();
+	inline void set_launched();
 
 private:
 	friend class LoadedVmcs;
@@ -116,6 +117,13 @@ public:
 	 */
 	void clear(ClearCause cause) WAITS_FOR_IPIS;
 
+	/*
+	 * On a CPU that Linux does not have, by that CPU, which has no list and no other VMCS: makes it
+	 * current there, it being on no other CPU; and clears it, which nobody else can.
+	 */
+	Result<ActiveVmcs> load_dedicated(CpuId cpu);
+	void clear_dedicated();
+
 	/* The CPU it is on or none; may have changed when it is looked at. */
 	CpuId cpu() const { return {cpu_.load(std::memory_order_acquire)}; }
 	const VmcsOwner &owner() const { return owner_; }
@@ -130,11 +138,22 @@ private:
 	void clear_here(const IrqOff &irq, ClearCause cause) REQUIRES(irqs_off);
 
 	Page page_;
+	HostPhys phys_;
 	VmcsOwner owner_;
 	/* Written by the CPU it is on only, or by load() where it is on none. */
 	std::atomic<int> cpu_{-1};
 	bool launched_ = false;
 	bool cleared_once_ = false;
 };
+
+bool ActiveVmcs::launched() const
+{
+	return vmcs_->launched_;
+}
+
+void ActiveVmcs::set_launched()
+{
+	vmcs_->launched_ = true;
+}
 
 } // namespace kvmpp

@@ -3,6 +3,7 @@
 #include "cpu_insn.hpp"
 #include "cpuid.hpp"
 #include "handlers.hpp"
+#include "x2apic.hpp"
 
 namespace kvmpp
 {
@@ -35,6 +36,24 @@ bool write_efer(VcpuState &s, u64 value)
 	s.efer = (value & settable) | (s.efer & efer::lma);
 	s.syscall_msrs_dirty = true; /* see VmxVcpu::load_guest_msrs() */
 	s.mark_dirty(Group::efer);
+	return true;
+}
+
+/*
+ * "x2APIC State Transitions". A guest gets to x2APIC mode where the CPU's APIC is its own; then it
+ * keeps it, wherever it runs.
+ */
+bool write_apic_base(VcpuState &s, u64 value)
+{
+	using namespace apic_base_bit;
+
+	if (value & (0x2ff | ~low_bits(guest_features().physical_address_bits)))
+		return false;
+	if ((value & extended) && (!(value & enabled) || !(s.apic.owned || (s.apic_base & extended))))
+		return false;
+	if ((s.apic_base & extended) && (value & (extended | enabled)) == enabled)
+		return false;
+	s.apic_base = value;
 	return true;
 }
 
@@ -95,11 +114,7 @@ bool write_msr(VcpuState &s, u32 index, u64 value)
 		s.mark_dirty(Group::tsc_offset);
 		return true;
 	case msr::apic_base:
-		/* Reserved bits, x2APIC mode among them: there is no APIC in the kernel. */
-		if (value & (0x6ff | ~low_bits(guest_features().physical_address_bits)))
-			return false;
-		s.apic_base = value;
-		return true;
+		return write_apic_base(s, value);
 	case msr::misc_enable:
 		s.misc_enable = value;
 		return true;

@@ -3,6 +3,7 @@
 
 #include "cpuid.hpp"
 #include "paging.hpp"
+#include "x2apic.hpp"
 
 #include <linux/kvm.h>
 
@@ -59,7 +60,19 @@ bool valid_cr0(u64 value)
 	       !((value & cr0::pg) && !(value & cr0::pe));
 }
 
-bool valid_sregs(const kvm_sregs &k)
+/* To x2APIC mode only where there is an APIC that has it: see write_apic_base(). */
+bool valid_apic_base(const VcpuState &s, u64 value)
+{
+	using namespace apic_base_bit;
+	u64 beyond = ~low_bits(guest_features().physical_address_bits);
+
+	if (value & (0x2ff | beyond))
+		return false;
+	return !(value & extended) ||
+	       ((value & enabled) && (s.apic.owned || (s.apic_base & extended)));
+}
+
+bool valid_sregs(const VcpuState &s, const kvm_sregs &k)
 {
 	u64 beyond = ~low_bits(guest_features().physical_address_bits);
 
@@ -70,7 +83,7 @@ bool valid_sregs(const kvm_sregs &k)
 		return false;
 	}
 	return valid_cr0(k.cr0) && !(k.cr4 & ~guest_features().cr4) &&
-	       !(k.apic_base & (0x6ff | beyond)) && k.cr8 <= 15;
+	       valid_apic_base(s, k.apic_base) && k.cr8 <= 15;
 }
 
 } // namespace
@@ -140,7 +153,7 @@ void get_sregs(const VcpuState &s, kvm_sregs &k)
 
 Result<> set_sregs(VcpuState &s, const kvm_sregs &k, const GuestMemory &memory)
 {
-	if (!valid_sregs(k))
+	if (!valid_sregs(s, k))
 		return Errno::inval;
 	for (u64 word : k.interrupt_bitmap)
 		if (word)

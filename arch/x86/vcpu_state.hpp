@@ -15,6 +15,8 @@
 #include "include/kvmpp/types.hpp"
 #include "x86.hpp"
 
+#include <atomic>
+
 namespace kvmpp
 {
 
@@ -117,6 +119,10 @@ struct UserExit {
 			bool is_write;
 		} mmio;
 		struct {
+			u32 index;
+			u64 data;
+		} msr;
+		struct {
 			u64 hardware_entry_failure_reason;
 			u32 cpu;
 		} fail_entry;
@@ -128,9 +134,18 @@ struct UserExit {
 	};
 };
 
-/* A port or MMIO access that user space is working on; KVM_RUN finishes it when it comes back. */
+/* An access that user space is working on; KVM_RUN finishes it when it comes back. */
 struct PendingAccess {
-	enum class Kind : u8 { none, port_out, port_in, string_in, mmio_read, mmio_write };
+	enum class Kind : u8 {
+		none,
+		port_out,
+		port_in,
+		string_in,
+		mmio_read,
+		mmio_write,
+		msr_read,
+		msr_write
+	};
 
 	/* The part of an MMIO access that lies in one page. */
 	struct Fragment {
@@ -140,7 +155,8 @@ struct PendingAccess {
 	};
 
 	Kind kind = Kind::none;
-	u8 size = 0; /* bytes of the whole access */
+	bool refused = false; /* by user space: an MSR access gets its #GP */
+	u8 size = 0;          /* bytes of the whole access */
 	u8 data[8] = {};
 	u64 rip =
 		0; /* of the instruction: user space may have moved the vCPU elsewhere meanwhile */
@@ -158,6 +174,32 @@ struct PendingAccess {
 	GuestLinear string_address;
 	u8 address_size = 0;
 	bool rep = false;
+};
+
+class ApicMap;
+
+/*
+ * The guest's local APIC. While the CPU's own is the guest's, only what is intercepted is here; else,
+ * what that one was left with.
+ */
+struct LocalApic {
+	static constexpr u32 masked = 1 << 16, svr_enabled = 1 << 8;
+
+	/* The guest has the APIC of the CPU that it is on. */
+	bool owned = false;
+	const ApicMap *map = nullptr;
+	/* Set while the map is in use: see write_x2apic(). */
+	std::atomic<u32> *sending = nullptr;
+
+	u64 icr = 0;
+	u32 lvt_cmci = masked, lvt_thermal = masked, lvt_performance = masked, lvt_lint0 = masked,
+	    lvt_lint1 = masked;
+	/* Of the CPU's APIC when it was the guest's. */
+	struct Registers {
+		u32 svr = 0xff, tpr = 0, lvt_error = masked, lvt_timer = masked, divide = 0,
+		    initial_count = 0;
+		u32 irr[8] = {};
+	} real;
 };
 
 struct VcpuState {
@@ -189,6 +231,7 @@ struct VcpuState {
 	/* MSRs that exist only here. */
 	u64 apic_base = 0;
 	u64 misc_enable = 0;
+	LocalApic apic;
 
 	Groups valid;
 	Groups dirty;

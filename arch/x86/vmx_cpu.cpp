@@ -158,7 +158,7 @@ void VmxCpu::crash_here()
 	VmxCpu &here = all_[glue_this_cpu()];
 
 	here.loaded_.for_each([&](LoadedVmcs &vmcs) {
-		(void)insn::vmclear(vmcs.page_.phys());
+		(void)insn::vmclear(vmcs.phys_);
 		here.clears_[static_cast<unsigned>(ClearCause::crash)]++;
 	});
 	(void)insn::vmxoff();

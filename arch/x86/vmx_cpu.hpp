@@ -63,6 +63,14 @@ public:
 	/* Linux's values of the MSRs that a guest has had in the CPU. */
 	void restore_host_msrs(bool syscall, bool tsc_aux) const;
 
+	/*
+	 * What a dedicated CPU uses of its record, which nobody else does meanwhile: where to count an exit
+	 * by its reason, and what VMXON wants.
+	 */
+	static u64 *exit_counters(CpuId cpu) { return all_[cpu.value].exits_; }
+	static HostPhys vmxon_region(CpuId cpu) { return all_[cpu.value].vmxon_region_.phys(); }
+	static constexpr std::size_t exit_counters_size = sizeof(u64) * static_cast<unsigned>(ExitReason::count);
+
 	bool is_on() const { return on_; }
 	unsigned loaded() const { return loaded_count_; }
 	u64 clears(ClearCause cause) const { return clears_[static_cast<unsigned>(cause)]; }

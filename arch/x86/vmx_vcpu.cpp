@@ -3,9 +3,11 @@
 
 #include "cpu_insn.hpp"
 #include "cpuid.hpp"
+#include "dedicated_cpu.hpp"
 #include "vmcs_state.hpp"
 #include "vmx_cpu.hpp"
 #include "vpid.hpp"
+#include "x2apic.hpp"
 
 #include <linux_glue/parameters.h>
 #include <linux_glue/x86.h>
@@ -21,21 +23,6 @@ namespace kvmpp
 
 namespace
 {
-
-constexpr u32 exceptions = 1 << static_cast<u32>(Vector::debug) |
-			   /* An endless loop of them would shut interrupts out. */
-			   1 << static_cast<u32>(Vector::alignment_check) |
-			   1 << static_cast<u32>(Vector::machine_check);
-
-/* "MSR-Bitmap Address": four bitmaps of 1 KiB, a set bit makes the access exit. */
-void allow_msr(u8 *bitmap, u32 msr)
-{
-	unsigned high = msr >= 0xc0000000 ? 0x400 : 0;
-	unsigned bit = msr & 0x1fff;
-
-	for (unsigned write : {0u, 0x800u})
-		bitmap[write + high + bit / 8] &= static_cast<u8>(~(1 << (bit % 8)));
-}
 
 /* On MSRs that the guest changes without an exit; each comes and goes with the VMCS or the vCPU. */
 constexpr u32 guests_own_msrs[] = {
@@ -58,7 +45,7 @@ Result<> VmxVcpu::create(const VmcsOwner &owner)
 	u8 *bitmap = msr_bitmap_.as<u8>();
 	std::memset(bitmap, 0xff, page_size);
 	for (u32 msr : guests_own_msrs)
-		allow_msr(bitmap, msr);
+		allow_msr(bitmap, msr, true, true);
 
 	Result<unsigned> vmcs = vmcss_.add(config_.revision, owner);
 	return vmcs ? Result<>() : vmcs.error();
@@ -70,63 +57,21 @@ VmxVcpu::~VmxVcpu()
 		vpid_free(vpid_);
 }
 
-/* What stays for the VMCS's life. */
-void VmxVcpu::set_up(ActiveVmcs &vmcs)
+VmcsControls VmxVcpu::controls() const
 {
-	vmcs.write(field::pin_based_controls, config_.pin);
-	vmcs.write(field::primary_processor_based_controls, config_.primary);
-	u32 secondary = config_.secondary;
-	if (glue_parameters.ple_gap == 0)
-		secondary &= ~secondary::pause_loop_exiting;
-	vmcs.write(field::secondary_processor_based_controls, secondary);
-	if (secondary & secondary::pause_loop_exiting) {
-		vmcs.write(field::ple_gap, glue_parameters.ple_gap);
-		vmcs.write(field::ple_window, glue_parameters.ple_window);
-	}
-	vmcs.write(field::vm_exit_controls, config_.exit);
-	vmcs.write(field::exception_bitmap, exceptions);
-	vmcs.write(field::page_fault_error_code_mask, 0);
-	vmcs.write(field::page_fault_error_code_match, 0);
-	vmcs.write(field::cr3_target_count, 0);
-	vmcs.write(field::vm_exit_msr_store_count, 0);
-	vmcs.write(field::vm_exit_msr_load_count, 0);
-	vmcs.write(field::vm_entry_msr_load_count, 0);
-	vmcs.write(field::vm_entry_interruption_info, 0);
-	vmcs.write(field::msr_bitmap, msr_bitmap_.phys().value);
-	vmcs.write(field::ept_pointer, ept_.pointer());
-	vmcs.write(field::vpid, vpid_);
-	vmcs.write(field::cr0_guest_host_mask, ~cr0_guest_owned);
-	vmcs.write(field::cr4_guest_host_mask, ~cr4_guest_owned);
-	vmcs.write(field::vmcs_link_pointer, ~u64{0});
-	vmcs.write(field::guest_ia32_debugctl, 0);
-	vmcs.write(field::guest_activity_state, 0);
+	VmcsControls c{.pin = config_.pin,
+		       .primary = config_.primary,
+		       .secondary = config_.secondary,
+		       .ple_gap = glue_parameters.ple_gap,
+		       .ple_window = glue_parameters.ple_window,
+		       .ept_pointer = ept_.pointer(),
+		       .msr_bitmap = msr_bitmap_.phys().value,
+		       .vpid = vpid_,
+		       .host_rip = reinterpret_cast<u64>(kvmpp_vmx_exit)};
 
-	vmcs.write(field::host_cr0, insn::read_cr0() & ~cr0::ts);
-	vmcs.write(field::host_ds_selector, 0);
-	vmcs.write(field::host_es_selector, 0);
-	vmcs.write(field::host_fs_selector, 0);
-	vmcs.write(field::host_gs_selector, 0);
-	vmcs.write(field::host_rip, reinterpret_cast<u64>(kvmpp_vmx_exit));
-}
-
-/* What is this CPU's own. */
-void VmxVcpu::write_host_cpu(ActiveVmcs &vmcs)
-{
-	glue_host_state host;
-
-	glue_host_state_read(&host);
-	vmcs.write(field::host_cs_selector, host.cs);
-	vmcs.write(field::host_ss_selector, host.ss);
-	vmcs.write(field::host_tr_selector, host.tr);
-	vmcs.write(field::host_tr_base, host.tr_base);
-	vmcs.write(field::host_gdtr_base, host.gdt_base);
-	vmcs.write(field::host_idtr_base, host.idt_base);
-	vmcs.write(field::host_gs_base, host.gs_base);
-	vmcs.write(field::host_sysenter_cs, host.sysenter_cs);
-	vmcs.write(field::host_sysenter_esp, host.sysenter_esp);
-	vmcs.write(field::host_sysenter_eip, host.sysenter_eip);
-	vmcs.write(field::host_ia32_efer, host.efer);
-	vmcs.write(field::host_ia32_pat, host.pat);
+	if (c.ple_gap == 0)
+		c.secondary &= ~secondary::pause_loop_exiting;
+	return c;
 }
 
 void VmxVcpu::load_guest_msrs(const IrqOff &irq, VcpuState &s)
@@ -237,9 +182,12 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 		}
 		ActiveVmcs &vmcs = *active;
 		if (!own.set_up)
-			set_up(vmcs);
+			write_controls(vmcs, config_, controls());
 		if (own.host_cpu != irq.cpu()) {
-			write_host_cpu(vmcs);
+			glue_host_state host;
+
+			glue_host_state_read(&host);
+			write_host_state(vmcs, host);
 			own.host_cpu = irq.cpu();
 		}
 		if (last_cpu_ != irq.cpu()) {
@@ -267,8 +215,13 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 		}
 		own.set_up = true;
 
-		if (kick.enter(irq).has(Request::flush_ept))
+		Requests asked = kick.enter(irq);
+		if (asked.has(Request::flush_ept))
 			ept_.invalidate_here(irq);
+		if (asked.has(Request::come_out)) {
+			kick.leave(irq);
+			return Entry::asked;
+		}
 		bool entered = run(vmcs, s, exit);
 		kick.leave(irq);
 		if (entered) {
@@ -290,6 +243,50 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 	if (!accesses)
 		return accesses.error();
 	return entry;
+}
+
+Result<> VmxVcpu::lend(VcpuState &s, DedicatedRun &run)
+{
+	/* From here on it can be read by that CPU only. */
+	if (Result<> r = fetch(s, Groups::all()); !r)
+		return r;
+	vmcss_.current().clear(ClearCause::move);
+	if (!x2apic_bitmap_) {
+		x2apic_bitmap_ = Page::create();
+		if (!x2apic_bitmap_)
+			return Errno::nomem;
+		std::memcpy(x2apic_bitmap_.as<u8>(), msr_bitmap_.as<u8>(), page_size);
+		allow_x2apic(x2apic_bitmap_.as<u8>());
+	}
+	run.vmcs = &vmcss_.current();
+	run.config = &config_;
+	run.controls = controls();
+	run.msr_bitmap = msr_bitmap_.phys();
+	run.x2apic_bitmap = x2apic_bitmap_.phys();
+	/* It has nobody to give its CPU to. */
+	run.controls.secondary &= ~secondary::pause_loop_exiting;
+	if (run.passthrough) {
+		run.controls.pin &= ~pin::external_interrupt_exiting;
+		run.controls.primary &= ~(primary::hlt_exiting | primary::cr8_load_exiting |
+					  primary::cr8_store_exiting);
+	}
+	return {};
+}
+
+void VmxVcpu::take_back(VcpuState &s, DedicatedRun &run)
+{
+	vmcss_.current().set_up = false;
+	vmcss_.current().host_cpu = {};
+	last_cpu_ = {};
+	s.apic.owned = false;
+	s.apic.sending = nullptr;
+	run.attached = false;
+	if (!run.left.valid)
+		return;
+	run.left.valid = false;
+	s.kernel_gs_base = run.left.kernel_gs_base;
+	if (run.passthrough)
+		s.apic.real = run.left.apic;
 }
 
 Result<> VmxVcpu::fetch(VcpuState &s, Groups groups)

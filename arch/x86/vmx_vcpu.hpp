@@ -11,16 +11,20 @@
 #include "include/kvmpp/kick.hpp"
 #include "vcpu_state.hpp"
 #include "vmcs_pool.hpp"
+#include "vmcs_setup.hpp"
 
 #include <linux_glue/guest.h>
 
 namespace kvmpp
 {
 
+struct DedicatedRun;
+
 enum class Entry {
 	exited,  /* the guest ran, or was refused at entry: see the Exit */
 	work,    /* Linux wants the thread first: a signal, a reschedule */
 	vmx_off, /* this CPU is on its way out: wait a tick and try again, elsewhere */
+	asked,   /* somebody asked it to come out, and to look where it is to run */
 	vmfail,  /* VMLAUNCH or VMRESUME failed; Exit::raw_reason is the VM-instruction error */
 };
 
@@ -52,9 +56,18 @@ public:
 	 */
 	void leave_guest(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 
+	/*
+	 * The vCPU goes to a dedicated CPU: all of @state is valid, its VMCS on no CPU, and @run has what
+	 * is needed to enter with it. run.passthrough is set. Errno::nomem, or as fetch().
+	 */
+	Result<> lend(VcpuState &state, DedicatedRun &run) MAY_SLEEP;
+	/* And back, after that CPU has let go of it. */
+	void take_back(VcpuState &state, DedicatedRun &run);
+	/* The memory of the VMCS's record, which that CPU has to see. */
+	const VcpuVmcs *lent_vmcs() { return &vmcss_.current(); }
+
 private:
-	void set_up(ActiveVmcs &vmcs);
-	void write_host_cpu(ActiveVmcs &vmcs) REQUIRES(irqs_off);
+	VmcsControls controls() const;
 	void enter_guest(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void load_guest_msrs(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	bool run(ActiveVmcs &vmcs, VcpuState &state, Exit &exit) REQUIRES(irqs_off);
@@ -63,6 +76,7 @@ private:
 	Ept &ept_;
 	VmcsPool vmcss_;
 	Page msr_bitmap_;
+	Page x2apic_bitmap_;
 	u16 vpid_ = 0;
 	/* Where it ran last, with whichever VMCS: what other CPUs cache of the guest may be old. */
 	CpuId last_cpu_;

@@ -15,6 +15,7 @@ namespace kvmpp
 
 /* The errnos this module gives, as positive numbers. */
 enum class Errno : int {
+	perm = EPERM,
 	noent = ENOENT,
 	intr = EINTR,
 	io = EIO,
@@ -25,6 +26,7 @@ enum class Errno : int {
 	exist = EEXIST,
 	inval = EINVAL,
 	opnotsupp = EOPNOTSUPP,
+	timedout = ETIMEDOUT,
 };
 
 template <class T = void> class [[nodiscard]] Result

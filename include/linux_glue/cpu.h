@@ -27,6 +27,9 @@ int glue_call_on_cpu(int cpu, void (*function)(void *), void *argument) WAITS_FO
 /* The same on every online CPU, this one included. */
 void glue_call_on_all_cpus(void (*function)(void *), void *argument) WAITS_FOR_IPIS;
 
+/* A reschedule IPI, which ends a guest's run. Any context; preemption off. */
+void glue_send_reschedule(int cpu);
+
 /* Keep the set of online CPUs as it is. May sleep. */
 void glue_cpus_read_lock(void) MAY_SLEEP;
 void glue_cpus_read_unlock(void);

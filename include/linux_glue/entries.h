@@ -21,6 +21,16 @@ int kvmpp_cpu_online(int cpu);
 int kvmpp_cpu_offline(int cpu);
 
 /*
+ * A CPU is about to come online: an errno refuses it. Under cpus_write_lock. And an NMI, on an online
+ * CPU: how many causes of it were ours; NMI context.
+ */
+int kvmpp_cpu_prepare(int cpu);
+int kvmpp_nmi(int cpu);
+/* CPUs come back to Linux before the machine sleeps, and none is taken until it woke. May sleep. */
+void kvmpp_machine_sleeps(void);
+void kvmpp_machine_woke(void);
+
+/*
  * The machine goes to sleep or comes back: this CPU, the only one online, interrupts off. Or it
  * goes down, for a reboot, power-off or kexec: process context.
  */
@@ -52,6 +62,7 @@ void kvmpp_mmu_invalidate_end(void *vm);
 
 void kvmpp_show_cpus(struct glue_text *text);
 void kvmpp_show_stats(struct glue_text *text);
+void kvmpp_show_dedicated(struct glue_text *text);
 
 GLUE_END
 

@@ -11,6 +11,7 @@ struct glue_parameters {
 	bool enable_at_load;	  /* VMX on from the load on, not from the first VM on */
 	bool exclusive;		  /* VMX on all the time, not only while a vCPU's thread runs */
 	bool allow_no_crash_hook; /* VMs may be made while another module has the crash hook */
+	bool allow_smt;		  /* a CPU may be dedicated though Linux runs on its core */
 	/* PAUSE-loop exiting, in ticks of the TSC: what is a loop, and how long one may last */
 	glue_u32 ple_gap; /* 0: no exits */
 	glue_u32 ple_window;

@@ -3,6 +3,7 @@
 #ifndef VIRT_LINUX_COMPAT_H
 #define VIRT_LINUX_COMPAT_H
 
+#include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/syscore_ops.h>
 #include <linux/version.h>
@@ -41,6 +42,24 @@
 #else
 #define compat_task_is_runnable(task) ((task)->on_rq)
 #endif
+
+/* Calls add(context, address, bytes) for each part of this module that stays; its first error. */
+static inline int compat_for_each_module_part(void *context,
+					      int (*add)(void *, const void *, size_t))
+{
+	int error = 0;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+	for_class_mod_mem_type(type, core) {
+		const struct module_memory *part = &THIS_MODULE->mem[type];
+
+		if (!error && part->size)
+			error = add(context, part->base, part->size);
+	}
+#else
+	error = add(context, THIS_MODULE->core_layout.base, THIS_MODULE->core_layout.size);
+#endif
+	return error;
+}
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
 #define compat_note_context_switch() rcu_virt_note_context_switch()

@@ -66,6 +66,13 @@ void glue_call_on_all_cpus(void (*function)(void *), void *argument)
 	on_each_cpu(function, argument, 1);
 }
 
+void glue_send_reschedule(int cpu)
+{
+	/* One that has gone offline meanwhile runs no guest. */
+	if (cpu_online(cpu))
+		smp_ops.smp_send_reschedule(cpu);
+}
+
 void glue_cpus_read_lock(void)
 {
 	cpus_read_lock();

@@ -31,10 +31,18 @@ static int stats_show(struct seq_file *file, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(stats);
 
+static int dedicated_show(struct seq_file *file, void *unused)
+{
+	kvmpp_show_dedicated((struct glue_text *)file);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(dedicated);
+
 void glue_debugfs_create(void)
 {
 	directory = debugfs_create_dir("kvmpp", NULL);
 	debugfs_create_file("cpus", 0400, directory, NULL, &cpus_fops);
+	debugfs_create_file("dedicated", 0400, directory, NULL, &dedicated_fops);
 	debugfs_create_file("stats", 0400, directory, NULL, &stats_fops);
 }
 

@@ -15,6 +15,7 @@
 #include <asm/desc.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/types.h>
+#include <asm/fpu/xcr.h>
 #include <asm/fsgsbase.h>
 #include <asm/mce.h>
 #include <asm/msr.h>
@@ -24,6 +25,7 @@
 #include <asm/segment.h>
 #include <asm/special_insns.h>
 
+#include <linux_glue/dedicated.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/guest.h>
 
@@ -71,6 +73,19 @@ void glue_guest_fpu_restore(void)
 {
 	if (test_thread_flag(TIF_NEED_FPU_LOAD))
 		switch_fpu_return();
+}
+
+void glue_guest_fpu_save(struct glue_guest_fpu *fpu, void *image)
+{
+	fpu_copy_guest_fpstate_to_uabi(&fpu->fpu, image, PAGE_SIZE, fpu->fpu.fpstate->user_xfeatures, 0);
+}
+
+int glue_guest_fpu_load(struct glue_guest_fpu *fpu, const void *image)
+{
+	u64 xcr0 = boot_cpu_has(X86_FEATURE_OSXSAVE) ? xgetbv(XCR_XFEATURE_ENABLED_MASK) : 0;
+	u32 pkru;
+
+	return fpu_copy_uabi_to_guest_fpstate(&fpu->fpu, image, xcr0, &pkru);
 }
 
 void glue_thread_state_save(struct glue_thread_state *state)

@@ -15,6 +15,7 @@ static const char *const names[GLUE_LOCK_CLASSES] = {
 	[GLUE_LOCK_SLOTS] = "kvmpp_slots_lock",
 	[GLUE_LOCK_MMU] = "kvmpp_mmu_lock",
 	[GLUE_LOCK_VPID] = "kvmpp_vpid_lock",
+	[GLUE_LOCK_DEDICATED] = "kvmpp_dedicated_lock",
 };
 
 static struct mutex *to_mutex(struct glue_mutex *mutex)

@@ -15,6 +15,8 @@ module_param_named(exclusive, glue_parameters.exclusive, bool, 0444);
 MODULE_PARM_DESC(exclusive, "VMX on while there are VMs; 0: only while a vCPU's thread runs");
 module_param_named(allow_no_crash_hook, glue_parameters.allow_no_crash_hook, bool, 0444);
 MODULE_PARM_DESC(allow_no_crash_hook, "VMs also while kvm_intel has the hook that kdump needs");
+module_param_named(allow_smt, glue_parameters.allow_smt, bool, 0444);
+MODULE_PARM_DESC(allow_smt, "dedicate a CPU though Linux runs on another thread of its core");
 module_param_named(ple_gap, glue_parameters.ple_gap, uint, 0444);
 MODULE_PARM_DESC(ple_gap, "longest time between two PAUSEs of one loop, in TSC ticks; 0: no exits");
 module_param_named(ple_window, glue_parameters.ple_window, uint, 0444);

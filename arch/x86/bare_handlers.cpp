@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Handlers of exits that need nothing of Linux: they run on dedicated CPUs as well. */
+#include "cpuid.hpp"
+#include "handlers.hpp"
+#include "x2apic.hpp"
+
+#include <linux/kvm.h>
+
+namespace kvmpp
+{
+
+namespace
+{
+
+void write_gpr32(VcpuState &s, Gpr reg, u32 value)
+{
+	s.gpr[reg] = value; /* the upper half is cleared */
+}
+
+Next handle_cpuid(VcpuState &s, const VcpuIdentity &identity, const Exit &exit)
+{
+	insn::CpuidResult r = guest_cpuid(s, identity.id, static_cast<u32>(s.gpr[rax]),
+					  static_cast<u32>(s.gpr[rcx]));
+
+	write_gpr32(s, rax, r.eax);
+	write_gpr32(s, rbx, r.ebx);
+	write_gpr32(s, rcx, r.ecx);
+	write_gpr32(s, rdx, r.edx);
+	s.skip_instruction(exit.instruction_length);
+	return Next::resume;
+}
+
+Next handle_msr(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, bool write)
+{
+	u32 index = static_cast<u32>(s.gpr[rcx]);
+	u64 written = s.gpr[rdx] << 32 | static_cast<u32>(s.gpr[rax]);
+	bool ok;
+
+	if (x2apic::is_msr(index))
+		return write ? write_x2apic(s, identity, index, written, exit.instruction_length)
+			     : read_x2apic(s, identity, index, exit.instruction_length);
+	if (write) {
+		ok = write_msr(s, index, written);
+	} else {
+		u64 value = 0;
+
+		ok = read_msr(s, index, value);
+		if (ok) {
+			write_gpr32(s, rax, static_cast<u32>(value));
+			write_gpr32(s, rdx, static_cast<u32>(value >> 32));
+		}
+	}
+	if (!ok)
+		return after_injection(s, s.inject(Vector::general_protection, 0));
+	s.skip_instruction(exit.instruction_length);
+	return Next::resume;
+}
+
+Next handle_xsetbv(VcpuState &s, const Exit &exit)
+{
+	if (s.cpl() > 0 || static_cast<u32>(s.gpr[rcx]) != 0 ||
+	    !write_xcr0(s, s.gpr[rdx] << 32 | static_cast<u32>(s.gpr[rax])))
+		return after_injection(s, s.inject(Vector::general_protection, 0));
+	s.skip_instruction(exit.instruction_length);
+	return Next::resume;
+}
+
+} // namespace
+
+Next after_injection(VcpuState &s, bool injected)
+{
+	if (injected)
+		return Next::resume;
+	s.user = {.reason = KVM_EXIT_SHUTDOWN, .io = {}};
+	return Next::user;
+}
+
+bool write_xcr0(VcpuState &s, u64 value)
+{
+	constexpr u64 x87 = 1, sse = 2, avx = 4;
+
+	if (!(value & x87) || ((value & avx) && !(value & sse)) || (value & ~guest_features().xcr0))
+		return false;
+	s.xcr0 = value;
+	return true;
+}
+
+void deliver_again(VcpuState &s, const Exit &exit)
+{
+	/* Vector, type, error code, valid: the other bits mean something else here. */
+	constexpr u32 kept = InterruptionInfo::valid_bit | 0xfff;
+
+	if (!exit.vectoring.valid())
+		return;
+	s.has_event = true;
+	s.event = {.info = {exit.vectoring.raw & kept},
+		   .error_code = exit.vectoring_error_code,
+		   .instruction_length = exit.instruction_length};
+}
+
+bool handle_bare(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, Next &next)
+{
+	switch (exit.reason()) {
+	case ExitReason::cpuid:
+		next = handle_cpuid(s, identity, exit);
+		return true;
+	case ExitReason::rdmsr:
+		next = handle_msr(s, identity, exit, false);
+		return true;
+	case ExitReason::wrmsr:
+		next = handle_msr(s, identity, exit, true);
+		return true;
+	case ExitReason::xsetbv:
+		next = handle_xsetbv(s, exit);
+		return true;
+	case ExitReason::invd:
+	case ExitReason::wbinvd:
+		/*
+		 * Guest memory is coherent: there is nothing to write back, and INVD must not lose
+		 * it.
+		 */
+		s.skip_instruction(exit.instruction_length);
+		next = Next::resume;
+		return true;
+	default:
+		return false;
+	}
+}
+
+} // namespace kvmpp

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What runs on a CPU that Linux does not have, from its first C++ to its last. */
+#include "machine.hpp"
+
+#include "arch/x86/cpu_insn.hpp"
+#include "arch/x86/vmx_insn.hpp"
+
+/* traps.S, arch/x86/entry.S: what NMIs must not come into, and where they send it. */
+extern "C" {
+extern const char kvmpp_wait_window[], kvmpp_wait_window_end[], kvmpp_wait_out[];
+extern const char kvmpp_enter_window[], kvmpp_enter_window_end[], kvmpp_enter_out[];
+int kvmpp_dedicated_wait(const std::atomic<kvmpp::u32> *bell);
+/* The module's exception table, sorted: virt/linux/dedicated.c. */
+struct kvmpp_fixup {
+	int instruction, target, type;
+};
+extern const kvmpp_fixup *kvmpp_fixups;
+extern unsigned kvmpp_fixup_count;
+}
+
+namespace kvmpp
+{
+
+namespace
+{
+
+constexpr u32 spec_ctrl = 0x48;
+constexpr u32 lvt_masked = 1 << 16;
+
+/* Which it is says the GDT register: nothing else here is the CPU's own. */
+DedicatedMachine &this_machine()
+{
+	struct [[gnu::packed]] {
+		u16 limit;
+		u64 base;
+	} gdt;
+
+	asm volatile("sgdt %0" : "=m"(gdt));
+	constexpr u64 offset = __builtin_offsetof(DedicatedMachine, gdt);
+	return *reinterpret_cast<DedicatedMachine *>(gdt.base - offset);
+}
+
+void write_cr4(u64 value)
+{
+	asm volatile("mov %0, %%cr4" : : "r"(value) : "memory");
+}
+
+/* "x2APIC State Transitions": by way of the disabled state, in which all of it is reset. */
+void set_apic_mode(const DedicatedCpu &cpu, bool x2apic)
+{
+	using namespace apic_base_bit;
+	u64 base = cpu.registers.apic_base & ~(extended | enabled);
+
+	insn::wrmsr(msr::apic_base, base);
+	insn::wrmsr(msr::apic_base, base | enabled);
+	if (x2apic)
+		insn::wrmsr(msr::apic_base, base | enabled | extended);
+}
+
+bool linux_has_x2apic(const DedicatedCpu &cpu)
+{
+	return cpu.registers.apic_base & apic_base_bit::extended;
+}
+
+void fence()
+{
+	/* A write to the ICR may overtake stores ("WRMSR to x2APIC MSRs"). */
+	asm volatile("mfence; lfence" : : : "memory");
+}
+
+/* Has Linux look: a thread waits for an answer, or there is none to come. */
+void call_linux(DedicatedCpu &cpu)
+{
+	constexpr u64 nmi = 4 << 8, level_assert = 1 << 14;
+
+	cpu.wants_linux.store(1, std::memory_order_seq_cst);
+	cpu.calls->note(insn::rdtsc());
+	fence();
+	insn::wrmsr(x2apic::icr, u64{cpu.linux_apic_id} << 32 | nmi | level_assert);
+}
+
+void answer(DedicatedCpu &cpu, Answer answer)
+{
+	cpu.posted->answer.store(answer, std::memory_order_release);
+}
+
+[[noreturn]] void halt()
+{
+	for (;;)
+		asm volatile("cli; hlt" : : : "memory");
+}
+
+/* Out of VMX operation, in which INIT would be blocked; the APIC as Linux had it. */
+void leave_vmx(DedicatedCpu &cpu)
+{
+	if (cpu.posted)
+		cpu.posted->vmcs->clear_dedicated();
+	(void)insn::vmxoff();
+	write_cr4(cpu.registers.cr4);
+}
+
+[[noreturn]] void park(DedicatedCpu &cpu, DedicatedCpu::State state)
+{
+	leave_vmx(cpu);
+	set_apic_mode(cpu, linux_has_x2apic(cpu));
+	/* INIT may come from here on. */
+	cpu.state.store(state, std::memory_order_seq_cst);
+	halt();
+}
+
+/* It goes on with the interrupts that the host sends to all CPUs, if it does. */
+void listen(DedicatedCpu &cpu)
+{
+	/* Enabled, or it would take none. */
+	insn::wrmsr(x2apic::svr, LocalApic::svr_enabled | 0xff);
+	cpu.listening.store(1, std::memory_order_seq_cst);
+	while (!(cpu.bell.load(std::memory_order_acquire) & DedicatedCpu::quiet))
+		kvmpp_take_interrupts();
+	kvmpp_take_interrupts();
+	insn::wrmsr(x2apic::svr, 0xff);
+	cpu.bell.fetch_and(~u32{DedicatedCpu::quiet}, std::memory_order_relaxed);
+	cpu.listening.store(0, std::memory_order_seq_cst);
+}
+
+bool vmx_on(const DedicatedCpu &cpu)
+{
+	write_cr4(cpu.registers.cr4 | cr4::vmxe);
+	if (!insn::vmxon(cpu.vmxon_region))
+		return false;
+	(void)insn::invept(insn::Invalidate::all_contexts, 0);
+	(void)insn::invvpid(insn::Invalidate::all_contexts, 0);
+	return true;
+}
+
+void take_registers(const DedicatedCpu &cpu)
+{
+	const glue_cpu_registers &r = cpu.registers;
+
+	write_cr4(r.cr4);
+	insn::wrmsr(msr::efer, r.efer);
+	insn::wrmsr(msr::pat, r.pat);
+	insn::wrmsr(msr::gs_base, r.gs_base);
+	if (r.has_spec_ctrl)
+		insn::wrmsr(spec_ctrl, r.spec_ctrl);
+	if (r.xcr0)
+		insn::xsetbv(0, r.xcr0);
+}
+
+/* Where an instruction goes on that may fault. */
+bool fix_up(TrapFrame &frame)
+{
+	for (unsigned i = 0; i < kvmpp_fixup_count; i++) {
+		const kvmpp_fixup &f = kvmpp_fixups[i];
+
+		if (reinterpret_cast<u64>(&f.instruction) + static_cast<s64>(f.instruction) !=
+		    frame.rip)
+			continue;
+		frame.rip = reinterpret_cast<u64>(&f.target) + static_cast<s64>(f.target);
+		return true;
+	}
+	return false;
+}
+
+bool is_in(u64 rip, const char *first, const char *end)
+{
+	return rip >= reinterpret_cast<u64>(first) && rip < reinterpret_cast<u64>(end);
+}
+
+} // namespace
+
+extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
+{
+	DedicatedCpu &cpu = machine->record;
+
+	take_registers(cpu);
+	set_apic_mode(cpu, true);
+	insn::wrmsr(x2apic::lvt_lint0, lvt_masked);
+	insn::wrmsr(x2apic::lvt_lint1, lvt_masked);
+	if (!vmx_on(cpu))
+		park(cpu, DedicatedCpu::State::died);
+	cpu.state.store(DedicatedCpu::State::up, std::memory_order_seq_cst);
+
+	for (;;) {
+		kvmpp_dedicated_wait(&cpu.bell);
+		u32 told = cpu.bell.fetch_and(DedicatedCpu::quiet, std::memory_order_seq_cst);
+
+		if (cpu.crash.load(std::memory_order_relaxed))
+			park(cpu, DedicatedCpu::State::parked);
+		if (told & DedicatedCpu::run) {
+			answer(cpu, run_dedicated(cpu, *cpu.posted));
+			call_linux(cpu);
+		}
+		if (told & DedicatedCpu::listen)
+			listen(cpu);
+		if (told & DedicatedCpu::stop) {
+			if (cpu.posted)
+				detach_dedicated(cpu, *cpu.posted);
+			park(cpu, DedicatedCpu::State::parked);
+		}
+	}
+}
+
+/* On the stack of NMIs, interrupts and NMIs blocked. */
+extern "C" void kvmpp_dedicated_nmi(TrapFrame *frame)
+{
+	DedicatedCpu &cpu = this_machine().record;
+
+	cpu.note_nmi();
+	if (cpu.crash.load(std::memory_order_relaxed))
+		park(cpu, DedicatedCpu::State::parked);
+	/* The look came before, and what it misses would wait for another NMI: go the way out. */
+	if (is_in(frame->rip, kvmpp_enter_window, kvmpp_enter_window_end))
+		frame->rip = reinterpret_cast<u64>(kvmpp_enter_out);
+	else if (is_in(frame->rip, kvmpp_wait_window, kvmpp_wait_window_end))
+		frame->rip = reinterpret_cast<u64>(kvmpp_wait_out);
+}
+
+/* Nobody sends one here but who broadcasts. */
+extern "C" void kvmpp_dedicated_interrupt(TrapFrame *frame)
+{
+	DedicatedCpu &cpu = this_machine().record;
+
+	cpu.last_stray.store(frame->vector & 0xff, std::memory_order_relaxed);
+	cpu.strays.store(cpu.strays.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+	insn::wrmsr(x2apic::eoi, 0);
+}
+
+extern "C" void kvmpp_dedicated_exception(TrapFrame *frame)
+{
+	DedicatedCpu &cpu = this_machine().record;
+
+	/* Linux patches text by way of INT3: whoever runs into it tries again until it is done. */
+	if (static_cast<Vector>(frame->vector) == Vector::breakpoint) {
+		frame->rip--;
+		insn::cpuid(0);
+		return;
+	}
+	if (fix_up(*frame))
+		return;
+	if (static_cast<Vector>(frame->vector) == Vector::machine_check)
+		insn::wrmsr(msr::mcg_status, 0);
+	cpu.fault = {.vector = frame->vector,
+		     .error_code = frame->error_code,
+		     .rip = frame->rip,
+		     .address = insn::read_cr2()};
+	if (cpu.posted) {
+		answer(cpu, Answer::died);
+		call_linux(cpu);
+	}
+	park(cpu, DedicatedCpu::State::died);
+}
+
+} // namespace kvmpp

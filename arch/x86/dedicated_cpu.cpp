@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "dedicated_cpu.hpp"
+
+#include "cpu_insn.hpp"
+#include "cpuid.hpp"
+#include "vmcs_state.hpp"
+#include "vmx_insn.hpp"
+
+namespace kvmpp
+{
+
+namespace
+{
+
+u64 fpu_mask(const DedicatedCpu &cpu)
+{
+	return guest_features().xcr0 & cpu.registers.xcr0;
+}
+
+/* What the guest has in XCR0 is another value than what is there in the host. */
+bool own_xcr0(const DedicatedCpu &cpu, const VcpuState &s)
+{
+	return (s.cr4 & cr4::osxsave) && s.xcr0 != cpu.registers.xcr0;
+}
+
+void load_guest_msrs(VcpuState &s, const VmxConfig &config)
+{
+	insn::wrmsr(msr::star, s.star);
+	insn::wrmsr(msr::lstar, s.lstar);
+	insn::wrmsr(msr::cstar, s.cstar);
+	insn::wrmsr(msr::syscall_mask, s.syscall_mask);
+	if (config.has_rdtscp())
+		insn::wrmsr(msr::tsc_aux, s.tsc_aux);
+	s.syscall_msrs_dirty = false;
+}
+
+/* The vCPU's state comes into the CPU, where it stays: nobody else is here. */
+void attach(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
+{
+	VcpuState &s = *run.state;
+
+	VmcsControls controls = run.controls;
+	controls.host_rip = reinterpret_cast<u64>(kvmpp_dedicated_exit);
+	write_controls(vmcs, *run.config, controls);
+	write_host_state(vmcs, cpu.host_state);
+	vmcs.write(field::host_cr3, cpu.cr3);
+	vmcs.write(field::host_cr4, cpu.registers.cr4 | cr4::vmxe);
+	vmcs.write(field::host_fs_base, 0);
+	/* What it has of an earlier time. */
+	(void)insn::invept(insn::Invalidate::single_context, controls.ept_pointer);
+	(void)insn::invvpid(insn::Invalidate::single_context, controls.vpid);
+	kvmpp_fpu_load(run.fpu_image, fpu_mask(cpu));
+	insn::wrmsr(msr::kernel_gs_base, s.kernel_gs_base);
+	load_guest_msrs(s, *run.config);
+	if (run.passthrough) {
+		load_x2apic(s.apic.real);
+		s.apic.sending = &cpu.sending;
+	}
+	run.x2apic_bitmap_in_use = false;
+	run.attached = true;
+}
+
+void prepare_entry(const DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
+{
+	VcpuState &s = *run.state;
+	bool x2apic = s.apic.owned && (s.apic_base & apic_base_bit::extended);
+
+	if (x2apic != run.x2apic_bitmap_in_use) {
+		vmcs.write(field::msr_bitmap, x2apic ? run.x2apic_bitmap.value : run.msr_bitmap.value);
+		run.x2apic_bitmap_in_use = x2apic;
+	}
+	if (s.flush_tlb) {
+		(void)insn::invvpid(insn::Invalidate::single_context, run.controls.vpid);
+		s.flush_tlb = false;
+	}
+	if (s.syscall_msrs_dirty)
+		load_guest_msrs(s, *run.config);
+	/* What is injected wakes a guest that has halted. */
+	if (s.has_event)
+		vmcs.write(field::guest_activity_state, 0);
+	write_state(vmcs, s, *run.config);
+	insn::write_cr2(s.cr2);
+	if (s.dr7 & dr7::enabled)
+		insn::write_debug_registers(s.dr);
+	if (own_xcr0(cpu, s))
+		insn::xsetbv(0, s.xcr0);
+}
+
+void after_exit(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
+{
+	VcpuState &s = *run.state;
+
+	s.cr2 = insn::read_cr2();
+	if (own_xcr0(cpu, s))
+		insn::xsetbv(0, cpu.registers.xcr0);
+	read_exit(vmcs, cpu.cpu, run.exit);
+	if (run.exit.entry_failed()) {
+		vmcs.write(field::vm_entry_interruption_info, 0);
+		return;
+	}
+	vmcs.set_launched();
+	s.has_event = false;
+	forget_state(s);
+	read_state(vmcs, s, exit_state(run.exit));
+	if (auto reason = static_cast<unsigned>(run.exit.reason());
+	    reason < static_cast<unsigned>(ExitReason::count))
+		cpu.exits[reason]++;
+}
+
+bool is_nmi(const Exit &exit)
+{
+	return !exit.entry_failed() && exit.reason() == ExitReason::exception_or_nmi &&
+	       exit.interruption.type() == InterruptionInfo::Type::nmi;
+}
+
+/* True: it has been seen to, and the guest goes on. */
+bool handle_here(DedicatedRun &run)
+{
+	const Exit &exit = run.exit;
+
+	run.handled = false;
+	if (exit.entry_failed())
+		return false;
+	if (exit.reason() == ExitReason::external_interrupt) {
+		kvmpp_take_interrupts();
+		return true;
+	}
+	run.handled = handle_bare(*run.state, *run.identity, exit, run.next);
+	return run.handled && run.next == Next::resume;
+}
+
+} // namespace
+
+Result<ActiveVmcs> LoadedVmcs::load_dedicated(CpuId cpu)
+{
+	if (!cleared_once_) {
+		/* As load(). */
+		if (Result<> r = insn::vmclear(phys_); !r)
+			return r.error();
+		cleared_once_ = true;
+	}
+	cpu_.store(cpu.value, std::memory_order_relaxed);
+	if (Result<> r = insn::vmptrld(phys_); !r)
+		return r.error();
+	return ActiveVmcs(*this);
+}
+
+void LoadedVmcs::clear_dedicated()
+{
+	(void)insn::vmclear(phys_);
+	launched_ = false;
+	cpu_.store(-1, std::memory_order_release);
+}
+
+Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
+{
+	VcpuState &s = *run.state;
+	Result<ActiveVmcs> active = run.vmcs->load_dedicated(cpu.cpu);
+
+	if (!active)
+		return Answer::failed;
+	ActiveVmcs &vmcs = *active;
+	if (!run.attached)
+		attach(cpu, run, vmcs);
+
+	Answer answer = Answer::none;
+	while (answer == Answer::none) {
+		prepare_entry(cpu, run, vmcs);
+		if (vmcs.failed())
+			return Answer::failed;
+		run.kick->enter_dedicated(cpu.cpu);
+		int outcome = kvmpp_dedicated_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr),
+						    vmcs.launched(), &run.kick->asked());
+		run.kick->leave_dedicated();
+
+		if (outcome == 0) {
+			after_exit(cpu, run, vmcs);
+			if (is_nmi(run.exit)) {
+				/* The next kick is to find us at any instruction from here on. */
+				cpu.note_nmi();
+				deliver_again(s, run.exit);
+				kvmpp_unblock_nmis();
+			} else if (handle_here(run)) {
+				cpu.stayed.store(cpu.stayed.load(std::memory_order_relaxed) + 1,
+						 std::memory_order_relaxed);
+			} else {
+				answer = Answer::exited;
+			}
+		} else if (outcome == 1) {
+			run.exit = Exit();
+			run.exit.cpu = cpu.cpu;
+			run.exit.raw_reason = vmcs.read(field::vm_instruction_error);
+			vmcs.write(field::vm_entry_interruption_info, 0);
+			answer = Answer::vmfail;
+		}
+		Requests asked = run.kick->take();
+		if (asked.has(Request::flush_ept))
+			(void)insn::invept(insn::Invalidate::single_context,
+					   run.controls.ept_pointer);
+		bool leaves = asked.has(Request::come_out) || cpu.crash.load(std::memory_order_relaxed);
+		if (leaves && answer == Answer::none)
+			answer = Answer::interrupted;
+	}
+	/* The thread cannot read the VMCS, which is here. */
+	read_state(vmcs, s, Groups::all());
+	return vmcs.failed() ? Answer::failed : answer;
+}
+
+void detach_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
+{
+	if (!run.attached)
+		return;
+	if (Result<ActiveVmcs> vmcs = run.vmcs->load_dedicated(cpu.cpu); vmcs)
+		run.left.activity = vmcs->read(field::guest_activity_state);
+	if (run.passthrough)
+		save_x2apic(run.left.apic);
+	run.left.valid = true;
+	run.left.kernel_gs_base = insn::rdmsr(msr::kernel_gs_base);
+	kvmpp_fpu_save(run.fpu_image, fpu_mask(cpu));
+	run.vmcs->clear_dedicated();
+	run.attached = false;
+}
+
+} // namespace kvmpp

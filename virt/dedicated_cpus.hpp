@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The CPUs that Linux has given up, and their way there and back. Documentation/dedicated-cpus.rst has the
+ * states as a picture.
+ *
+ *   unused ──take()──▶ coming ──▶ taken ──give_back()──▶ going ──▶ unused
+ *                                   └─ it does not answer ─▶ lost, for good
+ *
+ * remove_cpu() and add_cpu() take the device-hotplug lock and cpus_write_lock: while a CPU is coming or going no
+ * lock is held.
+ */
+#pragma once
+
+#include "arch/x86/dedicated_cpu.hpp"
+#include "include/kvmpp/guards.hpp"
+#include "include/kvmpp/types.hpp"
+
+namespace kvmpp
+{
+
+struct DedicatedMachine;
+class DedicatedSlot;
+
+/* Memory that a dedicated CPU has to see. */
+struct SeenMemory {
+	const void *start;
+	std::size_t bytes;
+};
+
+/* Whom a CPU is dedicated to, for those who look from outside. */
+struct DedicatedOwner {
+	u32 process = 0, vm = 0, vcpu = 0;
+};
+
+/*
+ * What a vCPU knows of its CPU, and how its end and everybody who takes the CPU back meet: all under
+ * DedicatedSlot::lock.
+ */
+class Dedicated
+{
+public:
+	Dedicated() = default;
+	Dedicated(const Dedicated &) = delete;
+	Dedicated &operator=(const Dedicated &) = delete;
+
+	enum class Place {
+		shared, /* on any CPU of Linux */
+		own,    /* on the CPU that it has */
+		moving, /* that one is just let go */
+		lost,   /* that one does not answer any more */
+	};
+
+	/*
+	 * Takes @cpu from Linux for the vCPU, which it runs from its next entry on. The errnos are those of
+	 * KVMPP_SET_DEDICATED_CPU. May sleep; no lock is held.
+	 */
+	Result<> take(CpuId cpu, const DedicatedOwner &owner, KickTarget &kick, DedicatedRun &run,
+		      std::size_t seen_count, const SeenMemory *seen) MAY_SLEEP;
+	/* Gives it back. Errno::inval when there is none; Errno::busy when it is on its way. May sleep. */
+	Result<> give_back() MAY_SLEEP;
+	/* The same for a vCPU that ends: waits for whoever does it already. May sleep. */
+	void end() MAY_SLEEP;
+	/* None when there is no CPU. */
+	CpuId cpu() const;
+
+	/* By the thread that runs the vCPU: where it is to be run. */
+	Place place() const;
+	/*
+	 * Posts it on its CPU; false when that is no longer `own`. Then waits: 0, or Errno::intr when a
+	 * signal came first, after which the vCPU is still there, until done() says so.
+	 */
+	bool post();
+	Result<> wait(bool interruptible) MAY_SLEEP;
+	/* Waits until a CPU that is `moving` is gone. Errno::intr. */
+	Result<> wait_until_moved() MAY_SLEEP;
+	/* Counts ways out of it. */
+	void count_online();
+	void count_user();
+	/* Whether interrupts are the guest's on the CPU it has. */
+	bool passthrough() const;
+
+private:
+	friend class DedicatedSlot;
+
+	std::atomic<DedicatedSlot *> slot_{nullptr};
+};
+
+/* Errno::nomem and the like. May sleep. */
+Result<> dedicated_init() MAY_SLEEP;
+void dedicated_exit() MAY_SLEEP;
+/* Every CPU goes back to Linux and none is taken any more. May sleep. */
+void dedicated_machine_down() MAY_SLEEP;
+/* The kernel has crashed: they leave VMX operation and halt; waited for, with a bound. NMI context. */
+void dedicated_crash();
+/* Whether Linux may do without @cpu: it is where dedicated ones call. */
+bool dedicated_may_offline(CpuId cpu);
+/* How many CPUs could be dedicated now. */
+int dedicated_count_possible();
+
+} // namespace kvmpp
