@@ -31,11 +31,19 @@ static int stats_show(struct seq_file *file, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(stats);
 
+static int exits_show(struct seq_file *file, void *unused)
+{
+	kvmpp_show_exits((struct glue_text *)file);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(exits);
+
 void glue_debugfs_create(void)
 {
 	directory = debugfs_create_dir("kvmpp", NULL);
 	debugfs_create_file("cpus", 0400, directory, NULL, &cpus_fops);
 	debugfs_create_file("stats", 0400, directory, NULL, &stats_fops);
+	debugfs_create_file("exits", 0400, directory, NULL, &exits_fops);
 }
 
 void glue_debugfs_remove(void)
