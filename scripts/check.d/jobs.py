@@ -48,6 +48,7 @@ def static():
             lambda: [CHECKOUT / "scripts/explore", "--seconds", "20"]),
         Job("clang, with its thread-safety analysis", _analyze, tap=False),
         Job("clang refuses what breaks a rule", lambda: [*_analyze(), "--selftest"]),
+        Job("kvmpp, the command: its own tests", _kvmpp_selftest),
         Job("format", _clang_format, tap=False),
     ]
 
@@ -165,6 +166,10 @@ def _sources(*endings):
 def _analyze():
     packages.need("clang")
     return [CHECKOUT / "scripts/analyze"]
+
+
+def _kvmpp_selftest():
+    return ["make", "-C", CHECKOUT / "tools/kvmpp", f"O={build.make('tools/kvmpp', 'kvmpp')}", "check"]
 
 
 def _clang_format():
