@@ -87,11 +87,20 @@ Findings judge_registers(const kvmpp::VmxRegisters &registers)
 {
 	Findings findings{judge_firmware(registers.feature_control)};
 	const std::string what = "VMX features";
+	kvmpp::VmxRegisters of_interest = registers;
+	// Without EPT and VPID there is no register of their kinds, and nothing more to say.
+	if (!registers.ept_vpid)
+		of_interest.ept_vpid = ~uint64_t{0};
 	unsigned next = 0;
-	while (const char *reason = kvmpp::vmx_lacks(registers, next))
+	while (const char *reason = kvmpp::vmx_lacks(of_interest, next))
 		findings.push_back({Verdict::no, what, reason});
-	if (findings.size() > 1)
+	if (findings.size() > 1) {
+		findings.push_back(
+			{Verdict::no, what,
+			 "that takes another CPU: Intel's have these since 2010; or, in a "
+			 "virtual machine, a host that offers them"});
 		return findings;
+	}
 	const auto seen = std::to_string(next);
 
 	// The rest that the module looks at, with the firmware as it should be.

@@ -50,9 +50,10 @@ void every_missing_feature_has_a_line()
 	auto registers = kvmpp::capable_registers();
 	registers.secondary &= ~(uint64_t{1 << 1 | 1 << 7} << 32);
 	const Findings findings = judge_registers(registers);
-	equal("lines", findings.size(), 3u);
-	same_text(text_of({findings.begin() + 1, findings.end()}),
+	equal("lines", findings.size(), 4u);
+	same_text(text_of({findings.begin() + 1, findings.begin() + 3}),
 		  "no VMX features: no EPT\nno VMX features: no unrestricted guest\n");
+	has(findings.back().says, "another CPU");
 	registers = kvmpp::capable_registers();
 	registers.basic = 0;
 	has(text_of(judge_registers(registers)), "no VMX features: VMCS larger than a page");
