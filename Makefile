@@ -2,6 +2,7 @@
 # make                  kvmpp.ko for the running kernel
 # make KDIR=...         for the kernel whose build directory that is
 # make install          into /lib/modules/.../updates, as kernel people expect (needs root)
+# make install-tools    the command kvmpp, into $(DESTDIR)/usr/local/bin; TOOLS_O= is where it is built
 # make demo             the main job, seen on an emulated Intel host
 # make check            everything that proves the project; check-host is its part of seconds
 # make storm MINUTES=60 CPUs, VMs and vCPUs come, go and are killed at random while guests keep accounts
@@ -18,8 +19,14 @@ install: modules_install
 modules_install: modules
 	+$(KBUILD) modules_install
 
+TOOLS_O ?= $(CURDIR)/build
+install-tools:
+	+$(MAKE) -C tools/kvmpp O=$(TOOLS_O)
+	install -D -m 755 $(TOOLS_O)/kvmpp $(DESTDIR)/usr/local/bin/kvmpp
+
 clean:
 	+$(KBUILD) clean
+	rm -rf build/kvmpp build/kvmpp-build
 
 # What the sources say of locks and contexts, checked: clang for the C++, sparse for the C; and what
 # breaks the rules, which they have to refuse.
@@ -47,4 +54,4 @@ check:
 check-host:
 	scripts/check host
 
-.PHONY: all modules install modules_install clean analyze sparse explore demo storm check check-host
+.PHONY: all modules install modules_install install-tools clean analyze sparse explore demo storm check check-host

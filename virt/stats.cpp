@@ -40,6 +40,21 @@ struct CpuState {
 	}
 };
 
+constexpr unsigned reasons = static_cast<unsigned>(ExitReason::count);
+
+/* A count of exits by its reason's name, or by the number where it has none. */
+void print_exits(glue_text *text, const char *prefix, unsigned reason, u64 count)
+{
+	const char *name = exit_reason_name(static_cast<ExitReason>(reason));
+
+	if (name)
+		glue_text_print(text, "%s%s %llu\n", prefix, name,
+				static_cast<unsigned long long>(count));
+	else
+		glue_text_print(text, "%sreason_%u %llu\n", prefix, reason,
+				static_cast<unsigned long long>(count));
+}
+
 } // namespace
 
 void kvmpp_show_cpus(struct glue_text *text)
@@ -68,7 +83,6 @@ void kvmpp_show_cpus(struct glue_text *text)
 
 void kvmpp_show_stats(struct glue_text *text)
 {
-	constexpr unsigned reasons = static_cast<unsigned>(ExitReason::count);
 	u64 enables = 0, disables = 0, clears[clear_causes] = {}, exits[reasons] = {}, total = 0;
 	DirectedYield::Stats yields = DirectedYield::stats();
 
@@ -97,16 +111,18 @@ void kvmpp_show_stats(struct glue_text *text)
 	line("yields_done", yields.done);
 	line("crash_hook", glue_crash_hook_held());
 	line("exits_total", total);
-	for (unsigned i = 0; i < reasons; i++) {
-		const char *name = exit_reason_name(static_cast<ExitReason>(i));
+	for (unsigned i = 0; i < reasons; i++)
+		if (exits[i])
+			print_exits(text, "exit_", i, exits[i]);
+}
 
-		if (!exits[i])
-			continue;
-		if (name)
-			glue_text_print(text, "exit_%s %llu\n", name,
-					static_cast<unsigned long long>(exits[i]));
-		else
-			glue_text_print(text, "exit_reason_%u %llu\n", i,
-					static_cast<unsigned long long>(exits[i]));
-	}
+/* Of every CPU that may come: one that Linux does not have now may have had exits, or have them. */
+void kvmpp_show_exits(struct glue_text *text)
+{
+	for (int cpu = 0; cpu < glue_nr_cpus(); cpu++)
+		for (unsigned i = 0; i < reasons; i++)
+			if (u64 count = VmxCpu::of({cpu}).exits(static_cast<ExitReason>(i))) {
+				glue_text_print(text, "cpu %d ", cpu);
+				print_exits(text, "", i, count);
+			}
 }

@@ -465,6 +465,8 @@ long Vcpu::get_dedicated_cpu(unsigned long argument)
 {
 	int cpu = dedicated_.cpu().value;
 
+	if (!glue_may_dedicate())
+		return -static_cast<int>(Errno::perm);
 	return glue_copy_to_user(argument, &cpu, sizeof(cpu));
 }
 

@@ -117,6 +117,17 @@ VmxRegisters VmxRegisters::read(const OnCpu &)
 	return r;
 }
 
+const char *vmx_lacks(const VmxRegisters &r, unsigned &next)
+{
+	while (next < sizeof(requirements) / sizeof(requirements[0])) {
+		const Requirement &need = requirements[next++];
+
+		if ((r.*need.where & need.bit) != need.bit)
+			return need.reason;
+	}
+	return nullptr;
+}
+
 bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 {
 	if (!r.cpuid_vmx) {
@@ -138,11 +149,10 @@ bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 		refusal = {Errno::io, "VMCS larger than a page or not write-back"};
 		return false;
 	}
-	for (const Requirement &need : requirements) {
-		if ((r.*need.where & need.bit) != need.bit) {
-			refusal = {Errno::io, need.reason};
-			return false;
-		}
+	unsigned next = 0;
+	if (const char *reason = vmx_lacks(r, next)) {
+		refusal = {Errno::io, reason};
+		return false;
 	}
 
 	config.revision = static_cast<u32>(r.basic) & 0x7fffffff;

@@ -6,12 +6,13 @@
 #pragma once
 
 #include "controls.hpp"
-#include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/result.hpp"
 #include "include/kvmpp/types.hpp"
 
 namespace kvmpp
 {
+
+class OnCpu;
 
 /* The registers that say what VMX can do. A register that does not exist reads 0. */
 struct VmxRegisters {
@@ -53,6 +54,12 @@ struct Refusal {
 	Errno error;
 	const char *reason;
 };
+
+/*
+ * Something that guests need and @registers lack, for the log; null when there is no more. @next is 0
+ * at first and counts on, so that tools/kvmpp can tell all that is lacking.
+ */
+const char *vmx_lacks(const VmxRegisters &registers, unsigned &next);
 
 /* The controls for @registers, or why there are none: @refusal is then set. */
 bool vmx_configure(const VmxRegisters &registers, VmxConfig &config, Refusal &refusal);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Text files below debugfs' kvmpp/, written by kvmpp_show_cpus() and kvmpp_show_stats(). */
+/* Text files below debugfs' kvmpp/, each written by the kvmpp_show_*() of its name. */
 #ifndef LINUX_GLUE_DEBUGFS_H
 #define LINUX_GLUE_DEBUGFS_H
 

@@ -63,6 +63,7 @@ void kvmpp_mmu_invalidate_end(void *vm);
 void kvmpp_show_cpus(struct glue_text *text);
 void kvmpp_show_stats(struct glue_text *text);
 void kvmpp_show_dedicated(struct glue_text *text);
+void kvmpp_show_exits(struct glue_text *text);
 
 GLUE_END
 

@@ -48,6 +48,7 @@ def static():
             lambda: [CHECKOUT / "scripts/explore", "--seconds", "20"]),
         Job("clang, with its thread-safety analysis", _analyze, tap=False),
         Job("clang refuses what breaks a rule", lambda: [*_analyze(), "--selftest"]),
+        Job("kvmpp, the command: its own tests", _kvmpp_selftest),
         Job("format", _clang_format, tap=False),
     ]
 
@@ -81,8 +82,8 @@ def emulated():
         _tests("stock-6.1: memory, life cycle, directed yield, S3",
                ["memory_test", "life_test", "yield_test", "machine_test"]),
         _tests("stock-6.1, four CPUs: storm", ["storm_test rounds=200"], "--cpus", "4"),
-        _tests("stock-6.1, four CPUs: another hypervisor, kill -9", ["enable_test", "kill_test"],
-               "--cpus", "4"),
+        _tests("stock-6.1, four CPUs: another hypervisor, kill -9, kvmpp status and check",
+               ["enable_test", "kill_test", "command_test"], "--cpus", "4"),
         _second_kernel("stock-6.1: a crash under guests, and a crash kernel with all CPUs", "crash", "-p",
                        "--cmdline", "crashkernel=256M"),
         _second_kernel("stock-6.1: kexec under guests", "kexec", "-l"),
@@ -110,16 +111,18 @@ def emulated():
                      "for i in 1 2 3; do echo 1 > /sys/devices/system/cpu/cpu$i/online; done; "
                      "cat /sys/devices/system/cpu/online"], tap=False, must_print=r"(?m)^0-3$"),
         *(_reboot(how) for how in ("reboot_by_init", "reboot_forced", "reboot_by_sysrq")),
-        _refusal("a CPU without VMX", "Operation not supported", "no VMX", "--emulator", "tcg"),
+        _refusal("a CPU without VMX", "Operation not supported", "no VMX", ("CPU", "without VMX"),
+                 "--emulator", "tcg"),
         _refusal("VMX disabled by firmware", "Operation not supported", "disabled by firmware",
-                 "--feat-ctl", "1"),
-        _refusal("a CPU without EPT", "Input/output error", "no EPT",
+                 ("firmware", "enable VT-x"), "--feat-ctl", "1"),
+        _refusal("a CPU without EPT", "Input/output error", "no EPT", ("VMX features", "no EPT"),
                  "--cpu-model", "core2_penryn_t9600"),
     ]
 
 
 def _tests(name, commands, *options, before=""):
     def command():
+        build.make("tools/kvmpp", "testing")
         overlay = build.make("tools/testing", "testing")
         script = "".join(f"/overlay/{one} || status=1; " for one in commands)
         return [TESTHOST, "--overlay", overlay, *options, "--", "sh", "-c",
@@ -142,10 +145,11 @@ def _reboot(case):
         tap=False)
 
 
-def _refusal(name, error, reason, *options):
+def _refusal(name, error, reason, check, *options):
     script = (_TESTS / "refused.sh").read_text()
     return Job(f"refused: {name}",
-               lambda: [TESTHOST, "--no-insmod", *options, "--", "sh", "-c", script, "refused", error, reason])
+               lambda: [TESTHOST, "--no-insmod", "--overlay", build.make("tools/kvmpp", "kvmpp"), *options,
+                        "--", "sh", "-c", script, "refused", error, reason, *check])
 
 
 def _broken_rule(rule, says):
@@ -165,6 +169,10 @@ def _sources(*endings):
 def _analyze():
     packages.need("clang")
     return [CHECKOUT / "scripts/analyze"]
+
+
+def _kvmpp_selftest():
+    return ["make", "-C", CHECKOUT / "tools/kvmpp", f"O={build.make('tools/kvmpp', 'kvmpp')}", "check"]
 
 
 def _clang_format():

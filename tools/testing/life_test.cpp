@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <memory>
 #include <pthread.h>
+#include <sstream>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
@@ -764,14 +765,29 @@ void loaded_vmcss_are_shown()
 	that("not the one that did not", text.find(mine + "7") == std::string::npos);
 }
 
+// From debugfs's exits, "cpu 1 io 4711" a line.
+uint64_t exits_of_all_cpus(const std::string &reason)
+{
+	std::istringstream text(host::read_file("/sys/kernel/debug/kvmpp/exits"));
+	std::string word, name;
+	unsigned cpu;
+	uint64_t count, sum = 0;
+	while (text >> word >> cpu >> name >> count)
+		sum += name == reason ? count : 0;
+	that("a line of debugfs's exits is as documented", text.eof());
+	return sum;
+}
+
 void exits_are_counted()
 {
 	kvmpp_only();
 	auto before = host::stats();
+	const uint64_t before_by_cpu = exits_of_all_cpus("cpuid");
 	LongMachine machine(lm::identify);
 	for (unsigned i = 0; i < 10; i++)
 		call(machine, lm::identify);
 	auto after = host::stats();
+	equal("exits of all CPUs", exits_of_all_cpus("cpuid") - before_by_cpu, 10u);
 	equal("exit_cpuid", after["exit_cpuid"] - before["exit_cpuid"], 10u);
 	equal("exit_hlt", after["exit_hlt"] - before["exit_hlt"], 10u);
 	uint64_t sum = 0;

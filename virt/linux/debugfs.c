@@ -38,12 +38,20 @@ static int dedicated_show(struct seq_file *file, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(dedicated);
 
+static int exits_show(struct seq_file *file, void *unused)
+{
+	kvmpp_show_exits((struct glue_text *)file);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(exits);
+
 void glue_debugfs_create(void)
 {
 	directory = debugfs_create_dir("kvmpp", NULL);
 	debugfs_create_file("cpus", 0400, directory, NULL, &cpus_fops);
 	debugfs_create_file("dedicated", 0400, directory, NULL, &dedicated_fops);
 	debugfs_create_file("stats", 0400, directory, NULL, &stats_fops);
+	debugfs_create_file("exits", 0400, directory, NULL, &exits_fops);
 }
 
 void glue_debugfs_remove(void)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Which CPU this is, and what it can do, is asked for only where the thread stays on it. */
 #include "arch/x86/capabilities.hpp"
+#include "include/kvmpp/guards.hpp"
 
 using namespace kvmpp;
 

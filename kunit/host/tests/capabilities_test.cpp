@@ -4,6 +4,7 @@
 #include "arch/x86/capabilities.hpp"
 #include "arch/x86/controls.hpp"
 #include "arch/x86/x86.hpp"
+#include "include/kvmpp/guards.hpp"
 
 #include <set>
 
@@ -107,6 +108,25 @@ TEST_F(Capabilities, each_missing_bit_is_refused_with_its_own_message)
 		EXPECT_TRUE(messages.insert(v.refusal.reason).second)
 			<< "not its own: " << v.refusal.reason;
 	}
+}
+
+TEST_F(Capabilities, all_that_is_lacking_is_told)
+{
+	VmxRegisters r = capable_registers();
+	unsigned next = 0;
+
+	EXPECT_EQ(vmx_lacks(r, next), nullptr);
+	EXPECT_EQ(vmx_lacks(r, next), nullptr);
+	r.secondary &= ~allowed(1 << 1);
+	r.ept_vpid = ~(u64{1} << 42);
+	next = 0;
+	EXPECT_STREQ(vmx_lacks(r, next), "no EPT");
+	EXPECT_STREQ(vmx_lacks(r, next), "no all-context INVVPID");
+	EXPECT_EQ(vmx_lacks(r, next), nullptr);
+	unsigned all = 0;
+	for (next = 0; vmx_lacks(VmxRegisters(), next);)
+		all++;
+	EXPECT_EQ(all, std::size(table));
 }
 
 TEST_F(Capabilities, bits_beyond_the_table_are_not_needed)

@@ -2,6 +2,8 @@
 /* VMX on all CPUs while there are VMs, as CPUs come and go. */
 #include "vm_fixture.hpp"
 
+#include "arch/x86/vmx_cpu.hpp"
+
 #include <asm/errno.h>
 
 using namespace kvmpp;
@@ -248,6 +250,26 @@ TEST_F(Hardware, debugfs_shows_cpus_and_counts)
 	EXPECT_NE(stats.find("exits_total 0\n"), std::string::npos) << stats;
 	EXPECT_EQ(bring_online(2), 0);
 	close_fd(vm);
+}
+
+TEST_F(Hardware, debugfs_shows_exits_of_each_cpu)
+{
+	std::string before, after;
+	int here;
+
+	kvmpp_show_exits(reinterpret_cast<glue_text *>(&before));
+	EXPECT_EQ(before, "");
+	{
+		IrqOff irq;
+
+		here = irq.cpu().value;
+		VmxCpu::here(irq).count_exit(ExitReason::hlt);
+		VmxCpu::here(irq).count_exit(ExitReason::hlt);
+		VmxCpu::here(irq).count_exit(static_cast<ExitReason>(77));
+	}
+	kvmpp_show_exits(reinterpret_cast<glue_text *>(&after));
+	std::string cpu = "cpu " + std::to_string(here);
+	EXPECT_EQ(after, cpu + " hlt 2\n" + cpu + " reason_77 1\n");
 }
 
 TEST_F(ModuleLoad, refused_cpus)
