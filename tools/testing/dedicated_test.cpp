@@ -14,7 +14,13 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <functional>
+#include <map>
 #include <memory>
+#include <pthread.h>
+#include <sstream>
+#include <string>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <thread>
@@ -29,7 +35,7 @@ using expect::that;
 namespace apic = guest::apic;
 
 // What guest/apic.S has at GUEST_RESULTS.
-enum Result { ticks, wanted, period, ipis, rounds, stop };
+enum Result { ticks, wanted, period, ipis, rounds, stop, ready };
 
 constexpr unsigned tick_vector = 0x40, ipi_vector = 0x50;
 
@@ -71,15 +77,35 @@ struct ApicMachine : Machine {
 	explicit ApicMachine(uint64_t entry) : Machine(guest::apic::image())
 	{
 		prepare_long();
+		for (unsigned vector = 0x20; vector < 0x100; vector++)
+			set_gate64(vector, apic::ipi);
 		set_gate64(tick_vector, apic::tick);
-		set_gate64(ipi_vector, apic::ipi);
+		enter(vcpu, entry);
+	}
+
+	// A second vCPU wants a stack of its own.
+	static void enter(const Vcpu &vcpu, uint64_t entry, uint64_t stack = GUEST_STACK)
+	{
 		vcpu.enter_long(entry);
 		kvm_sregs s = vcpu.sregs();
 		s.idt.base = GUEST_IDT;
 		s.idt.limit = 256 * 16 - 1;
 		vcpu.set_sregs(s);
+		kvm_regs r = vcpu.regs();
+		r.rsp = stack;
+		vcpu.set_regs(r);
 	}
 };
+
+constexpr uint64_t second_stack = GUEST_STACK - 0x800;
+
+void set_registers(const Vcpu &vcpu, uint64_t rbx, uint64_t rsi = 0)
+{
+	kvm_regs r = vcpu.regs();
+	r.rbx = rbx;
+	r.rsi = rsi;
+	vcpu.set_regs(r);
+}
 
 void dedicate(const Vcpu &vcpu, unsigned cpu)
 {
@@ -119,9 +145,518 @@ void guest_runs_there()
 	release(m.vcpu);
 }
 
+// VM exits on a CPU since the module came in.
+uint64_t exits_on(unsigned cpu)
+{
+	std::istringstream text(host::read_file("/sys/kernel/debug/kvmpp/exits"));
+	std::string word, reason;
+	unsigned number;
+	uint64_t count, sum = 0;
+	while (text >> word >> number >> reason >> count)
+		if (number == cpu)
+			sum += count;
+	return sum;
+}
+
+// The line of debugfs's `dedicated` for a CPU, by names; empty when Linux has it.
+std::map<std::string, std::string> dedicated_line(unsigned cpu)
+{
+	std::istringstream text(host::read_file("/sys/kernel/debug/kvmpp/dedicated"));
+	std::string line;
+	while (std::getline(text, line)) {
+		std::istringstream words(line);
+		std::map<std::string, std::string> values;
+		std::string name, value;
+		while (words >> name >> value)
+			values[name] = value;
+		if (values["cpu"] == std::to_string(cpu))
+			return values;
+	}
+	return {};
+}
+
+uint64_t number_of(unsigned cpu, const char *name)
+{
+	return std::stoull("0" + dedicated_line(cpu)[name]);
+}
+
+void wait_for(const char *what, const std::function<bool()> &condition, unsigned seconds = 20)
+{
+	for (unsigned i = 0; i < seconds * 200; i++) {
+		if (condition())
+			return;
+		usleep(5'000);
+	}
+	expect::fail("not within %u s: %s", seconds, what);
+}
+
+// A thread in KVM_RUN, over and over while signals interrupt it.
+class Runner
+{
+public:
+	explicit Runner(Vcpu &vcpu) : vcpu_(vcpu)
+	{
+		struct sigaction action = {};
+		action.sa_handler = [](int) {};
+		sigaction(SIGUSR1, &action, nullptr);
+		thread_ = std::thread([this] {
+			tid_ = pthread_self();
+			started_ = true;
+			for (;;) {
+				const long result = vcpu_.try_run();
+				if (result == -EINTR) {
+					interrupted_++;
+					if (leave_)
+						return;
+					continue;
+				}
+				result_ = result;
+				reason_ = vcpu_.state().exit_reason;
+				ended_ = true;
+				return;
+			}
+		});
+		wait_for("the thread starts", [this] { return started_.load(); });
+	}
+	~Runner()
+	{
+		if (!thread_.joinable())
+			return;
+		leave_ = true;
+		while (!ended_ && thread_.joinable()) {
+			kick();
+			usleep(1'000);
+			if (interrupted_ > 0 && leave_)
+				break;
+		}
+		thread_.join();
+	}
+	void kick() { pthread_kill(tid_, SIGUSR1); }
+	unsigned interrupted() const { return interrupted_; }
+	bool ended() const { return ended_; }
+	// Waits for a port access, and is done.
+	void join()
+	{
+		thread_.join();
+		equal("KVM_RUN", result_, 0);
+		if (reason_ != KVM_EXIT_IO)
+			expect::fail("KVM_RUN ended with %s", exit_name(reason_));
+	}
+	uint32_t join_any()
+	{
+		thread_.join();
+		equal("KVM_RUN", result_, 0);
+		return reason_;
+	}
+
+private:
+	Vcpu &vcpu_;
+	std::atomic<pthread_t> tid_;
+	std::atomic<bool> started_ = false, ended_ = false, leave_ = false;
+	std::atomic<unsigned> interrupted_ = 0;
+	long result_ = 0;
+	uint32_t reason_ = 0;
+	std::thread thread_;
+};
+
+// A thousand ticks of the APIC's timer, and not an exit.
+void take_ticks(uint64_t entry)
+{
+	begin();
+	ApicMachine m(entry);
+	constexpr uint64_t count = 1000;
+
+	m.result(wanted) = count + 100;
+	m.result(period) = 5'000;
+	dedicate(m.vcpu, last_cpu);
+	equal("interrupts", dedicated_line(last_cpu)["passthrough"] == "yes", true);
+	Runner runner(m.vcpu);
+	wait_for("the first ticks", [&] { return m.result(ticks) > 10; });
+	const uint64_t exits = exits_on(last_cpu), before = m.result(ticks);
+	wait_for("a thousand ticks", [&] { return m.result(ticks) >= before + count; });
+	const uint64_t after = exits_on(last_cpu);
+	equal("exits", after - exits, 0u);
+	runner.join();
+	equal("ticks", m.result(ticks), count + 100);
+	release(m.vcpu);
+}
+
+void ticks_while_halted()
+{
+	take_ticks(apic::ticks);
+}
+
+void ticks_while_busy()
+{
+	take_ticks(apic::ticks_busy);
+}
+
+void kicked_out()
+{
+	begin();
+	ApicMachine m(apic::spin);
+
+	dedicate(m.vcpu, last_cpu);
+	{
+		Runner runner(m.vcpu);
+		for (unsigned i = 1; i <= 100; i++) {
+			runner.kick();
+			wait_for("EINTR", [&] { return runner.interrupted() >= i; });
+			const uint64_t before = m.result(rounds);
+			wait_for("the guest goes on", [&] { return m.result(rounds) > before; });
+		}
+		m.result(stop) = 1;
+		runner.join();
+	}
+	release(m.vcpu);
+}
+
+void four_cpus()
+{
+	begin();
+	if (host::online_cpus().size() < 4)
+		ktap::skip("fewer than four CPUs");
+}
+
+bool no_ipi_broadcast()
+{
+	return host::read_file("/proc/cmdline").find("no_ipi_broadcast=1") != std::string::npos;
+}
+
+// IPIs between two vCPUs with a CPU each: the one that gets them does not exit.
+void ipis_between_vcpus()
+{
+	four_cpus();
+	if (!no_ipi_broadcast())
+		ktap::skip("no no_ipi_broadcast=1");
+	ApicMachine m(apic::take_ipis);
+	Vcpu second(m.vm, 1);
+	constexpr uint64_t count = 1000;
+
+	ApicMachine::enter(second, apic::send_ipis, second_stack);
+	// To APIC id 0, physical, fixed.
+	set_registers(second, ipi_vector, GUEST_RESULTS + 8 * ipis);
+	m.result(wanted) = count;
+	dedicate(m.vcpu, last_cpu);
+	dedicate(second, last_cpu - 1);
+	Runner receiver(m.vcpu);
+	wait_for("the receiver enters", [&] { return m.result(ready) != 0; });
+	// The first ones bring in the pages that the handler uses.
+	m.result(wanted) = 10;
+	second.run_until_out(0x80, 1);
+	const uint64_t exits = exits_on(last_cpu);
+	ApicMachine::enter(second, apic::send_ipis, second_stack);
+	set_registers(second, ipi_vector, GUEST_RESULTS + 8 * ipis);
+	m.result(ipis) = 0;
+	m.result(wanted) = count;
+	second.run_until_out(0x80, 1);
+	equal("IPIs", m.result(ipis), count);
+	equal("exits of the receiver", exits_on(last_cpu) - exits, 0u);
+	m.result(stop) = 1;
+	receiver.kick();
+	usleep(10'000);
+	// It is halted: one more wakes it.
+	ApicMachine::enter(second, apic::send_ipi, second_stack);
+	set_registers(second, ipi_vector);
+	second.run_until_out(0x80, 1);
+	receiver.join();
+	release(second);
+	release(m.vcpu);
+}
+
+// What a guest may not send leaves to user space, and nothing is sent.
+void icr_is_checked()
+{
+	begin();
+	ApicMachine m(apic::send_ipi);
+	Vcpu other(m.vm, 1);
+	struct {
+		const char *name;
+		uint64_t icr;
+		bool to_user;
+	} constexpr writes[] = {
+		{"fixed to itself", ipi_vector, false},
+		{"fixed, shorthand self", ipi_vector | 1 << 18, false},
+		{"fixed to a vCPU without a CPU", ipi_vector | uint64_t{1} << 32, true},
+		{"fixed to all", ipi_vector | 2 << 18, true},
+		{"fixed, broadcast id", ipi_vector | uint64_t{0xffffffff} << 32, true},
+		{"fixed to nobody", ipi_vector | uint64_t{77} << 32, false},
+		{"NMI to itself", 4 << 8, true},
+		{"NMI to all but itself", 4 << 8 | 3 << 18, true},
+		{"INIT to APIC id 0", 5 << 8 | 1 << 14, true},
+		{"INIT to all but itself", 5 << 8 | 1 << 14 | 3 << 18, true},
+		{"SIPI to APIC id 0", 6 << 8 | 8, true},
+		{"SMI to APIC id 0", 2 << 8, true},
+		{"vector 3", 3, true},
+	};
+
+	dedicate(m.vcpu, last_cpu);
+	if (dedicated_line(last_cpu)["passthrough"] != "yes")
+		ktap::skip("interrupts are not passed through");
+	for (const auto &write : writes) {
+		expect::note("%s", write.name);
+		ApicMachine::enter(m.vcpu, apic::send_ipi);
+		set_registers(m.vcpu, write.icr);
+		if (write.to_user) {
+			m.vcpu.run_until(KVM_EXIT_X86_WRMSR);
+			equal("index", m.vcpu.state().msr.index, 0x830u);
+			equal("data", m.vcpu.state().msr.data, write.icr);
+		}
+		m.vcpu.run_until_out(0x80, 1);
+	}
+	release(m.vcpu);
+}
+
+// Where the host sends interrupts to all CPUs, the guest must not get them: under a storm of them.
+void broadcasts_do_not_reach_the_guest()
+{
+	four_cpus();
+	ApicMachine m(apic::ticks_busy);
+	const bool quiet = no_ipi_broadcast();
+
+	dedicate(m.vcpu, last_cpu);
+	equal("interrupts are passed through", dedicated_line(last_cpu)["passthrough"] == "yes", quiet);
+	if (!quiet)
+		ApicMachine::enter(m.vcpu, apic::spin);
+	m.result(wanted) = 3000;
+	m.result(period) = 5'000;
+	Runner runner(m.vcpu);
+	// Threads of one process on all CPUs, of which one unmaps pages: TLB flushes to the others.
+	std::atomic<bool> over = false;
+	std::vector<std::thread> threads;
+	for (unsigned cpu : host::online_cpus())
+		threads.emplace_back([&over, cpu] {
+			host::pin({cpu});
+			while (!over) {
+				Memory memory(0x1000);
+				memory.at<uint64_t>(0) = 1;
+			}
+		});
+	const uint64_t strays = number_of(last_cpu, "strays");
+	if (quiet) {
+		runner.join();
+		equal("no other interrupt came to the guest", m.result(ipis), 0u);
+		equal("strays", number_of(last_cpu, "strays"), strays);
+	} else {
+		wait_for("stray interrupts, which end where they come",
+			 [&] { return number_of(last_cpu, "strays") >= strays + 100; });
+		const uint64_t before = m.result(rounds);
+		wait_for("the guest goes on", [&] { return m.result(rounds) > before; });
+		equal("no interrupt came to the guest", m.result(ipis), 0u);
+		m.result(stop) = 1;
+		runner.join();
+	}
+	over = true;
+	for (std::thread &thread : threads)
+		thread.join();
+	release(m.vcpu);
+}
+
+void bad_arguments()
+{
+	begin();
+	ApicMachine m(apic::spin), other(apic::spin);
+	const auto cpus = host::online_cpus();
+
+	equal("no such CPU", set_cpu(m.vcpu, 4096), -EINVAL);
+	equal("less than -1", set_cpu(m.vcpu, -2), -EINVAL);
+	equal("-1 and there is none", set_cpu(m.vcpu, -1), -EINVAL);
+	equal("CPU 0", set_cpu(m.vcpu, 0), -EBUSY);
+	equal("a bad pointer", m.vcpu.fd().call(KVMPP_GET_DEDICATED_CPU, 8ul), -EFAULT);
+	that("all as it was", host::online_cpus() == cpus);
+	dedicate(m.vcpu, last_cpu);
+	equal("the vCPU has one", set_cpu(m.vcpu, static_cast<int>(last_cpu)), -EBUSY);
+	equal("another's", set_cpu(other.vcpu, static_cast<int>(last_cpu)), -EBUSY);
+	equal("of the other", get_cpu(other.vcpu), -1);
+	equal("online by hand", host::set_online(last_cpu, true), -EBUSY);
+	that("still not online", !is_online(last_cpu));
+	equal("its CPU", get_cpu(m.vcpu), static_cast<int>(last_cpu));
+	equal("CPUs that could be", m.device.check_extension(KVMPP_CAP_DEDICATED_CPU),
+	      static_cast<long>(cpus.size()) - 2);
+	release(m.vcpu);
+	equal("CPUs that could be", m.device.check_extension(KVMPP_CAP_DEDICATED_CPU),
+	      static_cast<long>(cpus.size()) - 1);
+}
+
+void not_without_the_capability()
+{
+	begin();
+	ApicMachine m(apic::spin);
+
+	const pid_t pid = fork();
+	if (pid == 0) {
+		equal("setuid", syscall(SYS_setuid, 65534), 0);
+		equal("SET", set_cpu(m.vcpu, static_cast<int>(last_cpu)), -EPERM);
+		equal("release", set_cpu(m.vcpu, -1), -EPERM);
+		_exit(0);
+	}
+	ktap::child_ok(pid);
+	that("still online", is_online(last_cpu));
+}
+
+// A CPU that was offline is so again.
+void offline_before_and_after()
+{
+	begin();
+	ApicMachine m(apic::cpuids);
+
+	equal("offline", host::set_online(last_cpu, false), 0);
+	dedicate(m.vcpu, last_cpu);
+	m.result(stop) = 1;
+	m.vcpu.run_until_out(0x80, 1);
+	release(m.vcpu);
+	that("offline again", !is_online(last_cpu));
+	equal("online", host::set_online(last_cpu, true), 0);
+}
+
+// SET and release on a vCPU that is in its guest, by another process.
+void while_it_runs()
+{
+	begin();
+	ApicMachine m(apic::cpuids);
+	Runner runner(m.vcpu);
+
+	for (unsigned round = 0; round < 5; round++) {
+		wait_for("it runs", [&, before = m.result(rounds)] { return m.result(rounds) > before + 100; });
+		const pid_t pid = fork();
+		if (pid == 0) {
+			equal("SET", set_cpu(m.vcpu, static_cast<int>(last_cpu)), 0);
+			_exit(0);
+		}
+		ktap::child_ok(pid);
+		wait_for("it runs there", [&] { return number_of(last_cpu, "stay") > 100; });
+		const pid_t second = fork();
+		if (second == 0) {
+			equal("its CPU", get_cpu(m.vcpu), static_cast<int>(last_cpu));
+			equal("release", set_cpu(m.vcpu, -1), 0);
+			_exit(0);
+		}
+		ktap::child_ok(second);
+		that("Linux has the CPU", is_online(last_cpu));
+	}
+	wait_for("it runs", [&, before = m.result(rounds)] { return m.result(rounds) > before + 100; });
+	m.result(stop) = 1;
+	runner.join();
+	equal("never interrupted", runner.interrupted(), 0u);
+}
+
+void killed()
+{
+	begin();
+	const pid_t pid = fork();
+	if (pid == 0) {
+		ApicMachine m(apic::spin);
+		dedicate(m.vcpu, last_cpu);
+		m.vcpu.try_run();
+		_exit(1);
+	}
+	wait_for("it runs there", [] { return dedicated_line(last_cpu)["state"] == "running"; });
+	kill(pid, SIGKILL);
+	int status;
+	waitpid(pid, &status, 0);
+	that("killed", WIFSIGNALED(status));
+	wait_for("Linux has the CPU", [] { return is_online(last_cpu); });
+	equal("nobody has it", dedicated_line(last_cpu).empty(), true);
+	host::expect_vmx(false);
+}
+
+void files_closed()
+{
+	begin();
+	{
+		ApicMachine m(apic::cpuids);
+		dedicate(m.vcpu, last_cpu);
+		m.result(stop) = 1;
+		m.vcpu.run_until_out(0x80, 1);
+	}
+	wait_for("Linux has the CPU", [] { return is_online(last_cpu); });
+	host::expect_vmx(false);
+	equal("rmmod", host::remove_unused_module("kvmpp"), 0);
+	equal("insmod", host::insert_module("kvmpp"), 0);
+}
+
+// The guest's memory is taken away under it, on its CPU.
+void memory_follows()
+{
+	begin();
+	ApicMachine m(apic::spin);
+	constexpr size_t page = 0x1000;
+
+	dedicate(m.vcpu, last_cpu);
+	Runner runner(m.vcpu);
+	wait_for("it runs", [&] { return m.result(rounds) > 0; });
+	for (unsigned i = 0; i < 200; i++) {
+		// The page that it counts in, replaced by another with the same content.
+		std::byte *const at = m.memory.data() + (GUEST_RESULTS & ~(page - 1));
+		equal("madvise", madvise(at, page, MADV_DONTNEED), 0);
+		wait_for("it counts in a new page", [&] { return m.result(rounds) > 0; });
+	}
+	m.result(stop) = 1;
+	runner.join();
+	release(m.vcpu);
+}
+
+// One that has halted there wakes up elsewhere in user space's hands.
+void halted_when_released()
+{
+	begin();
+	ApicMachine m(apic::halt_enabled);
+
+	dedicate(m.vcpu, last_cpu);
+	if (dedicated_line(last_cpu)["passthrough"] != "yes")
+		ktap::skip("HLT exits where interrupts are not passed through");
+	Runner runner(m.vcpu);
+	wait_for("it runs", [] { return dedicated_line(last_cpu)["state"] == "running"; });
+	usleep(50'000);
+	that("it is halted, without an exit", !runner.ended());
+	release(m.vcpu);
+	equal("exit", runner.join_any(), static_cast<uint32_t>(KVM_EXIT_HLT));
+	m.vcpu.run_until_out(0x81, 1);
+}
+
+void two_hundred_rounds()
+{
+	begin();
+	ApicMachine m(apic::cpuids);
+
+	for (unsigned round = 0; round < 200; round++) {
+		dedicate(m.vcpu, last_cpu);
+		m.result(stop) = 1;
+		if (round % 4 == 0) {
+			ApicMachine::enter(m.vcpu, apic::cpuids);
+			m.vcpu.run_until_out(0x80, 1);
+		}
+		release(m.vcpu);
+	}
+	that("online", is_online(last_cpu));
+	// Timers fire there, threads run there, IPIs go both ways.
+	std::thread([&] {
+		host::pin({last_cpu});
+		usleep(20'000);
+		equal("it runs there", host::current_cpu(), last_cpu);
+	}).join();
+	equal("offline", host::set_online(last_cpu, false), 0);
+	equal("online", host::set_online(last_cpu, true), 0);
+}
+
 constexpr ktap::Case cases[] = {
 	{"taken_and_given_back", taken_and_given_back},
 	{"guest_runs_there", guest_runs_there},
+	{"ticks_while_halted", ticks_while_halted},
+	{"ticks_while_busy", ticks_while_busy},
+	{"kicked_out", kicked_out},
+	{"ipis_between_vcpus", ipis_between_vcpus},
+	{"icr_is_checked", icr_is_checked},
+	{"broadcasts_do_not_reach_the_guest", broadcasts_do_not_reach_the_guest},
+	{"bad_arguments", bad_arguments},
+	{"not_without_the_capability", not_without_the_capability},
+	{"offline_before_and_after", offline_before_and_after},
+	{"while_it_runs", while_it_runs},
+	{"killed", killed},
+	{"files_closed", files_closed},
+	{"memory_follows", memory_follows},
+	{"halted_when_released", halted_when_released},
+	{"two_hundred_rounds", two_hundred_rounds, 120},
 };
 
 } // namespace

@@ -21,6 +21,7 @@
 #define IPIS	RESULT(3)	/* IPIs taken */
 #define ROUNDS	RESULT(4)	/* of the loop */
 #define STOP	RESULT(5)
+#define READY	RESULT(6)	/* its APIC is on */
 #define ORDER	RESULT(8)	/* vectors in the order they came, a byte each */
 
 	.text
@@ -40,6 +41,7 @@ x2apic_on:
 	or $0xc00, %eax
 	wrmsr
 	wrmsr_imm X2APIC_SVR, $0x1ff
+	movq $1, READY
 	ret
 
 /* Takes WANTED ticks of its own timer, halted in between; then stops the timer and halts for good. */
