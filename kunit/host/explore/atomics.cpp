@@ -37,18 +37,10 @@ constexpr bool releases(int order)
 	return order >= release;
 }
 
-/* An NMI finds its own CPU's stores, in memory or not. */
-void check_no_crash()
-{
-	if (crashing())
-		fail("an atomic operation of the crash hook, which the model has not");
-}
-
 template <class T> T load(const volatile T *where, int order, const char *what = "loads")
 {
 	auto *address = const_cast<T *>(where);
 
-	check_no_crash();
 	if (!exploring())
 		return *address;
 	check_alive(address);
@@ -57,6 +49,7 @@ template <class T> T load(const volatile T *where, int order, const char *what =
 	if (const Store *own = buffered_store(address)) {
 		T value;
 		std::memcpy(&value, &own->value, sizeof(value));
+		note_load(address, own->value, sizeof(value));
 		return value;
 	}
 	const Clock &learnt = published_by(object_at(address));
@@ -65,6 +58,9 @@ template <class T> T load(const volatile T *where, int order, const char *what =
 	else
 		fences[running].to_acquire.join(learnt);
 	atomic_access(address);
+	u64 bits = 0;
+	std::memcpy(&bits, address, sizeof(T));
+	note_load(address, bits, sizeof(T));
 	return *address;
 }
 
@@ -72,8 +68,9 @@ template <class T> void store(volatile T *where, T value, int order)
 {
 	auto *address = const_cast<T *>(where);
 
-	check_no_crash();
 	if (!exploring()) {
+		if (crashing())
+			crash_accesses(address, sizeof(value), true);
 		*address = value;
 		return;
 	}
@@ -97,7 +94,8 @@ template <class T, class Change> T change(volatile T *where, int order, Change n
 {
 	auto *address = const_cast<T *>(where);
 
-	check_no_crash();
+	if (crashing())
+		crash_accesses(address, sizeof(T), true);
 	if (exploring()) {
 		check_alive(address);
 		step(Op{.what = "changes",

@@ -41,7 +41,8 @@ bool can_go(int process, int cpu)
 		return p.cpu == nobody || p.irq_off || cpus[p.cpu].irq_off == nobody;
 	const Cpu &c = cpus[cpu];
 	/* What interrupts a CPU or switches its thread, drains its store buffer ("Store Buffer"). */
-	if (!c.online || c.irq_off != nobody || stores_wait_on(cpu, process))
+	if (!(c.online || (c.bare && p.handler)) || c.irq_off != nobody ||
+	    stores_wait_on(cpu, process))
 		return false;
 	if (p.handler)
 		return cpu == p.target;
@@ -95,7 +96,8 @@ Accesses accesses_of(int process, int cpu)
 	}
 	if (becomes_steady(p))
 		a.add(object_of(Fixed::standstill, 0), Kind::read);
-	if (cpu != nobody && !p.irq_off)
+	/* Of bare code, those steps say so that an NMI makes a difference to. */
+	if (cpu != nobody && !p.irq_off && p.bare == nobody)
 		a.add(object_of(Fixed::interrupts, cpu),
 		      p.next.takes == Op::Takes::interrupts ? Kind::write : Kind::read);
 	return a;

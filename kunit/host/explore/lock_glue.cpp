@@ -91,12 +91,20 @@ void glue_spin_lock(glue_spinlock *lock)
 {
 	u64 &uses = lock->opaque[1];
 
+	if (exploring() && (self().nmi || self().bare != nobody))
+		fail("a lock is taken by an NMI, or on a CPU that Linux does not have");
+
 	if (exploring())
 		uses |= irqs_off() ? self().handler : 2;
-	if (uses == 3)
+	if ((uses & 3) == 3)
 		fail("a spin lock taken in an interrupt is also held with interrupts on");
 	preempt_disable();
 	take(lock->opaque[0], "locks a spin lock");
+	if (exploring()) {
+		uses += 4;
+		self().polled.lock_takes = &uses;
+		self().polled.takes = uses;
+	}
 }
 
 /* A plain store: it goes behind those that were before it, and what follows may overtake it. */

@@ -116,7 +116,9 @@ int new_process()
 	Process &p = processes[id];
 
 	p.state = Process::State::ready;
-	p.handler = p.irq_off = p.ticked = p.steady = false;
+	p.handler = p.irq_off = p.ticked = p.steady = p.daemon = p.nmi = p.at_once = false;
+	p.bare = nobody;
+	p.polled = {};
 	p.preempt_depth = 0;
 	p.cpu = p.last_cpu = p.pinned = p.target = p.interrupted = nobody;
 	p.buffered = 0;
@@ -185,7 +187,7 @@ int this_cpu()
 
 bool irqs_off()
 {
-	return exploring() ? self().irq_off : irq_off_at_once;
+	return exploring() ? self().irq_off || self().bare != nobody : irq_off_at_once;
 }
 
 void step(Op &&op)
@@ -194,6 +196,8 @@ void step(Op &&op)
 		return;
 	crash_may_come(op.what, op.argument);
 	Process &p = self();
+	if (p.at_once)
+		return;
 	p.next = op;
 	p.fiber.suspend();
 }
@@ -228,6 +232,12 @@ void buffer_store(void *address, unsigned bytes, u64 value, const Clock &publish
 	if (!p.buffered && p.cpu == nobody)
 		p.last_cpu = somewhere;
 	p.stores++;
+	if (p.at_once) {
+		std::memcpy(address, &value, bytes);
+		published_by(object_at(address)) = published;
+		touch(object_at(address), kind);
+		return;
+	}
 	p.buffer[p.buffered++] = {.address = address,
 				  .value = value,
 				  .bytes = static_cast<u8>(bytes),
@@ -396,6 +406,49 @@ void irq_restore(bool was_off)
 void full_barrier(const char *what)
 {
 	step({.what = what, .fence = true});
+}
+
+void note_load(const void *address, u64 value, u8 bytes)
+{
+	auto &loads = self().polled.loads;
+
+	/* What it looks at twice it may have judged by the first look. */
+	if (loads[0].address == address || loads[1].address == address)
+		return;
+	loads[0] = loads[1];
+	loads[1] = {address, value, bytes};
+}
+
+static bool has_changed(u64 process)
+{
+	const Polled &p = processes[process].polled;
+
+	for (const auto &load : p.loads) {
+		u64 now = 0;
+
+		if (!load.address)
+			continue;
+		std::memcpy(&now, load.address, load.bytes);
+		if (now != load.value)
+			return true;
+	}
+	return p.lock_takes && *p.lock_takes != p.takes;
+}
+
+void wait_for_change(const char *what)
+{
+	Op op{.what = what};
+
+	if (!exploring())
+		return;
+	for (const auto &load : self().polled.loads)
+		if (load.address)
+			op.accesses.add(object_at(load.address), Kind::read);
+	if (self().polled.lock_takes)
+		op.accesses.add(object_at(self().polled.lock_takes), Kind::read);
+	step(static_cast<Op &&>(op).when(has_changed, static_cast<u64>(running)));
+	/* The loop looks again at what it waits for, and not at what else there was. */
+	self().polled = {};
 }
 
 int set_cpu_at_once(int cpu)

@@ -93,6 +93,17 @@ struct Store {
 	Clock published; /* what who reads it acquires */
 };
 
+/* What it looked at last: a loop that waits goes on when any of it has changed. */
+struct Polled {
+	struct {
+		const void *address;
+		u64 value;
+		u8 bytes;
+	} loads[2];
+	const u64 *lock_takes;
+	u64 takes;
+};
+
 struct Process {
 	enum class State : u8 { unused, ready, finished };
 
@@ -106,6 +117,11 @@ struct Process {
 	int last_cpu = nobody; /* where its buffered stores are */
 	int pinned = nobody;   /* the only CPU it may run on */
 	bool ticked = false;   /* it has waited for a CPU to go offline */
+	int bare = nobody;     /* it is code of a CPU that Linux does not have: that CPU */
+	bool daemon = false;   /* it need not end */
+	bool nmi = false;      /* it is Linux's handler of one */
+	bool at_once = false;  /* all it does is one step, which says beforehand what it touches */
+	Polled polled{};
 	Op next{};
 	const char *name = "";
 	/* An IPI's. */
@@ -122,6 +138,7 @@ struct Process {
 struct Cpu {
 	bool online = true;
 	bool open = true;     /* to threads that are not pinned to it */
+	bool bare = false;    /* it runs code of the module's, without Linux */
 	int thread = nobody;  /* that holds it */
 	int irq_off = nobody; /* who has interrupts off: that thread, or a handler */
 };
@@ -190,6 +207,9 @@ void irq_restore(bool was_off);
 void might_sleep(const char *what);
 /* A step after which its own stores are in memory. */
 void full_barrier(const char *what);
+/* A loop that waits: a step that can go when something has changed that the process looked at last. */
+void wait_for_change(const char *what);
+void note_load(const void *address, u64 value, u8 bytes);
 /* Outside of exploration: which CPU this is from now on, and was before. */
 int set_cpu_at_once(int cpu);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "memory.hpp"
 
+#include "dedicated.hpp"
 #include "machine.hpp"
 #include "races.hpp"
 #include "vmx.hpp"
@@ -24,7 +25,7 @@ namespace
 
 constexpr u64 granule = 64;
 /* One area for each process and a larger one for what is done at once. */
-constexpr u64 area_bytes = 64 << 10, common_area = max_processes * area_bytes;
+constexpr u64 area_bytes = 256 << 10, common_area = max_processes * area_bytes;
 constexpr unsigned sizes = 64, most_freed = 8;
 
 enum class Granule : u8 { never, alive, freed };
@@ -113,6 +114,7 @@ void check_alive(const void *address)
 	if (u64 offset = arena_offset(address);
 	    in_arena(offset) && granules[offset / granule] != Granule::alive)
 		fail("memory used after it was freed");
+	check_mapped(address);
 }
 
 unsigned live_allocations()

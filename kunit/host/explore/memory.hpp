@@ -10,7 +10,7 @@
 namespace kvmpp::explore
 {
 
-inline constexpr u64 arena_bytes = 4 << 20;
+inline constexpr u64 arena_bytes = 16 << 20;
 extern char *const arena;
 
 constexpr bool in_arena(u64 offset)

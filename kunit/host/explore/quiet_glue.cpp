@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The glue that concerns only the thread that calls it: nothing to explore. */
+#include "dedicated.hpp"
 #include "machine.hpp"
 
 #include <linux_glue/cpu.h>
 #include <linux_glue/crash.h>
 #include <linux_glue/debugfs.h>
+#include <linux_glue/dedicated.h>
 #include <linux_glue/guest.h>
 #include <linux_glue/log.h>
 #include <linux_glue/memory.h>
@@ -86,6 +88,13 @@ void glue_guest_fpu_leave(glue_guest_fpu *)
 void glue_guest_fpu_restore(void)
 {
 }
+void glue_guest_fpu_save(glue_guest_fpu *, void *)
+{
+}
+int glue_guest_fpu_load(glue_guest_fpu *, const void *)
+{
+	return 0;
+}
 void glue_thread_state_save(glue_thread_state *)
 {
 }
@@ -135,18 +144,20 @@ int glue_work_pending(void)
 
 int glue_work_handle(void)
 {
-	return 0;
+	return signal_is_pending() ? -4 : 0;
 }
 
 /* One who waited for VMX to come on here or there gives up the next time: schedules are finite. */
 int glue_signal_pending(void)
 {
-	return exploring() && self().ticked;
+	return exploring() && (self().ticked || signal_is_pending());
 }
 
 void glue_wait_a_tick(void)
 {
 	might_sleep("schedule_timeout()");
+	if (exploring() && waits_for_dedicated())
+		return wait_for_change("waits a tick");
 	if (exploring())
 		self().ticked = true;
 }

@@ -8,5 +8,7 @@ namespace kvmpp::explore
 void reset_rcu();
 /* The running process is. */
 bool inside_rcu();
+/* Anybody is. */
+bool any_inside_rcu();
 
 } // namespace kvmpp::explore

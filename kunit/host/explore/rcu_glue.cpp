@@ -9,6 +9,7 @@
 #include "memory.hpp"
 #include "races.hpp"
 
+#include <linux_glue/dedicated.h>
 #include <linux_glue/lock.h>
 
 namespace kvmpp::explore
@@ -81,6 +82,14 @@ bool inside_rcu()
 	return readers.depth[running];
 }
 
+bool any_inside_rcu()
+{
+	for (u16 depth : readers.depth)
+		if (depth)
+			return true;
+	return false;
+}
+
 } // namespace kvmpp::explore
 
 using namespace kvmpp::explore;
@@ -140,6 +149,30 @@ void glue_rcu_call(glue_rcu_head *head, void (*function)(glue_rcu_head *))
 		p.next.accesses.add(section(q, c.entered[q]), Kind::join);
 	}
 	p.fiber.start(stacks[id], sizeof(stacks[id]), callback_main);
+}
+
+/*
+ * As stop_machine(), since a section without pre-emption is a reader as well; that a moment in which
+ * nobody is inside is waited for, is a little more than Linux does.
+ */
+void glue_synchronize_rcu(void)
+{
+	might_sleep("synchronize_rcu()");
+	if (!exploring())
+		return;
+	step(Op{.what = "synchronize_rcu()", .fence = true}
+		     .write(object_at(&readers))
+		     .write(object_of(Fixed::standstill, 0))
+		     .when(
+			     [](kvmpp::u64) {
+				     for (int p = 0; p < process_count; p++)
+					     if (processes[p].steady)
+						     return false;
+				     return !any_inside_rcu();
+			     },
+			     0));
+	for (int p = 0; p < process_count; p++)
+		seen[running].join(seen[p]);
 }
 
 /* The module goes after all processes have ended, calls among them. */

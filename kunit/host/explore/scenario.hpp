@@ -5,6 +5,12 @@
  */
 #pragma once
 
+namespace kvmpp
+{
+struct DedicatedMachine;
+struct TrapFrame;
+} // namespace kvmpp
+
 namespace kvmpp::explore
 {
 
@@ -20,6 +26,8 @@ struct Scenario {
 	void (*setup)();
 	Actor actors[4];
 	void (*finish)();
+	/* A crash is not tried: CPUs that Linux does not have would go on in it. */
+	bool no_crashes = false;
 };
 
 /* Those of one area. */
@@ -32,12 +40,16 @@ struct Scenarios {
 
 /* A build of the module, right or mutated: the scenarios in it, and what Linux calls. */
 struct ScenarioList {
-	const Scenarios *areas[4];
+	const Scenarios *areas[5];
 	int (*cpu_online)(int);
 	int (*cpu_offline)(int);
 	void (*invalidate_begin)(void *vm, unsigned long start, unsigned long end);
 	void (*invalidate_end)(void *vm);
 	void (*crash)();
+	int (*cpu_prepare)(int);
+	int (*nmi)(int);
+	void (*dedicated_main)(DedicatedMachine *);
+	void (*dedicated_nmi)(TrapFrame *);
 };
 
 /* The one that is loaded. */

@@ -2,6 +2,7 @@
 #include "search.hpp"
 
 #include "crash.hpp"
+#include "dedicated.hpp"
 #include "hotplug.hpp"
 #include "linux.hpp"
 #include "machine.hpp"
@@ -136,6 +137,7 @@ bool Search::set_up()
 	reset_hotplug();
 	reset_linux();
 	reset_rcu();
+	reset_dedicated();
 	keep(cpus, sizeof(cpus));
 	if (!run_at_once(scenario_.setup)) {
 		outcome_.failure = std::string("setup: ") + failure;
@@ -263,6 +265,7 @@ void Search::run()
 	for (const Actor &a : scenario_.actors)
 		if (a.run)
 			add_thread(a.name, a.run, a.pinned);
+	go_on_with_dedicated();
 
 	for (;;) {
 		if (past_.taken() == depth_) {
@@ -307,7 +310,7 @@ void Search::run()
 		if (c.party < max_processes) {
 			current_step.what = processes[c.party].next.what;
 			current_step.argument = processes[c.party].next.argument;
-			crashes_come = past_.taken() >= fresh_;
+			crashes_come = past_.taken() >= fresh_ && !scenario_.no_crashes;
 			go(c.party, c.cpu);
 		} else {
 			Process &p = processes[c.party - max_processes];
@@ -339,7 +342,7 @@ void Search::end_run(bool nobody_left)
 	static std::string waiting;
 	waiting.clear();
 	for (int p = 0; p < process_count; p++)
-		if (processes[p].state == Process::State::ready)
+		if (processes[p].state == Process::State::ready && !processes[p].daemon)
 			waiting += std::string(waiting.empty() ? "" : ", ") + processes[p].name;
 	if (!waiting.empty()) {
 		waiting = "deadlock: nobody can go on; " + waiting + " wait";

@@ -2,8 +2,10 @@
 #include "vmx.hpp"
 
 #include "arch/x86/vmcs_field.hpp"
+#include "arch/x86/x2apic.hpp"
 #include "arch/x86/x86.hpp"
 #include "crash.hpp"
+#include "dedicated.hpp"
 #include "kunit/capable_registers.hpp"
 #include "machine.hpp"
 #include "memory.hpp"
@@ -44,7 +46,7 @@ struct Processor {
 	Translation tlb[tlb_entries];
 	int cached = 0;
 	/* The exit's. */
-	u64 reason = 0, guest_phys = 0;
+	u64 reason = 0, guest_phys = 0, interruption_info = 0;
 };
 
 struct Vmx {
@@ -126,22 +128,32 @@ void *frame_object(u64 host_frame)
 	return &state.taken[host_frame % most_frames];
 }
 
+void use_page(const Vmcs &vmcs, u64 frame);
+
 void run_guest(const Vmcs &vmcs)
 {
 	Processor &p = here();
 	u64 frame = exploring() ? state.touched_by[running] : no_frame;
 
 	p.reason = 12; /* HLT */
-	if (frame == no_frame)
-		return;
+	if (frame != no_frame)
+		use_page(vmcs, frame);
+}
+
+void use_page(const Vmcs &vmcs, u64 frame)
+{
+	Processor &p = here();
 	u64 host_frame = translate(p, vmcs.ept_pointer, frame);
 	if (host_frame == no_frame) {
 		p.reason = 48; /* EPT violation */
 		p.guest_phys = frame << page_shift;
 		return;
 	}
-	step(Op{.what = "guest uses host frame %#llx", .argument = host_frame}.read(
-		object_at(frame_object(host_frame))));
+	Op use{.what = "guest uses host frame %#llx", .argument = host_frame};
+	use.accesses.add(object_at(frame_object(host_frame)), Kind::read);
+	if (self().bare != nobody)
+		use.accesses.add(object_of(Fixed::interrupts, this_cpu()), Kind::read);
+	step(static_cast<Op &&>(use));
 	if (state.taken[host_frame % most_frames])
 		fail("the guest uses a page that Linux has taken away: frame %#llx",
 		     static_cast<unsigned long long>(host_frame));
@@ -285,24 +297,64 @@ int glue_split_lock(glue_u64)
 	return 0;
 }
 
-int glue_vmx_enter(kvmpp_gprs *, int launched, glue_u64 *)
+namespace
+{
+
+Vmcs &enter(int launched, bool bare)
 {
 	check_vmx("VM entry");
 	Processor &p = here();
 	if (p.current == no_page)
 		fail("VM entry without a current VMCS");
-	step(Op{.what = launched ? "VMRESUME" : "VMLAUNCH"}.write(object_of_page(p.current)));
+	if (!bare)
+		step(Op{.what = launched ? "VMRESUME" : "VMLAUNCH"}.write(
+			object_of_page(p.current)));
 	Vmcs &vmcs = vmcs_at(p.current);
 	if (vmcs.launched != static_cast<bool>(launched))
 		fail(launched ? "VMRESUME of a VMCS not launched" : "VMLAUNCH of a VMCS launched");
 	glue_host_state host;
 	glue_host_state_read(&host);
-	if (vmcs.host_tr_base != host.tr_base || vmcs.host_gs_base != host.gs_base)
+	if ((vmcs.host_tr_base == host.tr_base) == bare || vmcs.host_gs_base != host.gs_base)
 		fail("VM entry with another CPU's host state");
 	vmcs.launched = true;
-	run_guest(vmcs);
+	return vmcs;
+}
+
+} // namespace
+
+int glue_vmx_enter(kvmpp_gprs *, int launched, glue_u64 *)
+{
+	run_guest(enter(launched, false));
 	return 0;
 }
+
+namespace kvmpp::explore
+{
+
+u16 current_vmcs()
+{
+	return object_of_page(here().current);
+}
+
+void enter_vmcs(int launched)
+{
+	enter(launched, true);
+}
+
+bool guest_uses_first_page()
+{
+	here().reason = 0;
+	use_page(vmcs_at(here().current), 0);
+	return here().reason != 0;
+}
+
+void note_exit(u32 reason, u32 interruption_info)
+{
+	here().reason = reason;
+	here().interruption_info = interruption_info;
+}
+
+} // namespace kvmpp::explore
 
 namespace kvmpp::insn
 {
@@ -350,14 +402,42 @@ u64 rdmsr(u32 msr)
 	}
 }
 
-void wrmsr(u32, u64)
+void wrmsr(u32 index, u64 value)
 {
+	if (index == x2apic::icr)
+		write_icr(value);
 }
 void xsetbv(u32, u64)
 {
 }
 void write_debug_registers(const u64 (&)[4])
 {
+}
+
+u64 read_cr2()
+{
+	return 0;
+}
+
+void write_cr2(u64)
+{
+}
+
+void write_cr4(u64 value)
+{
+	if (here().vmx && !(value & cr4::vmxe))
+		fail("CR4.VMXE cleared in VMX operation, which raises #GP");
+	here().vmxe = value & cr4::vmxe;
+}
+
+u64 gdt_base()
+{
+	return gdt_of(this_cpu());
+}
+
+void fence_before_ipi()
+{
+	note_fence();
 }
 
 u64 read_cr0()
@@ -433,9 +513,10 @@ bool vmread(u64 field, u64 &value)
 	Processor &p = here();
 	if (p.current == no_page)
 		fail("VMREAD without a current VMCS");
-	value = field == field::exit_reason.encoding              ? p.reason
-		: field == field::guest_physical_address.encoding ? p.guest_phys
-								  : 0;
+	value = field == field::exit_reason.encoding                 ? p.reason
+		: field == field::guest_physical_address.encoding    ? p.guest_phys
+		: field == field::vm_exit_interruption_info.encoding ? p.interruption_info
+								     : 0;
 	return true;
 }
 

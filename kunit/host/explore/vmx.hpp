@@ -25,6 +25,14 @@ void guest_touches(u64 frame);
 /* Whoever enters a guest that gets at @host_frame from now on is wrong. */
 void take_frame_away(u64 host_frame);
 
+/* For entries on dedicated CPUs: VMLAUNCH or VMRESUME, whose step, which touches this object, has been;
+ * a touch of its first page; and an exit. */
+u16 current_vmcs();
+void enter_vmcs(int launched);
+/* True: it exits for it. */
+bool guest_uses_first_page();
+void note_exit(u32 reason, u32 interruption_info);
+
 /* An EPT entry as the CPU loads it in a walk. */
 u64 load_entry(const u64 *address);
 void reset_fences();

@@ -7,13 +7,21 @@
 #include "memory.hpp"
 #include "vmx.hpp"
 
+#include "arch/x86/dedicated/machine.hpp"
 #include "arch/x86/vpid.hpp"
+#include "virt/dedicated_cpus.hpp"
 
 #include <linux_glue/crash.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/parameters.h>
 
 using namespace kvmpp::explore;
+
+/* arch/x86/dedicated/bare.cpp */
+extern "C" {
+[[noreturn]] void kvmpp_dedicated_main(kvmpp::DedicatedMachine *machine);
+void kvmpp_dedicated_nmi(kvmpp::TrapFrame *frame);
+}
 
 /* Here, since a scenario may be of a module that was loaded with others. */
 struct glue_parameters glue_parameters = {.enable_at_load = false,
@@ -40,6 +48,7 @@ unsigned uses;
 void load_module()
 {
 	vpid_init();
+	expect(!!dedicated_init(), "the records are made");
 	expect(!!hardware_init(), "the module comes in");
 }
 
@@ -122,6 +131,7 @@ void finish()
 		hardware_put();
 	check_at_rest();
 	hardware_exit();
+	dedicated_exit();
 	expect(live_allocations() == 0, "no memory is left behind");
 	check_hotplug_at_rest();
 	check_linux_at_rest();
@@ -155,10 +165,15 @@ void cpu_1_goes_and_comes()
 
 } // namespace kvmpp::explore
 
-extern "C" const ScenarioList kvmpp_scenarios = {
-	{&vmcs_scenarios, &hardware_scenarios, &vcpus_scenarios, &memory_scenarios},
-	kvmpp_cpu_online,
-	kvmpp_cpu_offline,
-	kvmpp_mmu_invalidate_begin,
-	kvmpp_mmu_invalidate_end,
-	kvmpp_crash};
+extern "C" const ScenarioList kvmpp_scenarios = {{&vmcs_scenarios, &hardware_scenarios,
+						  &vcpus_scenarios, &dedicated_scenarios,
+						  &memory_scenarios},
+						 kvmpp_cpu_online,
+						 kvmpp_cpu_offline,
+						 kvmpp_mmu_invalidate_begin,
+						 kvmpp_mmu_invalidate_end,
+						 kvmpp_crash,
+						 kvmpp_cpu_prepare,
+						 kvmpp_nmi,
+						 kvmpp_dedicated_main,
+						 kvmpp_dedicated_nmi};

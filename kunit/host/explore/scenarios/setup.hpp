@@ -15,7 +15,8 @@
 namespace kvmpp::explore
 {
 
-extern const Scenarios vmcs_scenarios, hardware_scenarios, memory_scenarios, vcpus_scenarios;
+extern const Scenarios vmcs_scenarios, hardware_scenarios, memory_scenarios, vcpus_scenarios,
+	dedicated_scenarios;
 
 extern Vm *vm;
 /* As Vcpu has them: its VMX side and its registers. */
