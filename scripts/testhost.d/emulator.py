@@ -41,7 +41,7 @@ romimage: file={bios}
 vgaromimage: file={vga_bios}
 vga: extension=none
 megs: {memory}
-cpu: model={cpu_model}, count={cpus}, ips=50000000, quantum=16, reset_on_triple_fault=1{feat_ctl}
+cpu: model={cpu_model}, count={cpus}, ips=50000000, quantum=16, reset_on_triple_fault=1{options}
 clock: sync=none, time0=1700000000
 ata0-master: type=cdrom, path={iso}, status=inserted
 boot: cdrom
@@ -60,16 +60,21 @@ class Bochs:
     # it computes without a pause as long as it lives, even for an idle guest
     always_busy = True
 
-    def __init__(self, cpu_model, feat_ctl):
+    def __init__(self, cpu_model, feat_ctl, exact):
         packages.need("bochsbios", "isolinux", "syslinux-common", "genisoimage")
         self._cpu_model = cpu_model
-        self._feat_ctl = feat_ctl
+        # of "cpu:", as our patch has them
+        self._options = ""
+        if feat_ctl is not None:
+            self._options += f", feature_control={feat_ctl}"
+        if exact:
+            self._options += ", trace_length=1"
         self._packaged = False
         try:
             self._program = build_bochs() / "bochs"
         except _NoSource as why:
-            if feat_ctl is not None:
-                raise Failure(f"{why}, and the packaged one cannot do --feat-ctl") from why
+            if self._options:
+                raise Failure(f"{why}, and the packaged one cannot do --feat-ctl and --exact") from why
             say(f"{why}: the packaged 2.7 is slow, and has faults that spoil busy guests")
             # one of its displays has to be there, if not used
             packages.need("bochs", "bochs-term")
@@ -85,8 +90,7 @@ class Bochs:
             display='rfb, options="timeout=0"' if self._packaged else "nogui",
             bios=_BIOS, vga_bios=files / "vga-bios", memory=machine.memory,
             cpu_model=self._cpu_model, cpus=machine.cpus,
-            feat_ctl="" if self._feat_ctl is None else f", feature_control={self._feat_ctl}",
-            iso=files / "boot.iso", console=machine.console, log=files / "emulator.log"))
+            options=self._options, iso=files / "boot.iso", console=machine.console, log=files / "emulator.log"))
         command = [str(self._program), "-q", "-f", str(files / "bochsrc")]
         if self._packaged:
             # it comes with the debugger, which asks whether to start

@@ -58,6 +58,9 @@ def _arguments():
     parser.add_argument("--feat-ctl", type=_feat_ctl, metavar="VALUE",
                         help="IA32_FEAT_CTL as the firmware locks it on every CPU (default 5: "
                         "locked with VMX on; 1: locked with VMX off)")
+    parser.add_argument("--exact", action="store_true",
+                        help="Bochs runs one instruction at a time: NMIs can be aimed at any; the "
+                        "boot takes two to three times as long")
     parser.add_argument("--module-args", type=shlex.split, default=[], metavar="ARGS",
                         help="given to the module when it is inserted")
     parser.add_argument("--no-insmod", action="store_true", help="do not insert the module")
@@ -73,8 +76,8 @@ def _arguments():
         given.command.pop(0)
     if not given.command:
         parser.error("no COMMAND given")
-    if given.emulator == "tcg" and (given.cpu_model or given.feat_ctl is not None):
-        parser.error("--cpu-model and --feat-ctl are for --emulator bochs")
+    if given.emulator == "tcg" and (given.cpu_model or given.feat_ctl is not None or given.exact):
+        parser.error("--cpu-model, --feat-ctl and --exact are for --emulator bochs")
     return given
 
 
@@ -100,7 +103,8 @@ def _directory(text):
 
 def _run(given, directory):
     if given.emulator == "bochs":
-        host = emulator.Bochs(given.cpu_model or emulator.DEFAULT_CPU_MODEL, given.feat_ctl)
+        host = emulator.Bochs(given.cpu_model or emulator.DEFAULT_CPU_MODEL, given.feat_ctl,
+                              given.exact)
     else:
         host = emulator.Tcg()
     kernel = kernels.get(given.kernel)
