@@ -97,6 +97,13 @@ def emulated():
         _tests("stock-6.1, one CPU, full preemption, no FSGSBASE: host state, stress",
                ["state_test", "tls32_test", "stress_test"],
                "--cpus", "1", "--cmdline", "preempt=full nofsgsbase"),
+        _tests("the emulator's test device, one instruction a turn", ["bochs_test"],
+               "--no-insmod", "--exact", "--cpus", "3",
+               before="modprobe kvm_intel; export KVM_DEVICE=/dev/kvm; "),
+        Job("the emulated CPU does as hardware: INIT, x2APIC, IPIs, NMIs, HLT",
+            lambda: [TESTHOST, "--no-insmod", "--cpus", "4", "--", "sh", "-c",
+                     "modprobe emulated_cpu; status=$?; dmesg | grep -A100000 'TAP version'; "
+                     "exit $status"]),
         # in a row: each of them boots a host or two, mostly in QEMU
         Job("the test host keeps its word",
             lambda: [_TESTS / "testhost-selftest", *_SELFTESTS]),
