@@ -645,18 +645,9 @@ int dedicated_count_possible()
 	return count;
 }
 
-void kick(const KickTarget &target)
+void kick_dedicated(CpuId cpu)
 {
-	/* Until it is sent, who gives the CPU back waits. */
-	PreemptOff preempt;
-	Whereabouts where = target.where();
-
-	if (where.is_nowhere())
-		return;
-	if (where.is_dedicated())
-		DedicatedSlot::of(where.cpu())->nmi();
-	else if (where.cpu() != preempt.cpu())
-		glue_send_reschedule(where.cpu().value);
+	DedicatedSlot::of(cpu)->nmi();
 }
 
 void wait_until_seen(const KickTarget &target, Request request)
