@@ -150,7 +150,7 @@ Result<> DedicatedSlot::prepare(const glue_cpu_registers &registers, std::size_t
 	if (!bell)
 		bell = glue_bell_create();
 	if (!has_machine())
-		machine_.store(static_cast<DedicatedMachine *>(glue_zalloc(sizeof(DedicatedMachine))),
+		machine_.store(static_cast<DedicatedMachine *>(glue_zalloc_kept(sizeof(DedicatedMachine))),
 			       std::memory_order_release);
 	map_ = glue_private_map_create();
 	if (!bell || !has_machine() || !map_)
