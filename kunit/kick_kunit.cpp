@@ -3,7 +3,7 @@
  * Who is interrupted for what a vCPU is asked. The guest here is a thread of the kernel with interrupts
  * off, as one that runs a guest is: an IPI to it comes when it lets interrupts in.
  */
-#include "include/kvmpp/kick.hpp"
+#include "virt/kick.cpp"
 
 #include "expect.hpp"
 #include "virt/vcpu_table.hpp"

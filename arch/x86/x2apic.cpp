@@ -50,6 +50,26 @@ struct Icr {
 			return vcpu == destination;
 		return vcpu >> 4 == destination >> 16 && (destination >> (vcpu & 0xf)) & 1;
 	}
+
+	/* The vCPUs that it may be for, of those whose ids are below @end: most go to one. */
+	struct Range {
+		u32 first, end;
+	};
+	Range candidates(u32 sender, u32 end) const
+	{
+		auto of = [end](u32 first, u32 count) -> Range {
+			return first < end ? Range{first, min(first + count, end)} : Range{0, 0};
+		};
+
+		if (shorthand == Shorthand::self)
+			return of(sender, 1);
+		if (shorthand != Shorthand::none || destination == broadcast)
+			return {0, end};
+		return logical ? of(destination >> 16 << 4, 16) : of(destination, 1);
+	}
+
+private:
+	static constexpr u32 min(u32 a, u32 b) { return a < b ? a : b; }
 };
 
 /* "Logical x2APIC ID" */
@@ -98,10 +118,12 @@ bool send(LocalApic &apic, u32 sender, const Icr &icr)
 
 	if (icr.delivery_mode != Icr::fixed || icr.vector < 16)
 		return false;
-	for (u32 vcpu = 0; vcpu < ApicMap::max_vcpus; vcpu++)
-		if (apic.map->has(vcpu) && icr.is_for(vcpu, sender) && !apic.map->own(vcpu, apic_id))
+	Icr::Range range = icr.candidates(sender, apic.map->end());
+	for (u32 vcpu = range.first; vcpu < range.end; vcpu++)
+		if (apic.map->has(vcpu) && icr.is_for(vcpu, sender) &&
+		    !apic.map->own(vcpu, apic_id))
 			return false;
-	for (u32 vcpu = 0; vcpu < ApicMap::max_vcpus; vcpu++)
+	for (u32 vcpu = range.first; vcpu < range.end; vcpu++)
 		if (icr.is_for(vcpu, sender) && apic.map->own(vcpu, apic_id))
 			insn::wrmsr(x2apic::icr, u64{apic_id} << 32 | icr.vector);
 	return true;
@@ -184,7 +206,7 @@ void allow_x2apic(u8 *bitmap)
 	constexpr u32 read_only[] = {0x803, 0x80a, 0x839}; /* version, PPR, current count */
 	constexpr u32 write_only[] = {x2apic::eoi, x2apic::self_ipi};
 	constexpr u32 both[] = {
-		x2apic::tpr,	   x2apic::svr,		  x2apic::esr,	  x2apic::lvt_timer,
+		x2apic::tpr,       x2apic::svr,           x2apic::esr,    x2apic::lvt_timer,
 		x2apic::lvt_error, x2apic::initial_count, x2apic::divide,
 	};
 

@@ -45,7 +45,14 @@ public:
 	static constexpr u32 max_vcpus = 1024;
 
 	/* There is such a vCPU, without a CPU of its own; or there is none. */
-	void set_shared(u32 vcpu) { at_[vcpu].store(shared, std::memory_order_seq_cst); }
+	void set_shared(u32 vcpu)
+	{
+		at_[vcpu].store(shared, std::memory_order_seq_cst);
+		u32 seen = end_.load(std::memory_order_relaxed);
+		while (seen <= vcpu &&
+		       !end_.compare_exchange_weak(seen, vcpu + 1, std::memory_order_seq_cst))
+			;
+	}
 	void set_none(u32 vcpu) { at_[vcpu].store(none, std::memory_order_seq_cst); }
 	/* It has the CPU with that APIC id, and its APIC. */
 	void set_own(u32 vcpu, u32 apic_id)
@@ -53,6 +60,8 @@ public:
 		at_[vcpu].store(apic_id + first_own, std::memory_order_seq_cst);
 	}
 
+	/* Above the highest id that there has been. */
+	u32 end() const { return end_.load(std::memory_order_seq_cst); }
 	bool has(u32 vcpu) const { return load(vcpu) != none; }
 	/* Whether it has one; then also its APIC id. */
 	bool own(u32 vcpu, u32 &apic_id) const
@@ -69,6 +78,7 @@ private:
 	u32 load(u32 vcpu) const { return at_[vcpu].load(std::memory_order_seq_cst); }
 
 	std::atomic<u32> at_[max_vcpus] = {};
+	std::atomic<u32> end_{0};
 };
 
 /*

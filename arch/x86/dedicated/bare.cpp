@@ -156,6 +156,9 @@ extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
 	if (!vmx_on(cpu))
 		park(cpu, DedicatedCpu::State::died);
 	cpu.state.store(DedicatedCpu::State::up, std::memory_order_seq_cst);
+	/* No NMI for that came before: dedicated_crash(). */
+	if (cpu.crash.load(std::memory_order_seq_cst))
+		park(cpu, DedicatedCpu::State::parked);
 
 	for (;;) {
 		kvmpp_dedicated_wait(&cpu.bell);

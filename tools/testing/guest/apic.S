@@ -22,6 +22,7 @@
 #define ROUNDS	RESULT(4)	/* of the loop */
 #define STOP	RESULT(5)
 #define READY	RESULT(6)	/* its APIC is on */
+#define DELAY	RESULT(7)	/* before the next IPI is sent, in rounds of a loop */
 #define ORDER	RESULT(8)	/* vectors in the order they came, a byte each */
 
 	.text
@@ -137,6 +138,17 @@ entry take_ipis
 	out %al, $0x80
 	hlt
 
+/* The same, computing. */
+entry take_ipis_busy
+	call x2apic_on
+	sti
+1:	incq ROUNDS
+	cmpq $0, STOP
+	je 1b
+	cli
+	out %al, $0x80
+	hlt
+
 /* Writes the ICR with RBX, once. */
 entry send_ipi
 	call x2apic_on
@@ -158,13 +170,33 @@ entry send_ipis
 	shr $32, %rdx
 	wrmsr
 	inc %rdi
-2:	pause
-	cmp %rdi, (%rsi)
+	/* No PAUSE, which exits in a loop. */
+2:	cmp %rdi, (%rsi)
 	jb 2b
-	cmp WANTED, %rdi
+	mov DELAY, %rcx
+	jrcxz 4f
+3:	dec %rcx
+	jnz 3b
+4:	cmp WANTED, %rdi
 	jb 1b
 	out %al, $0x80
 	hlt
+
+/* RBX times an exit that is answered in the kernel. */
+entry cpuid_rounds
+	mov %rbx, %rdi
+1:	xor %eax, %eax
+	cpuid
+	dec %rdi
+	jnz 1b
+	out %al, $0x80
+	hlt
+
+/* One for user space after the other. */
+entry outs
+1:	incq ROUNDS
+	out %al, $0x80
+	jmp 1b
 
 entry halt_enabled
 	sti

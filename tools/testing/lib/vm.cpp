@@ -168,11 +168,13 @@ long Device::check_extension(unsigned long capability) const
 	return fd_.call(KVM_CHECK_EXTENSION, capability);
 }
 
-Vm::Vm(const Device &device)
+Vm::Vm(const Device &device, Irqchip irqchip)
 	: device_(device), fd_(static_cast<int>(device.fd().call(KVM_CREATE_VM)))
 {
 	if (fd_.get() < 0)
 		expect::fail("KVM_CREATE_VM: %s", std::strerror(-fd_.get()));
+	if (irqchip == Irqchip::kernel)
+		expect::equal("KVM_CREATE_IRQCHIP", fd_.call(KVM_CREATE_IRQCHIP), 0);
 }
 
 long Vm::try_set_memory(uint32_t slot, uint64_t gpa, uint64_t size, const void *userspace,
@@ -340,8 +342,8 @@ void Vcpu::enter_long(uint64_t rip) const
 	set_regs(regs);
 }
 
-Machine::Machine(std::span<const std::byte> image, size_t memory_size)
-	: vm(device), memory(memory_size), vcpu(vm)
+Machine::Machine(std::span<const std::byte> image, size_t memory_size, Irqchip irqchip)
+	: vm(device, irqchip), memory(memory_size), vcpu(vm)
 {
 	vm.set_memory(0, 0, memory.size(), memory.data());
 	expect::that("the image fits", image.size() <= GUEST_RESULTS - GUEST_IMAGE);

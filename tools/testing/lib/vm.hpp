@@ -77,10 +77,13 @@ private:
 	size_t run_size_;
 };
 
+// Local APICs, and more, in the kernel; kvmpp has none.
+enum class Irqchip { none, kernel };
+
 class Vm
 {
 public:
-	explicit Vm(const Device &device);
+	explicit Vm(const Device &device, Irqchip irqchip = Irqchip::none);
 
 	Fd &fd() { return fd_; }
 	const Fd &fd() const { return fd_; }
@@ -138,7 +141,8 @@ private:
 class Machine
 {
 public:
-	explicit Machine(std::span<const std::byte> image, size_t memory_size = GUEST_MEMORY);
+	explicit Machine(std::span<const std::byte> image, size_t memory_size = GUEST_MEMORY,
+			 Irqchip irqchip = Irqchip::none);
 
 	template <typename T> T &at(size_t gpa) const { return memory.at<T>(gpa); }
 	uint64_t &result(unsigned index) const { return at<uint64_t>(GUEST_RESULTS + 8 * index); }
