@@ -3,7 +3,7 @@
  * Who is interrupted for what a vCPU is asked. The guest here is a thread of the kernel with interrupts
  * off, as one that runs a guest is: an IPI to it comes when it lets interrupts in.
  */
-#include "include/kvmpp/kick.hpp"
+#include "virt/kick.cpp"
 
 #include "expect.hpp"
 #include "virt/vcpu_table.hpp"
@@ -52,7 +52,7 @@ TEST_CASE(one_outside_is_not_interrupted)
 	Fixture f(test);
 
 	ASSERT(f.made);
-	EXPECT(f.entries[0]->kick.where().is_none());
+	EXPECT(f.entries[0]->kick.where().is_nowhere());
 	EXPECT(!was_asked(*f.entries[0]));
 	f.ask();
 	EXPECT(was_asked(*f.entries[0]));
@@ -70,8 +70,8 @@ TEST_CASE(one_inside_is_interrupted_where_it_is)
 		IrqOff irq;
 		EXPECT(!f.entries[1]->kick.enter(irq).has(Request::flush_ept));
 	}
-	EXPECT(f.entries[1]->kick.where() == preempt.cpu());
-	EXPECT(f.entries[0]->kick.where().is_none());
+	EXPECT(f.entries[1]->kick.where().cpu() == preempt.cpu());
+	EXPECT(f.entries[0]->kick.where().is_nowhere());
 	/* The interrupt comes here, where interrupts are on; it is waited for. */
 	f.ask();
 	{

@@ -54,8 +54,8 @@ public:
 
 	Result<> bring_up(DedicatedRun &run, std::size_t seen_count, const SeenMemory *seen) MAY_SLEEP;
 	void let_go(Dedicated &owner) MAY_SLEEP;
-	/* For those who have it from outside: gives it back, or waits for who does. */
-	void give_back() MAY_SLEEP;
+	/* For those who have it from outside: gives it back, or waits for who does. Only @whose, if that is given. */
+	void give_back(const Dedicated *whose = nullptr) MAY_SLEEP;
 	void nmi();
 	/* It does not answer: what it may still touch stays for ever, the module included. */
 	void lose() REQUIRES(lock);
@@ -82,7 +82,8 @@ private:
 			 const SeenMemory *seen) MAY_SLEEP;
 	Result<> start() MAY_SLEEP;
 	bool host_broadcasts() MAY_SLEEP;
-	Result<> add_to_linux() MAY_SLEEP;
+	/* It may be there by then: @was_there. */
+	Result<> add_to_linux(bool *was_there = nullptr) MAY_SLEEP;
 	void drop_map() MAY_SLEEP;
 	void withdraw_from_apics() MAY_SLEEP;
 	void report_death();
@@ -149,7 +150,7 @@ Result<> DedicatedSlot::prepare(const glue_cpu_registers &registers, std::size_t
 	if (!bell)
 		bell = glue_bell_create();
 	if (!has_machine())
-		machine_.store(static_cast<DedicatedMachine *>(glue_zalloc(sizeof(DedicatedMachine))),
+		machine_.store(static_cast<DedicatedMachine *>(glue_zalloc_kept(sizeof(DedicatedMachine))),
 			       std::memory_order_release);
 	map_ = glue_private_map_create();
 	if (!bell || !has_machine() || !map_)
@@ -245,11 +246,13 @@ bool DedicatedSlot::host_broadcasts()
 	return heard;
 }
 
-Result<> DedicatedSlot::add_to_linux()
+Result<> DedicatedSlot::add_to_linux(bool *was_there)
 {
 	admitted.store(true, std::memory_order_seq_cst);
 	int error = glue_cpu_add(cpu.value);
 	admitted.store(false, std::memory_order_seq_cst);
+	if (was_there)
+		*was_there = error > 0;
 	return from_errno(error);
 }
 
@@ -259,8 +262,9 @@ Result<> DedicatedSlot::bring_up(DedicatedRun &run, std::size_t seen_count, cons
 	u32 called_apic_id;
 
 	was_online_ = glue_cpu_online(cpu.value);
+	/* Who began to bring it online before it was `coming` wants it online afterwards. */
 	if (!was_online_)
-		if (Result<> r = add_to_linux(); !r)
+		if (Result<> r = add_to_linux(&was_online_); !r)
 			return r;
 	auto read = [](void *argument) {
 		IrqOff irq;
@@ -270,7 +274,8 @@ Result<> DedicatedSlot::bring_up(DedicatedRun &run, std::size_t seen_count, cons
 	called_apic_id = registers.apic_id;
 	if (!error)
 		error = glue_call_on_cpu(cpu.value, read, &registers);
-	Result<> result = from_errno(error);
+	/* One of the two goes offline at this moment. */
+	Result<> result = error ? Errno::busy : Result<>();
 	if (result && !registers.has_x2apic)
 		result = Errno::opnotsupp;
 	if (result && !glue_parameters.allow_smt && glue_cpu_sibling_online(cpu.value)) {
@@ -286,7 +291,8 @@ Result<> DedicatedSlot::bring_up(DedicatedRun &run, std::size_t seen_count, cons
 			result = failed < 0 ? from_errno(failed) : Errno::busy;
 	}
 	if (result) {
-		result = start();
+		/* From `coming` on that one may not go, but it may have been on its way. */
+		result = glue_cpu_online(called.value) ? start() : Errno::busy;
 		if (result) {
 			run.passthrough = !host_broadcasts();
 			if (!run.passthrough)
@@ -365,14 +371,14 @@ void DedicatedSlot::let_go(Dedicated &of)
 	glue_bell_ring(bell);
 }
 
-void DedicatedSlot::give_back()
+void DedicatedSlot::give_back(const Dedicated *whose)
 {
 	for (;;) {
 		Dedicated *found = nullptr;
 		{
 			Locked locked(lock);
 
-			if (state == State::unused || state == State::lost)
+			if (state == State::unused || state == State::lost || (whose && owner != whose))
 				return;
 			if (state == State::taken) {
 				state = State::going;
@@ -445,7 +451,8 @@ void Dedicated::end()
 {
 	/* From here on nobody takes one for it: its file is closed. */
 	if (DedicatedSlot *slot = slot_.load(std::memory_order_acquire))
-		slot->give_back();
+		/* Given back meanwhile, it may be somebody else's. */
+		slot->give_back(this);
 }
 
 CpuId Dedicated::cpu() const
@@ -598,20 +605,22 @@ void dedicated_crash()
 	/* All CPUs come by here; one sees to it. */
 	if (done.exchange(true, std::memory_order_seq_cst))
 		return;
-	auto is_up = [](DedicatedSlot &slot) {
-		return slot.has_machine() && slot.record().state.load(std::memory_order_acquire) ==
-						     DedicatedCpu::State::up;
+	using State = DedicatedCpu::State;
+	auto state = [](int cpu) {
+		DedicatedSlot &slot = *DedicatedSlot::of({cpu});
+
+		return slot.has_machine() ? slot.record().state.load(std::memory_order_seq_cst) : State::off;
 	};
 	for (int i = 0; i < glue_nr_cpus(); i++) {
-		DedicatedSlot &slot = *DedicatedSlot::of({i});
-
-		if (!is_up(slot))
+		if (state(i) != State::starts && state(i) != State::up)
 			continue;
-		slot.record().crash.store(1, std::memory_order_seq_cst);
-		glue_cpu_nmi(i);
+		/* One that starts has nothing yet to take an NMI with, and looks by itself when it is up. */
+		DedicatedSlot::of({i})->record().crash.store(1, std::memory_order_seq_cst);
+		if (state(i) == State::up)
+			glue_cpu_nmi(i);
 	}
 	for (int i = 0; i < glue_nr_cpus(); i++)
-		for (unsigned us = 0; us < 10'000 && is_up(*DedicatedSlot::of({i})); us += 10)
+		for (unsigned us = 0; us < 10'000 && (state(i) == State::starts || state(i) == State::up); us += 10)
 			glue_udelay(10);
 }
 
@@ -645,18 +654,9 @@ int dedicated_count_possible()
 	return count;
 }
 
-void kick(const KickTarget &target)
+void kick_dedicated(CpuId cpu)
 {
-	/* Until it is sent, who gives the CPU back waits. */
-	PreemptOff preempt;
-	Whereabouts where = target.where();
-
-	if (where.is_nowhere())
-		return;
-	if (where.is_dedicated())
-		DedicatedSlot::of(where.cpu())->nmi();
-	else if (where.cpu() != preempt.cpu())
-		glue_send_reschedule(where.cpu().value);
+	DedicatedSlot::of(cpu)->nmi();
 }
 
 void wait_until_seen(const KickTarget &target, Request request)

@@ -94,6 +94,8 @@ void dedicated_machine_down() MAY_SLEEP;
 void dedicated_crash();
 /* Whether Linux may do without @cpu: it is where dedicated ones call. */
 bool dedicated_may_offline(CpuId cpu);
+/* An NMI to a dedicated CPU: for kick(). */
+void kick_dedicated(CpuId cpu);
 /* How many CPUs could be dedicated now. */
 int dedicated_count_possible();
 

@@ -85,7 +85,11 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 		return Errno::nomem;
 	state_.reset(identity_.id, vm_.tsc_offset());
 	run_page_.as<kvm_run>()->apic_base = state_.apic_base;
-	return vmx_.create({.process = vm_.process(), .vm = vm_.id(), .vcpu = identity_.id});
+	if (Result<> r = vmx_.create({.process = vm_.process(), .vm = vm_.id(), .vcpu = identity_.id});
+	    !r)
+		return r;
+	seen_vmcs_ = vmx_.lent_vmcs();
+	return {};
 }
 
 void *Vcpu::shared_page(unsigned long index) const
@@ -455,7 +459,7 @@ long Vcpu::set_dedicated_cpu(long cpu)
 		{&*entry_, sizeof(VcpuEntry)},
 		{&vm_.apics(), sizeof(ApicMap)},
 		{fpu_image_.as<void>(), page_size},
-		{vmx_.lent_vmcs(), sizeof(VcpuVmcs)},
+		{seen_vmcs_, sizeof(VcpuVmcs)},
 	};
 	return to_errno(dedicated_.take({static_cast<int>(cpu)}, {vm_.process(), vm_.id(), identity_.id},
 					entry_->kick, dedicated_run_, sizeof(seen) / sizeof(*seen), seen));

@@ -73,6 +73,8 @@ private:
 	Dedicated dedicated_;
 	DedicatedRun dedicated_run_;
 	Page fpu_image_;
+	/* The record of its VMCS, which that CPU sees; as is `this`, from init() on. */
+	const VcpuVmcs *seen_vmcs_ = nullptr;
 	/* Its state is with that CPU, or was left by it. */
 	bool lent_ GUARDED_BY(mutex_) = false;
 	glue_guest_fpu *fpu_ GUARDED_BY(mutex_) = nullptr;

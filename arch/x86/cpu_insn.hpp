@@ -75,6 +75,36 @@ inline void write_cr2(u64 value)
 	asm volatile("mov %0, %%cr2" : : "r"(value));
 }
 
+inline void write_cr4(u64 value)
+{
+	asm volatile("mov %0, %%cr4" : : "r"(value) : "memory");
+}
+
+/* Where this CPU's GDT is. */
+inline u64 gdt_base()
+{
+	struct [[gnu::packed]] {
+		u16 limit;
+		u64 base;
+	} gdt;
+
+	asm volatile("sgdt %0" : "=m"(gdt));
+	return gdt.base;
+}
+
+/* A write to the ICR may overtake stores ("WRMSR to x2APIC MSRs"): not those before this. */
+inline void fence_before_ipi()
+{
+	asm volatile("mfence; lfence" : : : "memory");
+}
+
+/* For good: it goes on with what interrupts it, and comes back to this. */
+[[noreturn]] inline void halt()
+{
+	for (;;)
+		asm volatile("cli; hlt" : : : "memory");
+}
+
 /* Addresses of a guest's breakpoints; none can hit in the host, whose own are switched off first. */
 inline void write_debug_registers(const u64 (&dr)[4])
 {

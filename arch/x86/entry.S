@@ -4,6 +4,7 @@
  * comes back: kvmpp_vmx_exit or kvmpp_dedicated_exit.
  */
 #include <linux/linkage.h>
+#include <linux/objtool.h>
 #include <asm/alternative.h>
 #include <asm/asm.h>
 #include <asm/nospec-branch.h>
@@ -57,6 +58,7 @@ SYM_FUNC_START(\name)
 	mov %rdi, %rax
 	.if \dedicated
 SYM_INNER_LABEL(kvmpp_enter_window, SYM_L_GLOBAL)
+	ANNOTATE_NOENDBR
 	cmpl $0, (%rdx)
 	jne kvmpp_enter_out
 	.endif
@@ -93,6 +95,7 @@ SYM_INNER_LABEL(kvmpp_enter_window, SYM_L_GLOBAL)
 	vmlaunch
 	.if \dedicated
 SYM_INNER_LABEL(kvmpp_enter_window_end, SYM_L_GLOBAL)
+	ANNOTATE_NOENDBR
 	.endif
 	jmp .Lfailed\@
 
@@ -158,6 +161,8 @@ SYM_INNER_LABEL(\exit, SYM_L_GLOBAL)
 	jmp .Lclear\@
 	.if \dedicated
 SYM_INNER_LABEL(kvmpp_enter_out, SYM_L_GLOBAL)
+	/* By IRET. */
+	ANNOTATE_NOENDBR
 	mov $2, %ebx
 	jmp .Lclear\@
 	.endif

@@ -9,6 +9,8 @@ GLUE_BEGIN
 
 /* May sleep; null when there is none. Large sizes need not be physically contiguous. */
 void *glue_zalloc(glue_size bytes) MAY_SLEEP;
+/* The same for what outlives whoever asks: charged to nobody. */
+void *glue_zalloc_kept(glue_size bytes) MAY_SLEEP;
 void glue_free(void *memory) MAY_SLEEP;
 
 /* A page of the kernel's direct map. May sleep; null when there is none. */

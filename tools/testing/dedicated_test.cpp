@@ -3,9 +3,8 @@
 // CPUs dedicated to one vCPU: taken from Linux and given back, guests with the interrupts of their CPU,
 // kicks, and what goes wrong.
 
-#include "apic.hpp"
+#include "dedicated.hpp"
 #include "expect.hpp"
-#include "guests.hpp"
 #include "host.hpp"
 #include "ktap.hpp"
 
@@ -32,92 +31,8 @@ namespace
 
 using expect::equal;
 using expect::that;
+using namespace dedicated;
 namespace apic = guest::apic;
-
-// What guest/apic.S has at GUEST_RESULTS.
-enum Result { ticks, wanted, period, ipis, rounds, stop, ready };
-
-constexpr unsigned tick_vector = 0x40, ipi_vector = 0x50;
-
-long set_cpu(const Vcpu &vcpu, int cpu)
-{
-	return vcpu.fd().call(KVMPP_SET_DEDICATED_CPU, static_cast<unsigned long>(cpu));
-}
-
-int get_cpu(const Vcpu &vcpu)
-{
-	int cpu = -2;
-	equal("KVMPP_GET_DEDICATED_CPU", vcpu.fd().call(KVMPP_GET_DEDICATED_CPU, &cpu), 0);
-	return cpu;
-}
-
-bool is_online(unsigned cpu)
-{
-	for (const unsigned other : host::online_cpus())
-		if (other == cpu)
-			return true;
-	return false;
-}
-
-unsigned last_cpu;
-
-// The machine as it is to be found and left: all CPUs online.
-void begin()
-{
-	if (!Device::is_kvmpp())
-		ktap::skip("not on %s", Device::path());
-	const auto cpus = host::online_cpus();
-	if (cpus.size() < 2)
-		ktap::skip("one CPU only");
-	last_cpu = cpus.back();
-}
-
-// guest/apic.S at one of its entries.
-struct ApicMachine : Machine {
-	explicit ApicMachine(uint64_t entry) : Machine(guest::apic::image())
-	{
-		prepare_long();
-		for (unsigned vector = 0x20; vector < 0x100; vector++)
-			set_gate64(vector, apic::ipi);
-		set_gate64(tick_vector, apic::tick);
-		enter(vcpu, entry);
-	}
-
-	// A second vCPU wants a stack of its own.
-	static void enter(const Vcpu &vcpu, uint64_t entry, uint64_t stack = GUEST_STACK)
-	{
-		vcpu.enter_long(entry);
-		kvm_sregs s = vcpu.sregs();
-		s.idt.base = GUEST_IDT;
-		s.idt.limit = 256 * 16 - 1;
-		vcpu.set_sregs(s);
-		kvm_regs r = vcpu.regs();
-		r.rsp = stack;
-		vcpu.set_regs(r);
-	}
-};
-
-constexpr uint64_t second_stack = GUEST_STACK - 0x800;
-
-void set_registers(const Vcpu &vcpu, uint64_t rbx, uint64_t rsi = 0)
-{
-	kvm_regs r = vcpu.regs();
-	r.rbx = rbx;
-	r.rsi = rsi;
-	vcpu.set_regs(r);
-}
-
-void dedicate(const Vcpu &vcpu, unsigned cpu)
-{
-	const long result = set_cpu(vcpu, static_cast<int>(cpu));
-	if (result)
-		expect::fail("KVMPP_SET_DEDICATED_CPU %u: %s", cpu, std::strerror(static_cast<int>(-result)));
-}
-
-void release(const Vcpu &vcpu)
-{
-	equal("release", set_cpu(vcpu, -1), 0);
-}
 
 void taken_and_given_back()
 {
@@ -145,120 +60,6 @@ void guest_runs_there()
 	release(m.vcpu);
 }
 
-// VM exits on a CPU since the module came in.
-uint64_t exits_on(unsigned cpu)
-{
-	std::istringstream text(host::read_file("/sys/kernel/debug/kvmpp/exits"));
-	std::string word, reason;
-	unsigned number;
-	uint64_t count, sum = 0;
-	while (text >> word >> number >> reason >> count)
-		if (number == cpu)
-			sum += count;
-	return sum;
-}
-
-// The line of debugfs's `dedicated` for a CPU, by names; empty when Linux has it.
-std::map<std::string, std::string> dedicated_line(unsigned cpu)
-{
-	std::istringstream text(host::read_file("/sys/kernel/debug/kvmpp/dedicated"));
-	std::string line;
-	while (std::getline(text, line)) {
-		std::istringstream words(line);
-		std::map<std::string, std::string> values;
-		std::string name, value;
-		while (words >> name >> value)
-			values[name] = value;
-		if (values["cpu"] == std::to_string(cpu))
-			return values;
-	}
-	return {};
-}
-
-uint64_t number_of(unsigned cpu, const char *name)
-{
-	return std::stoull("0" + dedicated_line(cpu)[name]);
-}
-
-void wait_for(const char *what, const std::function<bool()> &condition, unsigned seconds = 20)
-{
-	for (unsigned i = 0; i < seconds * 200; i++) {
-		if (condition())
-			return;
-		usleep(5'000);
-	}
-	expect::fail("not within %u s: %s", seconds, what);
-}
-
-// A thread in KVM_RUN, over and over while signals interrupt it.
-class Runner
-{
-public:
-	explicit Runner(Vcpu &vcpu) : vcpu_(vcpu)
-	{
-		struct sigaction action = {};
-		action.sa_handler = [](int) {};
-		sigaction(SIGUSR1, &action, nullptr);
-		thread_ = std::thread([this] {
-			tid_ = pthread_self();
-			started_ = true;
-			for (;;) {
-				const long result = vcpu_.try_run();
-				if (result == -EINTR) {
-					interrupted_++;
-					if (leave_)
-						return;
-					continue;
-				}
-				result_ = result;
-				reason_ = vcpu_.state().exit_reason;
-				ended_ = true;
-				return;
-			}
-		});
-		wait_for("the thread starts", [this] { return started_.load(); });
-	}
-	~Runner()
-	{
-		if (!thread_.joinable())
-			return;
-		leave_ = true;
-		while (!ended_ && thread_.joinable()) {
-			kick();
-			usleep(1'000);
-			if (interrupted_ > 0 && leave_)
-				break;
-		}
-		thread_.join();
-	}
-	void kick() { pthread_kill(tid_, SIGUSR1); }
-	unsigned interrupted() const { return interrupted_; }
-	bool ended() const { return ended_; }
-	// Waits for a port access, and is done.
-	void join()
-	{
-		thread_.join();
-		equal("KVM_RUN", result_, 0);
-		if (reason_ != KVM_EXIT_IO)
-			expect::fail("KVM_RUN ended with %s", exit_name(reason_));
-	}
-	uint32_t join_any()
-	{
-		thread_.join();
-		equal("KVM_RUN", result_, 0);
-		return reason_;
-	}
-
-private:
-	Vcpu &vcpu_;
-	std::atomic<pthread_t> tid_;
-	std::atomic<bool> started_ = false, ended_ = false, leave_ = false;
-	std::atomic<unsigned> interrupted_ = 0;
-	long result_ = 0;
-	uint32_t reason_ = 0;
-	std::thread thread_;
-};
-
 // A thousand ticks of the APIC's timer, and not an exit.
 void take_ticks(uint64_t entry)
 {
@@ -269,7 +70,7 @@ void take_ticks(uint64_t entry)
 	m.result(wanted) = count + 100;
 	m.result(period) = 5'000;
 	dedicate(m.vcpu, last_cpu);
-	equal("interrupts", dedicated_line(last_cpu)["passthrough"] == "yes", true);
+	equal("interrupts", passes_interrupts(last_cpu), true);
 	Runner runner(m.vcpu);
 	wait_for("the first ticks", [&] { return m.result(ticks) > 10; });
 	const uint64_t exits = exits_on(last_cpu), before = m.result(ticks);
@@ -311,22 +112,10 @@ void kicked_out()
 	release(m.vcpu);
 }
 
-void four_cpus()
-{
-	begin();
-	if (host::online_cpus().size() < 4)
-		ktap::skip("fewer than four CPUs");
-}
-
-bool no_ipi_broadcast()
-{
-	return host::read_file("/proc/cmdline").find("no_ipi_broadcast=1") != std::string::npos;
-}
-
 // IPIs between two vCPUs with a CPU each: the one that gets them does not exit.
 void ipis_between_vcpus()
 {
-	four_cpus();
+	begin(4);
 	if (!no_ipi_broadcast())
 		ktap::skip("no no_ipi_broadcast=1");
 	ApicMachine m(apic::take_ipis);
@@ -335,7 +124,7 @@ void ipis_between_vcpus()
 
 	ApicMachine::enter(second, apic::send_ipis, second_stack);
 	// To APIC id 0, physical, fixed.
-	set_registers(second, ipi_vector, GUEST_RESULTS + 8 * ipis);
+	ApicMachine::set_registers(second, ipi_vector, GUEST_RESULTS + 8 * ipis);
 	m.result(wanted) = count;
 	dedicate(m.vcpu, last_cpu);
 	dedicate(second, last_cpu - 1);
@@ -346,7 +135,7 @@ void ipis_between_vcpus()
 	second.run_until_out(0x80, 1);
 	const uint64_t exits = exits_on(last_cpu);
 	ApicMachine::enter(second, apic::send_ipis, second_stack);
-	set_registers(second, ipi_vector, GUEST_RESULTS + 8 * ipis);
+	ApicMachine::set_registers(second, ipi_vector, GUEST_RESULTS + 8 * ipis);
 	m.result(ipis) = 0;
 	m.result(wanted) = count;
 	second.run_until_out(0x80, 1);
@@ -357,7 +146,7 @@ void ipis_between_vcpus()
 	usleep(10'000);
 	// It is halted: one more wakes it.
 	ApicMachine::enter(second, apic::send_ipi, second_stack);
-	set_registers(second, ipi_vector);
+	ApicMachine::set_registers(second, ipi_vector);
 	second.run_until_out(0x80, 1);
 	receiver.join();
 	release(second);
@@ -391,12 +180,12 @@ void icr_is_checked()
 	};
 
 	dedicate(m.vcpu, last_cpu);
-	if (dedicated_line(last_cpu)["passthrough"] != "yes")
+	if (!passes_interrupts(last_cpu))
 		ktap::skip("interrupts are not passed through");
 	for (const auto &write : writes) {
 		expect::note("%s", write.name);
 		ApicMachine::enter(m.vcpu, apic::send_ipi);
-		set_registers(m.vcpu, write.icr);
+		ApicMachine::set_registers(m.vcpu, write.icr);
 		if (write.to_user) {
 			m.vcpu.run_until(KVM_EXIT_X86_WRMSR);
 			equal("index", m.vcpu.state().msr.index, 0x830u);
@@ -410,12 +199,12 @@ void icr_is_checked()
 // Where the host sends interrupts to all CPUs, the guest must not get them: under a storm of them.
 void broadcasts_do_not_reach_the_guest()
 {
-	four_cpus();
+	begin(4);
 	ApicMachine m(apic::ticks_busy);
 	const bool quiet = no_ipi_broadcast();
 
 	dedicate(m.vcpu, last_cpu);
-	equal("interrupts are passed through", dedicated_line(last_cpu)["passthrough"] == "yes", quiet);
+	equal("interrupts are passed through", passes_interrupts(last_cpu), quiet);
 	if (!quiet)
 		ApicMachine::enter(m.vcpu, apic::spin);
 	m.result(wanted) = 3000;
@@ -550,13 +339,13 @@ void killed()
 		m.vcpu.try_run();
 		_exit(1);
 	}
-	wait_for("it runs there", [] { return dedicated_line(last_cpu)["state"] == "running"; });
+	wait_for("it runs there", [] { return line_of(last_cpu)["state"] == "running"; });
 	kill(pid, SIGKILL);
 	int status;
 	waitpid(pid, &status, 0);
 	that("killed", WIFSIGNALED(status));
 	wait_for("Linux has the CPU", [] { return is_online(last_cpu); });
-	equal("nobody has it", dedicated_line(last_cpu).empty(), true);
+	equal("nobody has it", line_of(last_cpu).empty(), true);
 	host::expect_vmx(false);
 }
 
@@ -603,10 +392,10 @@ void halted_when_released()
 	ApicMachine m(apic::halt_enabled);
 
 	dedicate(m.vcpu, last_cpu);
-	if (dedicated_line(last_cpu)["passthrough"] != "yes")
+	if (!passes_interrupts(last_cpu))
 		ktap::skip("HLT exits where interrupts are not passed through");
 	Runner runner(m.vcpu);
-	wait_for("it runs", [] { return dedicated_line(last_cpu)["state"] == "running"; });
+	wait_for("it runs", [] { return line_of(last_cpu)["state"] == "running"; });
 	usleep(50'000);
 	that("it is halted, without an exit", !runner.ended());
 	release(m.vcpu);

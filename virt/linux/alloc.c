@@ -11,6 +11,11 @@ void *glue_zalloc(glue_size bytes)
 	return kvzalloc(bytes, GFP_KERNEL_ACCOUNT);
 }
 
+void *glue_zalloc_kept(glue_size bytes)
+{
+	return kvzalloc(bytes, GFP_KERNEL);
+}
+
 void glue_free(void *memory)
 {
 	kvfree(memory);

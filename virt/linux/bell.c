@@ -19,7 +19,8 @@ static void ring(struct irq_work *work)
 
 struct glue_bell *glue_bell_create(void)
 {
-	struct glue_bell *bell = kzalloc(sizeof(*bell), GFP_KERNEL_ACCOUNT);
+	/* Of a CPU, whoever had it first. */
+	struct glue_bell *bell = kzalloc(sizeof(*bell), GFP_KERNEL);
 
 	if (bell) {
 		init_waitqueue_head(&bell->waiting);

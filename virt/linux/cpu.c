@@ -70,7 +70,8 @@ void glue_send_reschedule(int cpu)
 {
 	/* One that has gone offline meanwhile runs no guest. */
 	if (cpu_online(cpu))
-		smp_ops.smp_send_reschedule(cpu);
+		/* In parentheses: it is a macro too, later, with a tracepoint that is not exported. */
+		(smp_ops.smp_send_reschedule)(cpu);
 }
 
 void glue_cpus_read_lock(void)

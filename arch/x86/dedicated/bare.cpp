@@ -30,19 +30,8 @@ constexpr u32 lvt_masked = 1 << 16;
 /* Which it is says the GDT register: nothing else here is the CPU's own. */
 DedicatedMachine &this_machine()
 {
-	struct [[gnu::packed]] {
-		u16 limit;
-		u64 base;
-	} gdt;
-
-	asm volatile("sgdt %0" : "=m"(gdt));
 	constexpr u64 offset = __builtin_offsetof(DedicatedMachine, gdt);
-	return *reinterpret_cast<DedicatedMachine *>(gdt.base - offset);
-}
-
-void write_cr4(u64 value)
-{
-	asm volatile("mov %0, %%cr4" : : "r"(value) : "memory");
+	return *reinterpret_cast<DedicatedMachine *>(insn::gdt_base() - offset);
 }
 
 /* "x2APIC State Transitions": by way of the disabled state, in which all of it is reset. */
@@ -62,12 +51,6 @@ bool linux_has_x2apic(const DedicatedCpu &cpu)
 	return cpu.registers.apic_base & apic_base_bit::extended;
 }
 
-void fence()
-{
-	/* A write to the ICR may overtake stores ("WRMSR to x2APIC MSRs"). */
-	asm volatile("mfence; lfence" : : : "memory");
-}
-
 /* Has Linux look: a thread waits for an answer, or there is none to come. */
 void call_linux(DedicatedCpu &cpu)
 {
@@ -75,7 +58,7 @@ void call_linux(DedicatedCpu &cpu)
 
 	cpu.wants_linux.store(1, std::memory_order_seq_cst);
 	cpu.calls->note(insn::rdtsc());
-	fence();
+	insn::fence_before_ipi();
 	insn::wrmsr(x2apic::icr, u64{cpu.linux_apic_id} << 32 | nmi | level_assert);
 }
 
@@ -84,19 +67,13 @@ void answer(DedicatedCpu &cpu, Answer answer)
 	cpu.posted->answer.store(answer, std::memory_order_release);
 }
 
-[[noreturn]] void halt()
-{
-	for (;;)
-		asm volatile("cli; hlt" : : : "memory");
-}
-
 /* Out of VMX operation, in which INIT would be blocked; the APIC as Linux had it. */
 void leave_vmx(DedicatedCpu &cpu)
 {
 	if (cpu.posted)
 		cpu.posted->vmcs->clear_dedicated();
 	(void)insn::vmxoff();
-	write_cr4(cpu.registers.cr4);
+	insn::write_cr4(cpu.registers.cr4);
 }
 
 [[noreturn]] void park(DedicatedCpu &cpu, DedicatedCpu::State state)
@@ -105,7 +82,7 @@ void leave_vmx(DedicatedCpu &cpu)
 	set_apic_mode(cpu, linux_has_x2apic(cpu));
 	/* INIT may come from here on. */
 	cpu.state.store(state, std::memory_order_seq_cst);
-	halt();
+	insn::halt();
 }
 
 /* It goes on with the interrupts that the host sends to all CPUs, if it does. */
@@ -124,7 +101,7 @@ void listen(DedicatedCpu &cpu)
 
 bool vmx_on(const DedicatedCpu &cpu)
 {
-	write_cr4(cpu.registers.cr4 | cr4::vmxe);
+	insn::write_cr4(cpu.registers.cr4 | cr4::vmxe);
 	if (!insn::vmxon(cpu.vmxon_region))
 		return false;
 	(void)insn::invept(insn::Invalidate::all_contexts, 0);
@@ -136,7 +113,7 @@ void take_registers(const DedicatedCpu &cpu)
 {
 	const glue_cpu_registers &r = cpu.registers;
 
-	write_cr4(r.cr4);
+	insn::write_cr4(r.cr4);
 	insn::wrmsr(msr::efer, r.efer);
 	insn::wrmsr(msr::pat, r.pat);
 	insn::wrmsr(msr::gs_base, r.gs_base);
@@ -179,6 +156,9 @@ extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
 	if (!vmx_on(cpu))
 		park(cpu, DedicatedCpu::State::died);
 	cpu.state.store(DedicatedCpu::State::up, std::memory_order_seq_cst);
+	/* No NMI for that came before: dedicated_crash(). */
+	if (cpu.crash.load(std::memory_order_seq_cst))
+		park(cpu, DedicatedCpu::State::parked);
 
 	for (;;) {
 		kvmpp_dedicated_wait(&cpu.bell);

@@ -4,6 +4,7 @@
  * section where Linux sets no probes.
  */
 #include <linux/linkage.h>
+#include <linux/objtool.h>
 #include <asm/nospec-branch.h>
 
 	.section .kprobes.text, "ax"
@@ -16,8 +17,8 @@
 #define TASK 0x20
 
 /* void kvmpp_dedicated_start(DedicatedMachine *machine): from start.S, on the stack of the machine's. */
+/* No function, to objtool: it has a far return in it. */
 	.globl kvmpp_dedicated_start
-	.type kvmpp_dedicated_start, @function
 kvmpp_dedicated_start:
 	ENDBR
 	lgdt GDT_POINTER(%rdi)
@@ -38,7 +39,6 @@ kvmpp_dedicated_start:
 	call kvmpp_dedicated_main
 	/* It does not come back. */
 	ud2
-	.size kvmpp_dedicated_start, . - kvmpp_dedicated_start
 
 /*
  * int kvmpp_dedicated_wait(const u32 *bell)
@@ -51,13 +51,16 @@ kvmpp_dedicated_start:
 kvmpp_dedicated_wait:
 	.globl kvmpp_wait_window
 kvmpp_wait_window:
+	ANNOTATE_NOENDBR
 	cmpl $0, (%rdi)
 	jne kvmpp_wait_out
 	hlt
 	.globl kvmpp_wait_window_end
 kvmpp_wait_window_end:
+	ANNOTATE_NOENDBR
 	.globl kvmpp_wait_out
 kvmpp_wait_out:
+	ANNOTATE_NOENDBR
 	RET
 	.size kvmpp_dedicated_wait, . - kvmpp_dedicated_wait
 

@@ -156,6 +156,11 @@ void *glue_zalloc(glue_size bytes)
 	return allocate(bytes, 64);
 }
 
+void *glue_zalloc_kept(glue_size bytes)
+{
+	return glue_zalloc(bytes);
+}
+
 void glue_free(void *memory)
 {
 	release(memory);

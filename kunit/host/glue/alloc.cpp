@@ -103,8 +103,15 @@ using namespace kvmpp::host;
 
 void *glue_zalloc(glue_size bytes)
 {
-	/* As kmalloc() aligns what is not small. */
-	return allocate(bytes, bytes >= 64 ? 64 : 16);
+	/* As kvmalloc() aligns what is not small. */
+	return allocate(bytes, bytes >= kvmpp::page_size ? kvmpp::page_size
+			       : bytes >= 64             ? 64
+							 : 16);
+}
+
+void *glue_zalloc_kept(glue_size bytes)
+{
+	return glue_zalloc(bytes);
 }
 
 void glue_free(void *memory)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "model/cpus.hpp"
 
+#include "model/dedicated.hpp"
 #include "model/locks.hpp"
 #include "model/violation.hpp"
 #include "model/vmx.hpp"
@@ -64,6 +65,7 @@ bool may_sleep()
 
 void might_sleep(const char *what)
 {
+	forbid_bare(what);
 	if (!may_sleep())
 		violation("%s may sleep, with interrupts or preemption off", what);
 }
@@ -122,9 +124,8 @@ static int hotplug_callback(int cpu, int (*callback)(int))
 	return error;
 }
 
-void take_offline(int cpu)
+static void switch_off(int cpu)
 {
-	hotplug_callback(cpu, kvmpp_cpu_offline);
 	if (processor(cpu).vmx)
 		violation("CPU %d goes offline in VMX operation", cpu);
 	if (processor(cpu).vmxe)
@@ -135,6 +136,13 @@ void take_offline(int cpu)
 			current = other;
 }
 
+void take_offline(int cpu)
+{
+	if (hotplug_callback(cpu, kvmpp_cpu_offline))
+		violation("CPU %d refuses to go offline", cpu);
+	switch_off(cpu);
+}
+
 int bring_online(int cpu)
 {
 	online[cpu] = true;
@@ -142,6 +150,42 @@ int bring_online(int cpu)
 	if (error)
 		online[cpu] = false;
 	return error;
+}
+
+int online_cpus()
+{
+	int count = 0;
+
+	for (bool is : online)
+		count += is;
+	return count;
+}
+
+int remove_cpu(int cpu)
+{
+	might_sleep("remove_cpu()");
+	if (any_lock_held())
+		violation("remove_cpu() with a lock held");
+	if (!online[cpu])
+		return 0;
+	if (online_cpus() == 1)
+		return -EBUSY;
+	if (int error = hotplug_callback(cpu, kvmpp_cpu_offline))
+		return error;
+	switch_off(cpu);
+	return 0;
+}
+
+int add_cpu(int cpu)
+{
+	might_sleep("add_cpu()");
+	if (any_lock_held())
+		violation("add_cpu() with a lock held");
+	if (online[cpu])
+		return 0;
+	if (int error = kvmpp_cpu_prepare(cpu))
+		return error;
+	return bring_online(cpu);
 }
 
 void fail_hotplug_registration(int error)
@@ -210,6 +254,16 @@ void glue_call_on_all_cpus(void (*function)(void *), void *argument)
 	for (int cpu = 0; cpu < cpu_count; cpu++)
 		if (online[cpu])
 			interrupt(cpu, [&] { function(argument); });
+	note_broadcast();
+}
+
+void glue_send_reschedule(int cpu)
+{
+	if (may_sleep())
+		violation("reschedule IPI sent where the thread may move");
+	if (!online[cpu])
+		violation("reschedule IPI to CPU %d, which is not Linux's", cpu);
+	ipis++;
 }
 
 void glue_cpus_read_lock(void)

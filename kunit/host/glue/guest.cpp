@@ -6,6 +6,7 @@
 #include "model/violation.hpp"
 #include "model/vmx.hpp"
 
+#include <linux_glue/dedicated.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/guest.h>
 
@@ -18,6 +19,7 @@ extern "C" const char kvmpp_vmx_exit[1] = {};
 
 struct glue_guest_fpu {
 	bool loaded = false;
+	kvmpp::u64 content = 0xf9;
 };
 
 namespace kvmpp::host
@@ -139,6 +141,21 @@ void glue_guest_fpu_restore(void)
 {
 	if (!irqs_off() || !fpu_loaded)
 		violation("guest FPU state restored with interrupts on or outside KVM_RUN");
+}
+
+void glue_guest_fpu_save(glue_guest_fpu *fpu, void *image)
+{
+	if (fpu->loaded)
+		violation("guest FPU state taken out of memory while it is in the CPU");
+	*static_cast<kvmpp::u64 *>(image) = fpu->content;
+}
+
+int glue_guest_fpu_load(glue_guest_fpu *fpu, const void *image)
+{
+	if (fpu->loaded)
+		violation("guest FPU state changed in memory while it is in the CPU");
+	fpu->content = *static_cast<const kvmpp::u64 *>(image);
+	return 0;
 }
 
 void glue_thread_state_save(glue_thread_state *state)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "model/log.hpp"
 
+#include "model/dedicated.hpp"
+
 #include <linux_glue/log.h>
 
 #include <cstdarg>
@@ -19,6 +21,7 @@ void add_line(const char *format, va_list args)
 {
 	char line[200];
 
+	forbid_bare("printk()");
 	std::vsnprintf(line, sizeof(line), format, args);
 	lines.emplace_back(line);
 }

@@ -28,6 +28,7 @@ void reset_module()
 	glue_parameters = {.enable_at_load = false,
 			   .exclusive = true,
 			   .allow_no_crash_hook = false,
+			   .allow_smt = false,
 			   .ple_gap = 128,
 			   .ple_window = 4096};
 	kvm_intel = watched = held = may_be_lacking = going_down = false;

@@ -37,6 +37,10 @@ void count_ipi();
  * off must be in no VMX operation. bring_online() gives the callback's errno; the CPU is then offline.
  */
 void take_offline(int cpu);
+/* As add_cpu() and remove_cpu(): the callbacks may refuse, and an online CPU stays the last. */
+int remove_cpu(int cpu);
+int add_cpu(int cpu);
+int online_cpus();
 int bring_online(int cpu);
 /* The next registration of the callbacks fails. */
 void fail_hotplug_registration(int error);

@@ -2,6 +2,7 @@
 #include "locks.hpp"
 
 #include "cpus.hpp"
+#include "dedicated.hpp"
 #include "violation.hpp"
 
 #include <algorithm>
@@ -21,6 +22,7 @@ constexpr LockKind kinds[] = {
 	[GLUE_LOCK_SLOTS] = {"kvmpp_slots_lock", 4},
 	[GLUE_LOCK_MMU] = {"kvmpp_mmu_lock", place_of_leaves},
 	[GLUE_LOCK_VPID] = {"kvmpp_vpid_lock", place_of_leaves},
+	[GLUE_LOCK_DEDICATED] = {"kvmpp_dedicated_lock", 8},
 };
 static_assert(std::size(kinds) == GLUE_LOCK_CLASSES);
 
@@ -48,6 +50,7 @@ void reset_locks()
 
 void note_taken(const LockKind &kind)
 {
+	forbid_bare(kind.name);
 	for (const LockKind *outer : held)
 		if (outer->place >= kind.place && !(is_read_side(kind) && outer == &kind))
 			violation("%s taken inside %s", kind.name, outer->name);

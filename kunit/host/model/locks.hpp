@@ -9,7 +9,10 @@
 namespace kvmpp::host
 {
 
-/* Inside a lock only those of a later place may be taken; inside a leaf, only RCU's read side. */
+/*
+ * Inside a lock only those of a later place may be taken; inside a leaf, only RCU's read side, and what
+ * says where dedicated CPUs are, which is the innermost of all.
+ */
 struct LockKind {
 	const char *name;
 	int place;

@@ -4,7 +4,9 @@
 #include "vmx.hpp"
 
 #include "arch/x86/controls.hpp"
+#include "arch/x86/x2apic.hpp"
 #include "arch/x86/x86.hpp"
+#include "dedicated.hpp"
 #include "kunit/capable_registers.hpp"
 #include "violation.hpp"
 
@@ -99,6 +101,7 @@ void reset_vmx()
 		for (u32 msr : {msr::star, msr::lstar, msr::cstar, msr::syscall_mask, msr::tsc_aux,
 				msr::kernel_gs_base})
 			processors[cpu].msrs[msr] = msr * u64{16} + static_cast<u64>(cpu);
+		add_apic_msrs(cpu);
 	}
 }
 
@@ -246,6 +249,8 @@ u64 rdtsc()
 
 u64 rdmsr(u32 msr)
 {
+	if (x2apic::is_msr(msr) && !(here().msrs[msr::apic_base] & apic_base_bit::extended))
+		violation("RDMSR of %#x without x2APIC mode", msr);
 	auto it = here().msrs.find(msr);
 
 	if (it != here().msrs.end())
@@ -262,6 +267,7 @@ void wrmsr(u32 msr, u64 value)
 	    !is_canonical(value))
 		violation("WRMSR of a value to %#x that raises #GP", msr);
 	here().msrs[msr] = value;
+	written_msr(msr, value);
 }
 
 void xsetbv(u32 index, u64 value)
@@ -274,6 +280,35 @@ void xsetbv(u32 index, u64 value)
 u64 read_cr0()
 {
 	return cr0::pe | cr0::mp | cr0::et | cr0::ne | cr0::wp | cr0::am | cr0::pg;
+}
+
+u64 read_cr2()
+{
+	return here().cr2;
+}
+
+void write_cr2(u64 value)
+{
+	here().cr2 = value;
+}
+
+void write_cr4(u64 value)
+{
+	Processor &p = here();
+
+	if (p.vmx && !(value & cr4::vmxe))
+		violation("CR4.VMXE cleared in VMX operation, which raises #GP");
+	p.cr4 = value;
+	p.vmxe = value & cr4::vmxe;
+}
+
+u64 gdt_base()
+{
+	return here().gdt_base;
+}
+
+void fence_before_ipi()
+{
 }
 
 void write_debug_registers(const u64 (&dr)[4])

@@ -47,6 +47,9 @@ struct Processor {
 	u64 cr2 = 0;
 	u64 xcr0 = 7;
 	u64 dr[4] = {};
+	u64 cr4 = 0, gdt_base = 0;
+	/* The first bytes of the FPU state, as a dedicated CPU has it loaded. */
+	u64 fpu = 0;
 	u64 debugctl = 2;
 	/* The next VMXON, VMCLEAR, VMPTRLD fails. */
 	bool fail_vmxon = false, fail_vmclear = false, fail_vmptrld = false;

@@ -10,6 +10,7 @@
 #include "arch/x86/cpuid.hpp"
 #include "arch/x86/vpid.hpp"
 #include "model/cpus.hpp"
+#include "model/dedicated.hpp"
 #include "model/locks.hpp"
 #include "model/log.hpp"
 #include "model/memory.hpp"
@@ -33,6 +34,7 @@ protected:
 	{
 		reset_cpus();
 		reset_vmx();
+		reset_dedicated();
 		reset_memory();
 		reset_module();
 		reset_locks();
@@ -59,7 +61,10 @@ protected:
 		EXPECT_FALSE(any_lock_held());
 		EXPECT_EQ(open_fds(), 0u);
 		EXPECT_FALSE(crash_hook_held());
+		EXPECT_EQ(live_maps(), 0);
+		EXPECT_EQ(nmis_unclaimed(), 0u) << "NMIs that Linux would report as unknown";
 		for (int cpu = 0; cpu < cpu_count; cpu++) {
+			EXPECT_FALSE(is_started(cpu)) << "CPU " << cpu << " is not Linux's";
 			EXPECT_FALSE(processor(cpu).vmx)
 				<< "CPU " << cpu << " is left in VMX operation";
 			EXPECT_EQ(active_vmcss(cpu), 0u) << "on CPU " << cpu;

@@ -68,13 +68,13 @@ TEST_F(Kick, one_inside_is_interrupted_where_it_is)
 {
 	migrate_to(2);
 	EXPECT_FALSE(enter(1).has(Request::flush_ept));
-	EXPECT_EQ(entries[1]->kick.where(), CpuId{2});
+	EXPECT_EQ(entries[1]->kick.where().cpu(), CpuId{2});
 	migrate_to(0);
 	ask();
 	EXPECT_EQ(ipis_sent(), 1u) << "CPU 2 only";
 	migrate_to(2);
 	leave(1);
-	EXPECT_TRUE(entries[1]->kick.where().is_none());
+	EXPECT_TRUE(entries[1]->kick.where().is_nowhere());
 	EXPECT_TRUE(enter(1).has(Request::flush_ept));
 	leave(1);
 }

@@ -676,11 +676,12 @@ TEST_F(Run, cpu_on_its_way_out_is_waited_for)
 TEST_F(Run, signal_ends_the_wait_for_a_cpu)
 {
 	guest({});
-	interrupt(0, [] { kvmpp_cpu_offline(0); });
+	migrate_to(1);
+	interrupt(1, [] { kvmpp_cpu_offline(1); });
 	on_wait([] { set_signal_pending(true); });
 	EXPECT_EQ(run(), -EINTR);
 	set_signal_pending(false);
-	EXPECT_EQ(bring_online(0), 0);
+	EXPECT_EQ(bring_online(1), 0);
 }
 
 TEST_F(Run, registers_are_fetched_from_afar)

@@ -26,11 +26,11 @@ uint32_t vm_entries(unsigned cpu);
 
 // Stops a CPU before an instruction: neither that nor any event happens there, while all else goes
 // on, until an NMI is pending. Then it goes on, with the NMI first unless NMIs are blocked. One per
-// CPU. Linux complains of a CPU that stands still for seconds.
+// CPU. After five seconds it goes on in any case, before Linux complains: a test may have failed.
 class Aim
 {
 public:
-	enum class State : uint32_t { idle, armed, counting, stopped, done };
+	enum class State : uint32_t { idle, armed, counting, stopped, done, given_up };
 	// Of VMX root operation only: a guest's instructions are not counted, and not stopped at.
 	enum class Counted : uint32_t { all, root };
 

@@ -7,12 +7,14 @@
 #include <cerrno>
 #include <cpuid.h>
 #include <cstring>
+#include <elf.h>
 #include <fcntl.h>
 #include <fstream>
 #include <sched.h>
 #include <sstream>
 #include <sys/mount.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -121,6 +123,34 @@ int remove_unused_module(const std::string &name)
 bool module_loaded(const std::string &name)
 {
 	return access(("/sys/module/" + name + "/initstate").c_str(), F_OK) == 0;
+}
+
+// By the module's file and sysfs: to print all of /proc/kallsyms takes the emulated host half a minute.
+uint64_t symbol_address(const std::string &module, const std::string &section,
+			const std::string &symbol)
+{
+	struct utsname system;
+	uname(&system);
+	const std::string file = read_file("/lib/modules/" + std::string(system.release) + "/extra/" +
+					   module + ".ko");
+	const char *const data = file.data();
+	const auto *const header = reinterpret_cast<const Elf64_Ehdr *>(data);
+	expect::that("the module's file can be read", file.size() > sizeof(*header));
+	const auto *const sections = reinterpret_cast<const Elf64_Shdr *>(data + header->e_shoff);
+	for (unsigned i = 0; i < header->e_shnum; i++) {
+		if (sections[i].sh_type != SHT_SYMTAB)
+			continue;
+		const char *const names = data + sections[sections[i].sh_link].sh_offset;
+		const auto *const symbols =
+			reinterpret_cast<const Elf64_Sym *>(data + sections[i].sh_offset);
+		for (size_t n = 0; n < sections[i].sh_size / sizeof(Elf64_Sym); n++)
+			if (symbol == names + symbols[n].st_name)
+				return symbols[n].st_value +
+				       std::stoull(read_file("/sys/module/" + module + "/sections/" +
+							     section),
+						   nullptr, 16);
+	}
+	expect::fail("no symbol %s in %s", symbol.c_str(), module.c_str());
 }
 
 bool has_parameter(const std::string &module, const std::string &parameter)

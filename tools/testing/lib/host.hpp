@@ -28,6 +28,9 @@ int remove_module(const std::string &name);
 // For a module whose last file has just been closed: the release may come a moment later.
 int remove_unused_module(const std::string &name);
 bool module_loaded(const std::string &name);
+// Where a symbol of a loaded module's is, which lies in that section of it.
+uint64_t symbol_address(const std::string &module, const std::string &section,
+			const std::string &symbol);
 bool has_parameter(const std::string &module, const std::string &parameter);
 
 // A line of kvmpp's debugfs file "cpus".

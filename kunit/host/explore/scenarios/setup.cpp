@@ -19,6 +19,7 @@ using namespace kvmpp::explore;
 struct glue_parameters glue_parameters = {.enable_at_load = false,
 					  .exclusive = true,
 					  .allow_no_crash_hook = false,
+					  .allow_smt = false,
 					  .ple_gap = 128,
 					  .ple_window = 4096};
 
