@@ -18,6 +18,7 @@
 #include <linux/workqueue.h>
 
 #include <asm/apic.h>
+#include <asm/debugreg.h>
 #include <asm/desc.h>
 #include <asm/fpu/xcr.h>
 #include <asm/msr.h>
