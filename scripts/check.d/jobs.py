@@ -81,19 +81,23 @@ def emulated():
                 "abi_test"]),
         _tests("stock-6.1: memory, life cycle, directed yield, S3",
                ["memory_test", "life_test", "yield_test", "machine_test"]),
-        _tests("stock-6.1, four CPUs: storm", ["storm_test rounds=200"], "--cpus", "4"),
+        _tests("stock-6.1, four CPUs: storm", ["storm_test rounds=200"], "--cpus", "4",
+               "--cmdline", "no_ipi_broadcast=1"),
+        _tests("stock-6.1, four CPUs: dedicated CPUs, and what comes back of them",
+               ["dedicated_test", "given_back_test"], "--cpus", "4", "--cmdline", "no_ipi_broadcast=1"),
         _tests("stock-6.1, four CPUs: another hypervisor, kill -9, kvmpp status and check",
-               ["enable_test", "kill_test", "command_test"], "--cpus", "4"),
+               ["enable_test", "kill_test", "command_test"], "--cpus", "4",
+               "--cmdline", "no_ipi_broadcast=1"),
         _second_kernel("stock-6.1: a crash under guests, and a crash kernel with all CPUs", "crash", "-p",
-                       "--cmdline", "crashkernel=256M"),
-        _second_kernel("stock-6.1: kexec under guests", "kexec", "-l"),
+                       "--cmdline", "crashkernel=256M no_ipi_broadcast=1"),
+        _second_kernel("stock-6.1: kexec under guests", "kexec", "-l", "--cmdline", "no_ipi_broadcast=1"),
         _tests("stock-6.1: the same tests on KVM",
                ["guest_test", "register_test", "mmio_test", "vcpu_test", "abi_test", "tls32_test",
                 "stress_test", "yield_test", "machine_test", "storm_test rounds=20",
                 "kill_test running_on_all_cpus as_a_cpu_goes_or_comes vcpu_passed_on vcpu_inherited"],
                "--no-insmod", before="modprobe kvm_intel; export KVM_DEVICE=/dev/kvm; "),
-        _tests("stock-6.12: guests, signals, life cycle",
-               ["guest_test", "register_test", "mmio_test", "signal_test", "life_test"],
+        _tests("stock-6.12: guests, signals, life cycle, dedicated CPUs",
+               ["guest_test", "register_test", "mmio_test", "signal_test", "life_test", "dedicated_test"],
                "--kernel", "stock-6.12"),
         _tests("stock-6.1, one CPU, full preemption, no FSGSBASE: host state, stress",
                ["state_test", "tls32_test", "stress_test"],
@@ -142,7 +146,7 @@ def _tests(name, commands, *options, before=""):
 
 def _second_kernel(name, case, load, *options):
     # its CPUs, and VMX on each, are judged by second-command there
-    return _tests(name, [f"machine_test {case}"], "--expect", "kexec", *options,
+    return _tests(name, [f"machine_test {case}"], "--expect", "kexec", "--cpus", "4", *options,
                   before=f"kexec --no-checks {load} /boot/vmlinuz --initrd=/boot/initrd --reuse-cmdline "
                   "|| exit; ")
 
@@ -150,7 +154,8 @@ def _second_kernel(name, case, load, *options):
 def _reboot(case):
     # the emulator says if a CPU was in VMX operation when it was reset
     return dataclasses.replace(
-        _tests(f"stock-6.1: {case} under guests", [f"machine_test {case}"], "--expect", "reboot"),
+        _tests(f"stock-6.1: {case} under guests", [f"machine_test {case}"], "--expect", "reboot",
+               "--cpus", "4", "--cmdline", "no_ipi_broadcast=1"),
         tap=False)
 
 

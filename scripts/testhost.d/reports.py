@@ -29,6 +29,8 @@ _REPORT = re.compile("|".join((
     r"refcount_t: ",
     r"unchecked MSR access error",
     r"irq \d+: nobody cared",
+    r"(?:smpboot: )?CPU\d+ is stuck in mwait_play_dead",
+    r"Non-boot CPUs are not disabled",
     r"Modules linked in: ",
     r"[^:]*: page dumped because",
     r"slab[- ]\S*: .*(?:Objects remaining|poison)",

@@ -403,31 +403,6 @@ void halted_when_released()
 	m.vcpu.run_until_out(0x81, 1);
 }
 
-void two_hundred_rounds()
-{
-	begin();
-	ApicMachine m(apic::cpuids);
-
-	for (unsigned round = 0; round < 200; round++) {
-		dedicate(m.vcpu, last_cpu);
-		m.result(stop) = 1;
-		if (round % 4 == 0) {
-			ApicMachine::enter(m.vcpu, apic::cpuids);
-			m.vcpu.run_until_out(0x80, 1);
-		}
-		release(m.vcpu);
-	}
-	that("online", is_online(last_cpu));
-	// Timers fire there, threads run there, IPIs go both ways.
-	std::thread([&] {
-		host::pin({last_cpu});
-		usleep(20'000);
-		equal("it runs there", host::current_cpu(), last_cpu);
-	}).join();
-	equal("offline", host::set_online(last_cpu, false), 0);
-	equal("online", host::set_online(last_cpu, true), 0);
-}
-
 constexpr ktap::Case cases[] = {
 	{"taken_and_given_back", taken_and_given_back},
 	{"guest_runs_there", guest_runs_there},
@@ -445,7 +420,6 @@ constexpr ktap::Case cases[] = {
 	{"files_closed", files_closed},
 	{"memory_follows", memory_follows},
 	{"halted_when_released", halted_when_released},
-	{"two_hundred_rounds", two_hundred_rounds, 120},
 };
 
 } // namespace

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 //
 // kill -9 of a VMM, whatever it is doing at that moment: it is gone soon, and with it its VMs, VMX
-// and every VMCS. The moments are swept over what the VMM does, not random.
+// and every VMCS, and a CPU that it had for its own is Linux's. The moments are swept over what the VMM
+// does, not random.
 
+#include "dedicated.hpp"
 #include "expect.hpp"
 #include "guests.hpp"
 #include "host.hpp"
 #include "ktap.hpp"
+
+#include <uapi/kvmpp.h>
 
 #include <algorithm>
 #include <atomic>
@@ -425,7 +429,7 @@ long kernel_kib()
 }
 
 // Linux accounts what a VM takes to its VMM's cgroup: what is left there is lost.
-void memory_given_back()
+void expect_memory_back(Victim::Life life, unsigned kills)
 {
 	mkdir("/tmp/cgroup", 0755);
 	if (mount("cgroup", "/tmp/cgroup", "cgroup2", 0, nullptr) && errno != EBUSY)
@@ -434,18 +438,10 @@ void memory_given_back()
 		ktap::skip("this kernel does not account memory to cgroups");
 	mkdir(cgroup.c_str(), 0755);
 
-	constexpr unsigned kills = 40;
-	constexpr long page_each_kib = kills * 4;
+	const long page_each_kib = kills * 4;
 	long highest = 0;
 	for (unsigned i = 0; i < kills; i++) {
-		const Victim victim([](std::atomic<unsigned> &begun) {
-			equal("entry into the cgroup",
-			      host::write_file(cgroup + "/cgroup.procs", "0"), 0);
-			RealMachine machine(real::spin);
-			Vcpu second(machine.vm, 1);
-			begun = 1;
-			machine.vcpu.try_run();
-		});
+		const Victim victim(life);
 		victim.wait_for(1);
 		usleep(200 * i);
 		highest = std::max(highest, kernel_kib());
@@ -463,6 +459,334 @@ void memory_given_back()
 		usleep(100'000);
 	}
 	expect::fail("%ld KiB of %u killed VMMs are left, %ld KiB at most", left, kills, highest);
+}
+
+void enter_cgroup()
+{
+	equal("entry into the cgroup", host::write_file(cgroup + "/cgroup.procs", "0"), 0);
+}
+
+void memory_given_back()
+{
+	expect_memory_back(
+		[](std::atomic<unsigned> &begun) {
+			enter_cgroup();
+			RealMachine machine(real::spin);
+			Vcpu second(machine.vm, 1);
+			begun = 1;
+			machine.vcpu.try_run();
+		},
+		40);
+}
+
+// ---- With a CPU of its own
+
+void check_cpu_is_back(unsigned cpu = dedicated::last_cpu)
+{
+	check_nothing_left();
+	dedicated::wait_for("Linux has the CPU", [cpu] { return dedicated::is_online(cpu); });
+	that("nobody has it", dedicated::line_of(cpu).empty());
+}
+
+// What SET, a run there, and the way back take.
+struct Times {
+	unsigned set, run, release;
+};
+
+Times measure_dedicating()
+{
+	const auto since = [](Clock::time_point start) {
+		return static_cast<unsigned>(
+			std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start)
+				.count());
+	};
+	dedicated::ApicMachine m(guest::apic::cpuids);
+	m.result(dedicated::stop) = 1;
+	auto start = Clock::now();
+	dedicated::dedicate(m.vcpu, dedicated::last_cpu);
+	Times times{};
+	times.set = since(start);
+	start = Clock::now();
+	m.vcpu.run_until_out(0x80, 1);
+	times.run = since(start);
+	start = Clock::now();
+	dedicated::release(m.vcpu);
+	times.release = since(start);
+	expect::note("SET takes %u us, a run %u us, release %u us", times.set, times.run,
+		     times.release);
+	return times;
+}
+
+// Over the CPU's way from Linux, the guest's first run there, and the way back.
+void taking_a_cpu()
+{
+	dedicated::begin();
+	const Times times = measure_dedicating();
+	const unsigned kills = share_of(30);
+	for (unsigned i = 0; i < kills; i++) {
+		const Victim victim([](std::atomic<unsigned> &begun) {
+			dedicated::ApicMachine m(guest::apic::cpuids);
+			m.result(dedicated::stop) = 1;
+			begun = 1;
+			for (;;) {
+				dedicated::dedicate(m.vcpu, dedicated::last_cpu);
+				m.vcpu.run_until_out(0x80, 1);
+				dedicated::ApicMachine::enter(m.vcpu, guest::apic::cpuids);
+				dedicated::release(m.vcpu);
+			}
+		});
+		victim.wait_for(1);
+		usleep((times.set + times.run + times.release) * i / kills);
+		victim.die();
+		check_cpu_is_back();
+	}
+	tell_longest_death();
+}
+
+// In KVM_RUN there: a guest that computes, one that exits all the time, one that has halted; and each again
+// while another thread does SET and release.
+void running_on_its_own_cpu()
+{
+	dedicated::begin();
+	static uint64_t entry;
+	static bool moves;
+	for (const bool moving : {false, true})
+		for (const uint64_t e :
+		     {guest::apic::spin, guest::apic::cpuids, guest::apic::halt_enabled}) {
+			entry = e;
+			moves = moving;
+			const unsigned kills = share_of(moving ? 12 : 4);
+			for (unsigned i = 0; i < kills; i++) {
+				const Victim victim([](std::atomic<unsigned> &begun) {
+					dedicated::ApicMachine m(entry);
+					dedicated::dedicate(m.vcpu, dedicated::last_cpu);
+					std::thread mover([&] {
+						while (moves) {
+							dedicated::release(m.vcpu);
+							dedicated::dedicate(m.vcpu,
+									    dedicated::last_cpu);
+						}
+					});
+					begun = 1;
+					for (;;)
+						m.vcpu.try_run();
+				});
+				victim.wait_for(1);
+				usleep((moving ? 10'000 : 2'000) * i);
+				victim.die();
+				check_cpu_is_back();
+			}
+		}
+	tell_longest_death();
+}
+
+// Of another process that gives the vCPU a CPU and takes it away. The VMM is not disturbed.
+void giving_a_cpu_to_another()
+{
+	dedicated::begin();
+	const Times times = measure_dedicating();
+	static dedicated::ApicMachine *vmm;
+	dedicated::ApicMachine m(guest::apic::cpuids);
+	vmm = &m;
+	{
+		dedicated::Runner runner(m.vcpu);
+		const unsigned kills = share_of(20);
+		for (unsigned i = 0; i < kills; i++) {
+			const Victim victim([](std::atomic<unsigned> &begun) {
+				begun = 1;
+				for (;;) {
+					dedicated::dedicate(vmm->vcpu, dedicated::last_cpu);
+					dedicated::release(vmm->vcpu);
+				}
+			});
+			victim.wait_for(1);
+			usleep((times.set + times.release) * i / kills);
+			victim.die();
+			const int cpu = dedicated::get_cpu(m.vcpu);
+			equal("either it has the CPU or Linux",
+			      dedicated::is_online(dedicated::last_cpu), cpu == -1);
+			dedicated::wait_for(
+				"the guest goes on", [&, before = m.result(dedicated::rounds)] {
+					return m.result(dedicated::rounds) > before + 10;
+				});
+			if (cpu != -1)
+				dedicated::release(m.vcpu);
+		}
+		m.result(dedicated::stop) = 1;
+		runner.join();
+		equal("never interrupted", runner.interrupted(), 0u);
+	}
+	that("Linux has the CPU", dedicated::is_online(dedicated::last_cpu));
+	tell_longest_death();
+}
+
+// Two processes at the same vCPU, and at the same CPU with a vCPU each.
+void at_the_same_cpu()
+{
+	dedicated::begin();
+	dedicated::ApicMachine first(guest::apic::cpuids), second(guest::apic::cpuids);
+	for (dedicated::ApicMachine *other : {&first, &second}) {
+		dedicated::Runner runner(first.vcpu), runner_of_second(second.vcpu);
+		pid_t pids[2];
+		for (unsigned i = 0; i < 2; i++) {
+			pids[i] = fork();
+			if (pids[i])
+				continue;
+			const Vcpu &vcpu = i ? other->vcpu : first.vcpu;
+			unsigned done = 0;
+			for (unsigned turn = 0; done < share_of(8); turn++) {
+				that("each has its turn", turn < 5'000);
+				const long set = dedicated::set_cpu(
+					vcpu, static_cast<int>(dedicated::last_cpu));
+				if (set) {
+					equal("SET's error", set, -EBUSY);
+					usleep(i * 1'000 + 500);
+					continue;
+				}
+				done++;
+				usleep(5'000);
+				// With one vCPU the other may have been quicker.
+				const long result = dedicated::set_cpu(vcpu, -1);
+				if (result && result != -EINVAL)
+					equal("release's error", result, -EBUSY);
+				usleep(20'000);
+			}
+			// Each does what may meet the other's SET and release.
+			for (unsigned turn = 0; turn < share_of(20); turn++) {
+				(void)dedicated::set_cpu(vcpu, -1);
+				usleep(7'000);
+				(void)dedicated::set_cpu(vcpu,
+							 static_cast<int>(dedicated::last_cpu));
+			}
+			_exit(0);
+		}
+		for (const pid_t pid : pids)
+			ktap::child_ok(pid);
+		for (const dedicated::ApicMachine *m : {&first, &second})
+			if (dedicated::get_cpu(m->vcpu) != -1)
+				dedicated::release(m->vcpu);
+		that("Linux has the CPU", dedicated::is_online(dedicated::last_cpu));
+		for (dedicated::ApicMachine *m : {&first, &second}) {
+			dedicated::wait_for(
+				"the guest goes on", [&, before = m->result(dedicated::rounds)] {
+					return m->result(dedicated::rounds) > before + 10;
+				});
+			m->result(dedicated::stop) = 1;
+		}
+		runner.join();
+		runner_of_second.join();
+		for (dedicated::ApicMachine *m : {&first, &second}) {
+			m->result(dedicated::stop) = 0;
+			dedicated::ApicMachine::enter(m->vcpu, guest::apic::cpuids);
+		}
+	}
+}
+
+// As many processes as there are CPUs to be had, each at its own: nothing fails, they only wait.
+void at_the_same_time()
+{
+	dedicated::begin(4);
+	std::vector<pid_t> pids;
+	for (const unsigned cpu : host::online_cpus()) {
+		if (cpu == 0)
+			continue;
+		pids.push_back(fork());
+		if (pids.back())
+			continue;
+		dedicated::ApicMachine m(guest::apic::cpuids);
+		m.result(dedicated::stop) = 1;
+		for (unsigned round = 0; round < share_of(20); round++) {
+			dedicated::dedicate(m.vcpu, cpu);
+			m.vcpu.run_until_out(0x80, 1);
+			dedicated::ApicMachine::enter(m.vcpu, guest::apic::cpuids);
+			dedicated::release(m.vcpu);
+		}
+		_exit(0);
+	}
+	for (const pid_t pid : pids)
+		ktap::child_ok(pid);
+	check_nothing_left();
+}
+
+// The VMM dies, and with it its files, while another process does SET on its vCPU.
+void closed_during_set()
+{
+	dedicated::begin();
+	const Times times = measure_dedicating();
+	equal("socketpair", socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+	const unsigned kills = share_of(16);
+	for (unsigned i = 0; i < kills; i++) {
+		{
+			const Victim victim([](std::atomic<unsigned> &begun) {
+				dedicated::ApicMachine m(guest::apic::cpuids);
+				send_fd(sockets[1], m.vcpu.fd().get());
+				begun = 1;
+				m.vcpu.try_run();
+			});
+			Fd vcpu(receive_fd(sockets[0]));
+			victim.wait_for(1);
+			std::thread setter([&] {
+				equal("SET",
+				      vcpu.call(KVMPP_SET_DEDICATED_CPU, dedicated::last_cpu), 0);
+				// Its last file goes while it has the CPU.
+				if (i % 2)
+					equal("release",
+					      vcpu.call(KVMPP_SET_DEDICATED_CPU,
+							static_cast<unsigned long>(-1)),
+					      0);
+				vcpu.close();
+			});
+			usleep(times.set * i / kills);
+			victim.die();
+			setter.join();
+		}
+		check_cpu_is_back();
+	}
+	tell_longest_death();
+}
+
+// The VM, the vCPU, its shared page, in any order.
+void files_closed_in_any_order()
+{
+	dedicated::begin();
+	unsigned order[] = {0, 1, 2};
+	do {
+		// Its destructors would close and unmap what may be something else by then.
+		auto *m = new dedicated::ApicMachine(guest::apic::cpuids);
+		dedicated::dedicate(m->vcpu, dedicated::last_cpu);
+		m->result(dedicated::stop) = 1;
+		m->vcpu.run_until_out(0x80, 1);
+		unsigned of_vcpu = 2;
+		for (const unsigned what : order) {
+			equal("it has the CPU as long as it is there",
+			      !dedicated::is_online(dedicated::last_cpu), of_vcpu > 0);
+			of_vcpu -= what != 0;
+			if (what == 0)
+				m->vm.fd().close();
+			else if (what == 1)
+				m->vcpu.fd().close();
+			else
+				equal("munmap", munmap(&m->vcpu.state(), m->device.run_size()), 0);
+		}
+		dedicated::wait_for("Linux has the CPU",
+				    [] { return dedicated::is_online(dedicated::last_cpu); });
+		check_cpu_is_back();
+	} while (std::next_permutation(std::begin(order), std::end(order)));
+}
+
+void memory_given_back_with_a_cpu()
+{
+	dedicated::begin();
+	expect_memory_back(
+		[](std::atomic<unsigned> &begun) {
+			enter_cgroup();
+			dedicated::ApicMachine m(guest::apic::spin);
+			dedicated::dedicate(m.vcpu, dedicated::last_cpu);
+			begun = 1;
+			m.vcpu.try_run();
+		},
+		16);
+	check_cpu_is_back();
 }
 
 // After all those deaths nothing holds the module.
@@ -490,6 +814,14 @@ constexpr ktap::Case cases[] = {
 	{"vcpu_on_its_way", vcpu_on_its_way},
 	{"vcpu_inherited", vcpu_inherited, 60},
 	{"memory_given_back", memory_given_back, 120},
+	{"taking_a_cpu", taking_a_cpu, 120},
+	{"running_on_its_own_cpu", running_on_its_own_cpu, 120},
+	{"giving_a_cpu_to_another", giving_a_cpu_to_another, 60},
+	{"at_the_same_cpu", at_the_same_cpu, 60},
+	{"at_the_same_time", at_the_same_time, 60},
+	{"closed_during_set", closed_during_set, 60},
+	{"files_closed_in_any_order", files_closed_in_any_order, 60},
+	{"memory_given_back_with_a_cpu", memory_given_back_with_a_cpu, 120},
 	{"module_goes", module_goes, 60},
 };
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //
-// What happens to the whole machine while guests run on every CPU: sleep and resume, and its end by
-// reboot, kexec or a crash. The cases that end it run only when named. After a kexec or a crash the
-// second kernel runs after_kexec or after_crash: see second-command.
+// What happens to the whole machine while guests run on every CPU, and the last CPUs are dedicated to
+// some: sleep and resume, and its end by reboot, kexec or a crash. The cases that end it run only when
+// named. After a kexec or a crash the second kernel runs after_kexec or after_crash: see second-command.
 
+#include "dedicated.hpp"
 #include "expect.hpp"
 #include "guests.hpp"
 #include "host.hpp"
@@ -34,6 +35,7 @@ namespace real = guest::real;
 // GDTR bases of the guests, one for each CPU, by which their VMCSs are known again in memory.
 constexpr uint64_t marker_running = 0x4b56'4d50'0000;
 constexpr uint64_t marker_idle = 0x4b56'4d51'0000;
+constexpr uint64_t marker_dedicated = 0x4b56'4d52'0000;
 
 void mark(const Vcpu &vcpu, uint64_t marker)
 {
@@ -171,6 +173,87 @@ private:
 	std::deque<Running> running_;
 };
 
+// A guest with a CPU of its own, where it computes, or has halted without an exit.
+class OnOwnCpu
+{
+public:
+	OnOwnCpu(unsigned cpu, uint64_t entry)
+		: cpu_(cpu), spins_(entry == guest::apic::spin), machine_(entry)
+	{
+		mark(machine_.vcpu, marker_dedicated + cpu);
+		dedicate();
+	}
+
+	void dedicate()
+	{
+		dedicated::dedicate(machine_.vcpu, cpu_);
+		if (!runner_)
+			runner_.emplace(machine_.vcpu);
+		dedicated::wait_for("it runs there", [this] {
+			return dedicated::line_of(cpu_)["state"] == "running";
+		});
+		if (spins_)
+			expect_progress();
+	}
+	void expect_progress() const
+	{
+		const uint64_t before = rounds();
+		dedicated::wait_for("the guest with a CPU of its own goes on",
+				    [&] { return rounds() > before; });
+	}
+	// The machine has taken the CPU back.
+	void expect_on_shared_cpu()
+	{
+		equal("its CPU", dedicated::get_cpu(machine_.vcpu), -1);
+		that("Linux has the CPU", dedicated::is_online(cpu_));
+		if (spins_) {
+			expect_progress();
+			return;
+		}
+		// A guest that has halted is one for user space to wake.
+		equal("the exit", runner_->join_any(), static_cast<uint32_t>(KVM_EXIT_HLT));
+		runner_.reset();
+		machine_.vcpu.run_until_out(0x81, 1);
+		dedicated::ApicMachine::enter(machine_.vcpu, guest::apic::halt_enabled);
+	}
+	void release() { dedicated::release(machine_.vcpu); }
+
+private:
+	uint64_t rounds() const
+	{
+		return std::atomic_ref(machine_.result(dedicated::rounds)).load();
+	}
+
+	const unsigned cpu_;
+	const bool spins_;
+	dedicated::ApicMachine machine_;
+	std::optional<dedicated::Runner> runner_;
+};
+
+// So many that Linux keeps two, and those that run guests on all CPUs keep theirs.
+unsigned count_dedicated()
+{
+	return Device::is_kvmpp() && host::online_cpus().size() >= 4 ? 2 : 0;
+}
+
+// The last CPU has a guest that computes, the one before it a guest that has halted.
+class DedicatedGuests
+{
+public:
+	explicit DedicatedGuests(unsigned count = count_dedicated())
+	{
+		const auto cpus = host::online_cpus();
+		constexpr uint64_t entries[] = {guest::apic::spin, guest::apic::halt_enabled};
+		for (unsigned i = 0; i < count; i++)
+			guests_.emplace_back(cpus[cpus.size() - 1 - i], entries[i]);
+	}
+
+	std::deque<OnOwnCpu> &all() { return guests_; }
+
+private:
+	std::deque<OnOwnCpu> guests_;
+};
+
 void check_vmx(bool on)
 {
 	if (Device::is_kvmpp())
@@ -217,6 +300,30 @@ void suspend_to_ram()
 	check_vmx(false);
 }
 
+// The CPU is Linux's while the machine sleeps, and the guest goes on elsewhere; then it can have one again.
+void suspend_with_dedicated_cpus()
+{
+	if (!offers("/sys/power/mem_sleep", "deep"))
+		ktap::skip("no S3 here");
+	dedicated::begin();
+	const auto cpus = host::online_cpus();
+	write("/sys/power/mem_sleep", "deep");
+	{
+		DedicatedGuests guests(cpus.size() > 2 ? 2 : 1);
+		for (unsigned round = 0; round < 2; round++) {
+			write("/sys/power/state", "mem");
+			that("all CPUs are online", host::online_cpus() == cpus);
+			for (OnOwnCpu &guest : guests.all())
+				guest.expect_on_shared_cpu();
+			for (OnOwnCpu &guest : guests.all())
+				guest.dedicate();
+		}
+		for (OnOwnCpu &guest : guests.all())
+			guest.release();
+	}
+	check_vmx(false);
+}
+
 // ---- Ends of the machine
 
 [[noreturn]] void wait_for_end()
@@ -229,6 +336,7 @@ void crash()
 {
 	that("a crash kernel is loaded", offers("/sys/kernel/kexec_crash_loaded", "1"));
 	Guests guests;
+	DedicatedGuests dedicated_guests;
 	// Where the second kernel begins it sends no INIT, which would start CPU 0 in its firmware.
 	host::pin({0});
 	write("/proc/sysrq-trigger", "c");
@@ -239,6 +347,7 @@ void kexec()
 {
 	that("a second kernel is loaded", offers("/sys/kernel/kexec_loaded", "1"));
 	Guests guests;
+	DedicatedGuests dedicated_guests;
 	::reboot(RB_KEXEC);
 	wait_for_end();
 }
@@ -247,6 +356,7 @@ void kexec()
 void reboot_forced()
 {
 	Guests guests;
+	DedicatedGuests dedicated_guests;
 	::reboot(RB_AUTOBOOT);
 	wait_for_end();
 }
@@ -255,6 +365,7 @@ void reboot_forced()
 void reboot_by_init()
 {
 	Guests guests;
+	DedicatedGuests dedicated_guests;
 	kill(1, SIGTERM);
 	wait_for_end();
 }
@@ -263,6 +374,7 @@ void reboot_by_init()
 void reboot_by_sysrq()
 {
 	Guests guests;
+	DedicatedGuests dedicated_guests;
 	write("/proc/sysrq-trigger", "b");
 	wait_for_end();
 }
@@ -294,10 +406,24 @@ void expect_all_cpus()
 	that("there are several CPUs", host::online_cpus().size() > 1);
 }
 
+// Each CPU but the first, one after the other.
+void use_dedicated_cpus()
+{
+	if (!count_dedicated())
+		return;
+	equal("insert the module", host::insert_module(module_name()), 0);
+	const auto cpus = host::online_cpus();
+	for (size_t i = 1; i < cpus.size(); i++) {
+		OnOwnCpu guest(cpus[i], guest::apic::spin);
+		guest.release();
+	}
+}
+
 void after_kexec()
 {
 	expect_all_cpus();
 	use_vmx();
+	use_dedicated_cpus();
 }
 
 constexpr size_t page_size = 0x1000;
@@ -368,8 +494,9 @@ void expect_cleared_vmcss(const std::map<uint64_t, const Page *> &regions)
 	std::map<uint64_t, unsigned> found;
 	for (const auto &[address, page] : regions)
 		for (const uint64_t word : *page)
-			if ((word & ~0xffffull) == marker_running ||
-			    (word & ~0xffffull) == marker_idle) {
+			if (const uint64_t kind = word & ~0xffffull; kind == marker_running ||
+								     kind == marker_idle ||
+								     kind == marker_dedicated) {
 				found[word]++;
 				// Where Bochs has the launch state.
 				equal("the VMCS's launch state", (*page)[1] & 0xffff'ffff, 0u);
@@ -378,7 +505,11 @@ void expect_cleared_vmcss(const std::map<uint64_t, const Page *> &regions)
 		equal("VMCSs of the running guest", found[marker_running + cpu], 1u);
 		equal("VMCSs of the halted guest", found[marker_idle + cpu], 1u);
 	}
-	equal("VMCSs in all", found.size(), 2 * host::online_cpus().size());
+	const auto cpus = host::online_cpus();
+	for (unsigned i = 0; i < count_dedicated(); i++)
+		equal("VMCSs of a guest with a CPU of its own",
+		      found[marker_dedicated + cpus.end()[-1 - int(i)]], 1u);
+	equal("VMCSs in all", found.size(), 2 * cpus.size() + count_dedicated());
 }
 
 void after_crash()
@@ -406,6 +537,7 @@ void after_crash()
 // Emulated seconds: a second kernel looks through all of the first one's memory.
 constexpr ktap::Case cases[] = {
 	{"suspend_to_ram", suspend_to_ram, 60},
+	{"suspend_with_dedicated_cpus", suspend_with_dedicated_cpus, 120},
 	{"crash", crash, 60},
 	{"kexec", kexec, 60},
 	{"reboot_forced", reboot_forced, 60},
@@ -414,7 +546,7 @@ constexpr ktap::Case cases[] = {
 	{"after_kexec", after_kexec, 60},
 	{"after_crash", after_crash, 120},
 };
-constexpr size_t without_end = 1;
+constexpr size_t without_end = 2;
 
 } // namespace
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //
-// CPUs come and go, threads move, VMs and vCPUs are made, closed and killed, all at once and at
-// random, while guests on every CPU keep accounts of their state.
+// CPUs come and go, threads move, VMs and vCPUs are made, closed and killed, guests get CPUs of their own
+// and lose them, all at once and at random, while guests on every CPU keep accounts of their state.
 //
-// storm_test [rounds=N] [minutes=N] [seed=N]: N rounds, or for N minutes of the machine's
+// storm_test [rounds=N] [minutes=N] [seed=N] [dedicate=0]: N rounds, or for N minutes of the machine's
 // clock. Each round takes a CPU offline or brings one back. Who decides has a sequence of random
 // numbers of its own, which the seed repeats; how they fall in with each other is not repeated.
 
+#include "dedicated.hpp"
 #include "expect.hpp"
 #include "guests.hpp"
 #include "host.hpp"
@@ -23,6 +24,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 #include <random>
 #include <sched.h>
 #include <string_view>
@@ -42,7 +44,7 @@ namespace lm = guest::longmode;
 namespace real = guest::real;
 
 struct Options {
-	unsigned long rounds = 60, minutes = 0, seed = 1;
+	unsigned long rounds = 60, minutes = 0, seed = 1, dedicate = 1;
 } options;
 
 class Random
@@ -131,13 +133,55 @@ void vcpus_come_and_go(Random &random)
 	}
 }
 
+// Any CPU but the first.
+unsigned any_cpu(Random &random, const std::vector<unsigned> &cpus)
+{
+	return cpus[1 + random.below(static_cast<unsigned>(cpus.size()) - 1)];
+}
+
+bool dedicates()
+{
+	return options.dedicate && Device::is_kvmpp();
+}
+
+std::vector<unsigned> all_cpus;
+std::atomic<unsigned> cpus_taken, cpus_refused;
+
+// It has one already, or somebody else, or it goes at this moment.
+void try_to_take(const Vcpu &vcpu, Random &random)
+{
+	const long result = dedicated::set_cpu(vcpu, static_cast<int>(any_cpu(random, all_cpus)));
+	if (result)
+		equal("SET's error", result, -EBUSY);
+	(result ? cpus_refused : cpus_taken)++;
+}
+
+// One that keeps accounts gets a CPU, runs there, and goes on elsewhere.
+void cpu_is_taken_and_given_back(Random &random)
+{
+	SteadyGuest guest;
+	for (unsigned i = 0; i < 4; i++) {
+		try_to_take(guest.vcpu(), random);
+		guest.check_progress(1);
+		pause_up_to(random, 30);
+		const long result = dedicated::set_cpu(guest.vcpu(), -1);
+		if (result)
+			equal("release's error", result, -EINVAL);
+		guest.check_progress(1);
+	}
+	guest.finish();
+}
+
 // A process with a VM and two spinning vCPUs dies at any moment, its first included.
 void vmm_is_killed(Random &random)
 {
+	const bool dedicate = dedicates() && random.one_in(2);
 	const pid_t child = fork();
 	that("fork", child >= 0);
 	if (child == 0) {
 		RealMachine machine(real::spin);
+		if (dedicate)
+			try_to_take(machine.vcpu, random);
 		Vcpu second(machine.vm, 1);
 		second.enter_real(real::spin);
 		std::thread other([&] { second.try_run(); });
@@ -208,6 +252,12 @@ public:
 	{
 		const bool online = !online_[cpu];
 		const int result = host::set_online(cpu, online);
+		// It may be dedicated, or come back from there, at any time.
+		if (result == -EBUSY && dedicates()) {
+			online_[cpu] = dedicated::is_online(cpu);
+			refused_++;
+			return;
+		}
 		if (result)
 			expect::fail("CPU %u does not go %s: %s", cpu,
 				     online ? "online" : "offline", std::strerror(-result));
@@ -219,18 +269,23 @@ public:
 		return movable_[random.below(static_cast<unsigned>(movable_.size()))];
 	}
 	bool is_online(unsigned cpu) const { return online_[cpu]; }
+	// When nobody has a CPU any more.
 	void all_online()
 	{
-		for (const unsigned cpu : movable_)
+		for (const unsigned cpu : movable_) {
+			online_[cpu] = dedicated::is_online(cpu);
 			if (!online_[cpu])
 				turn(cpu);
+			that("the CPU is online", dedicated::is_online(cpu));
+		}
 	}
 	unsigned turns() const { return turns_; }
+	unsigned refused() const { return refused_; }
 
 private:
 	std::vector<bool> online_;
 	std::vector<unsigned> movable_;
-	unsigned turns_ = 0;
+	unsigned turns_ = 0, refused_ = 0;
 };
 
 // To one CPU, or free again. A CPU that is offline is no place: then the thread stays as it is.
@@ -262,6 +317,11 @@ void rage(const std::vector<unsigned> &cpus)
 	Actor vms("VMs made and closed", 1, vm_comes_and_goes);
 	Actor vcpus("40 vCPUs made or closed", 2, vcpus_come_and_go);
 
+	std::optional<Actor> dedicator;
+	if (dedicates())
+		dedicator.emplace("CPUs taken and given back 4 times", 4,
+				  cpu_is_taken_and_given_back);
+
 	const auto over = [&](unsigned long round) {
 		return options.minutes
 			       ? Clock::now() - start >= std::chrono::minutes(options.minutes)
@@ -272,7 +332,7 @@ void rage(const std::vector<unsigned> &cpus)
 			move(guests[random.below(static_cast<unsigned>(guests.size()))]->tid(),
 			     cpus, random);
 		const unsigned cpu = hotplug.any(random);
-		if (hotplug.is_online(cpu) && random.one_in(2)) {
+		if (hotplug.is_online(cpu) && !dedicates() && random.one_in(2)) {
 			// Its VMCS stays behind on a CPU that is about to go.
 			host::pin({cpu});
 			call(idle, lm::peek, 0, GUEST_SCRATCH);
@@ -288,10 +348,19 @@ void rage(const std::vector<unsigned> &cpus)
 
 	for (const auto &guest : guests)
 		guest->check_progress();
-	hotplug.all_online();
 	vms.finish();
 	vcpus.finish();
 	killer.finish();
+	if (dedicator) {
+		dedicator->finish();
+		expect::note("of the storm's own SETs %u took a CPU, %u found it busy",
+			     cpus_taken.load(), cpus_refused.load());
+		that("a CPU has been taken", cpus_taken > 0);
+		dedicated::wait_for("no CPU is anybody's", [] {
+			return host::read_file("/sys/kernel/debug/kvmpp/dedicated").empty();
+		});
+	}
+	hotplug.all_online();
 	uint64_t rounds = 0;
 	for (const auto &guest : guests) {
 		guest->check_progress();
@@ -300,8 +369,8 @@ void rage(const std::vector<unsigned> &cpus)
 	}
 	guests.clear();
 	const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-	expect::note("%u CPUs off or on, %llu rounds of the guests, %.1f s", hotplug.turns(),
-		     (unsigned long long)rounds, seconds);
+	expect::note("%u CPUs off or on, %u refused, %llu rounds of the guests, %.1f s",
+		     hotplug.turns(), hotplug.refused(), (unsigned long long)rounds, seconds);
 }
 
 void storm()
@@ -310,6 +379,7 @@ void storm()
 	if (cpus.size() < 2)
 		ktap::skip("one CPU only");
 	expect::note("seed=%lu, %zu CPUs", options.seed, cpus.size());
+	all_cpus = cpus;
 	if (!Device::is_kvmpp()) {
 		rage(cpus);
 		return;
@@ -334,7 +404,7 @@ bool take_option(std::string_view text)
 		return true;
 	};
 	return take("rounds=", options.rounds) || take("minutes=", options.minutes) ||
-	       take("seed=", options.seed);
+	       take("seed=", options.seed) || take("dedicate=", options.dedicate);
 }
 
 } // namespace
@@ -344,7 +414,8 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		if (take_option(argv[i]))
 			continue;
-		std::fprintf(stderr, "usage: %s [rounds=N] [minutes=N] [seed=N]\n", argv[0]);
+		std::fprintf(stderr, "usage: %s [rounds=N] [minutes=N] [seed=N] [dedicate=0]\n",
+			     argv[0]);
 		return 2;
 	}
 	// Far more than it takes: who hangs is found by the check of progress.

@@ -5,6 +5,7 @@
 #include <linux/delay.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/nmi.h>
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
@@ -133,6 +134,8 @@ struct start_parameters {
 	u32 gdt_base;
 };
 
+/* For one CPU after the other, from begin to end of its start. */
+static DEFINE_MUTEX(kvmpp_start_lock);
 static struct {
 	void *page, *content;
 } low;
@@ -185,6 +188,7 @@ int glue_cpu_start_begin(int cpu, const struct glue_cpu_start *start)
 {
 	int error = -ENOMEM;
 
+	mutex_lock(&kvmpp_start_lock);
 	cpus_read_lock();
 	low.page = find_low_page();
 	low.content = kmalloc(PAGE_SIZE, GFP_KERNEL);
@@ -193,6 +197,7 @@ int glue_cpu_start_begin(int cpu, const struct glue_cpu_start *start)
 	if (error) {
 		kfree(low.content);
 		cpus_read_unlock();
+		mutex_unlock(&kvmpp_start_lock);
 		return error;
 	}
 	glue_cpu_stop(cpu);
@@ -209,6 +214,7 @@ void glue_cpu_start_end(void)
 	memcpy(low.page, low.content, PAGE_SIZE);
 	kfree(low.content);
 	cpus_read_unlock();
+	mutex_unlock(&kvmpp_start_lock);
 }
 
 glue_u64 glue_tsc_khz(void)

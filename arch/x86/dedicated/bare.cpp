@@ -156,18 +156,21 @@ extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
 	if (!vmx_on(cpu))
 		park(cpu, DedicatedCpu::State::died);
 	cpu.state.store(DedicatedCpu::State::up, std::memory_order_seq_cst);
-	/* No NMI for that came before: dedicated_crash(). */
-	if (cpu.crash.load(std::memory_order_seq_cst))
-		park(cpu, DedicatedCpu::State::parked);
 
 	for (;;) {
+		/* Its NMI has come and gone, or was not sent: dedicated_crash(). From here on one comes. */
+		if (cpu.crash.load(std::memory_order_seq_cst))
+			park(cpu, DedicatedCpu::State::parked);
 		kvmpp_dedicated_wait(&cpu.bell);
 		u32 told = cpu.bell.fetch_and(DedicatedCpu::quiet, std::memory_order_seq_cst);
 
-		if (cpu.crash.load(std::memory_order_relaxed))
-			park(cpu, DedicatedCpu::State::parked);
 		if (told & DedicatedCpu::run) {
-			answer(cpu, run_dedicated(cpu, *cpu.posted));
+			Answer result = run_dedicated(cpu, *cpu.posted);
+
+			/* There is nobody to call any more. */
+			if (cpu.crash.load(std::memory_order_relaxed))
+				park(cpu, DedicatedCpu::State::parked);
+			answer(cpu, result);
 			call_linux(cpu);
 		}
 		if (told & DedicatedCpu::listen)

@@ -19,6 +19,7 @@ public:
 
 	int tid() const { return tid_; }
 	uint64_t rounds() const;
+	const Vcpu &vcpu() const { return machine_.vcpu; }
 	// Waits for more rounds than there were; fails after so many seconds.
 	void check_progress(uint64_t more = 2, unsigned seconds = 30) const;
 	// Stops the guest and compares its sums with what they must be. Once.
