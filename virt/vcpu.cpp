@@ -281,6 +281,8 @@ Result<> Vcpu::lend()
 		return r;
 	glue_guest_fpu_save(fpu_, run.fpu_image);
 	lent_ = true;
+	/* It was asked to move, which it does; and that CPU begins with INVEPT. */
+	(void)entry_->kick.take();
 	state_.apic.owned = run.passthrough;
 	return {};
 }
