@@ -52,7 +52,8 @@ public:
 
 	static DedicatedSlot *of(CpuId cpu) { return &all[cpu.value]; }
 
-	Result<> bring_up(DedicatedRun &run, std::size_t seen_count, const SeenMemory *seen) MAY_SLEEP;
+	Result<> bring_up(DedicatedRun &run, std::size_t seen_count,
+			  const SeenMemory *seen) MAY_SLEEP;
 	void let_go(Dedicated &owner) MAY_SLEEP;
 	/* For those who have it from outside: gives it back, or waits for who does. Only @whose, if that is given. */
 	void give_back(const Dedicated *whose = nullptr) MAY_SLEEP;
@@ -150,8 +151,9 @@ Result<> DedicatedSlot::prepare(const glue_cpu_registers &registers, std::size_t
 	if (!bell)
 		bell = glue_bell_create();
 	if (!has_machine())
-		machine_.store(static_cast<DedicatedMachine *>(glue_zalloc_kept(sizeof(DedicatedMachine))),
-			       std::memory_order_release);
+		machine_.store(
+			static_cast<DedicatedMachine *>(glue_zalloc_kept(sizeof(DedicatedMachine))),
+			std::memory_order_release);
 	map_ = glue_private_map_create();
 	if (!bell || !has_machine() || !map_)
 		return Errno::nomem;
@@ -279,7 +281,8 @@ Result<> DedicatedSlot::bring_up(DedicatedRun &run, std::size_t seen_count, cons
 	if (result && !registers.has_x2apic)
 		result = Errno::opnotsupp;
 	if (result && !glue_parameters.allow_smt && glue_cpu_sibling_online(cpu.value)) {
-		glue_log_ratelimited("CPU %d shares a core with a CPU of Linux: see allow_smt", cpu.value);
+		glue_log_ratelimited("CPU %d shares a core with a CPU of Linux: see allow_smt",
+				     cpu.value);
 		result = Errno::busy;
 	}
 	if (result)
@@ -296,9 +299,10 @@ Result<> DedicatedSlot::bring_up(DedicatedRun &run, std::size_t seen_count, cons
 		if (result) {
 			run.passthrough = !host_broadcasts();
 			if (!run.passthrough)
-				glue_log_ratelimited("CPU %d gets interrupts that Linux sends to all CPUs: the "
-						     "guest's exit, unless with no_ipi_broadcast=1",
-						     cpu.value);
+				glue_log_ratelimited(
+					"CPU %d gets interrupts that Linux sends to all CPUs: the "
+					"guest's exit, unless with no_ipi_broadcast=1",
+					cpu.value);
 			return result;
 		}
 		if (Result<> r = add_to_linux(); !r)
@@ -350,8 +354,8 @@ void DedicatedSlot::let_go(Dedicated &of)
 	}
 	report_death();
 	if (u64 unknown = there.nmis_unknown.load(std::memory_order_relaxed))
-		glue_log_ratelimited("CPU %d: %llu NMIs of unknown origin while it was dedicated", cpu.value,
-				     static_cast<unsigned long long>(unknown));
+		glue_log_ratelimited("CPU %d: %llu NMIs of unknown origin while it was dedicated",
+				     cpu.value, static_cast<unsigned long long>(unknown));
 	glue_cpu_stop(cpu.value);
 	there.nmis.settle();
 	there.state.store(DedicatedCpu::State::off, std::memory_order_relaxed);
@@ -378,7 +382,8 @@ void DedicatedSlot::give_back(const Dedicated *whose)
 		{
 			Locked locked(lock);
 
-			if (state == State::unused || state == State::lost || (whose && owner != whose))
+			if (state == State::unused || state == State::lost ||
+			    (whose && owner != whose))
 				return;
 			if (state == State::taken) {
 				state = State::going;
@@ -401,7 +406,8 @@ Result<> Dedicated::take(CpuId cpu, const DedicatedOwner &who, KickTarget &kick,
 		Locked locked(DedicatedSlot::lock);
 
 		if (cpu == called || DedicatedSlot::asleep || DedicatedSlot::down ||
-		    slot->state != DedicatedSlot::State::unused || slot_.load(std::memory_order_relaxed))
+		    slot->state != DedicatedSlot::State::unused ||
+		    slot_.load(std::memory_order_relaxed))
 			return Errno::busy;
 		slot->state = DedicatedSlot::State::coming;
 		slot->owner = this;
@@ -493,7 +499,8 @@ bool Dedicated::post()
 	if (!slot || slot->state != DedicatedSlot::State::taken)
 		return false;
 	if (slot->run->passthrough)
-		slot->run->apics->set_own(slot->run->identity->id, slot->record().registers.apic_id);
+		slot->run->apics->set_own(slot->run->identity->id,
+					  slot->record().registers.apic_id);
 	slot->run->answer.store(Answer::none, std::memory_order_relaxed);
 	slot->record().posted = slot->run;
 	slot->record().bell.fetch_or(DedicatedCpu::run, std::memory_order_seq_cst);
@@ -508,9 +515,11 @@ Result<> Dedicated::wait(bool interruptible)
 		auto *s = static_cast<DedicatedSlot *>(argument);
 
 		return s->run->answer.load(std::memory_order_acquire) != Answer::none ||
-		       s->record().state.load(std::memory_order_acquire) == DedicatedCpu::State::died;
+		       s->record().state.load(std::memory_order_acquire) ==
+			       DedicatedCpu::State::died;
 	};
-	int error = glue_bell_wait(slot->bell, answered, slot, interruptible, interruptible ? 0 : patience);
+	int error = glue_bell_wait(slot->bell, answered, slot, interruptible,
+				   interruptible ? 0 : patience);
 
 	if (error == -static_cast<int>(Errno::timedout)) {
 		Locked locked(DedicatedSlot::lock);
@@ -553,7 +562,8 @@ Result<> dedicated_init()
 	int count = glue_nr_cpus();
 
 	DedicatedSlot::lock.init(GLUE_LOCK_DEDICATED);
-	DedicatedSlot::all = static_cast<DedicatedSlot *>(glue_zalloc(count * sizeof(DedicatedSlot)));
+	DedicatedSlot::all =
+		static_cast<DedicatedSlot *>(glue_zalloc(count * sizeof(DedicatedSlot)));
 	if (!DedicatedSlot::all)
 		return Errno::nomem;
 	for (int i = 0; i < count; i++)
@@ -609,7 +619,8 @@ void dedicated_crash()
 	auto state = [](int cpu) {
 		DedicatedSlot &slot = *DedicatedSlot::of({cpu});
 
-		return slot.has_machine() ? slot.record().state.load(std::memory_order_seq_cst) : State::off;
+		return slot.has_machine() ? slot.record().state.load(std::memory_order_seq_cst)
+					  : State::off;
 	};
 	for (int i = 0; i < glue_nr_cpus(); i++) {
 		if (state(i) != State::starts && state(i) != State::up)
@@ -620,7 +631,8 @@ void dedicated_crash()
 			glue_cpu_nmi(i);
 	}
 	for (int i = 0; i < glue_nr_cpus(); i++)
-		for (unsigned us = 0; us < 10'000 && (state(i) == State::starts || state(i) == State::up); us += 10)
+		for (unsigned us = 0;
+		     us < 10'000 && (state(i) == State::starts || state(i) == State::up); us += 10)
 			glue_udelay(10);
 }
 
@@ -751,19 +763,24 @@ void kvmpp_show_dedicated(struct glue_text *text)
 		DedicatedCpu &there = slot.record();
 		const char *doing = names[static_cast<u32>(state)];
 		if (state == DedicatedSlot::State::taken)
-			doing = there.state.load(std::memory_order_relaxed) == DedicatedCpu::State::died ? "dead"
+			doing = there.state.load(std::memory_order_relaxed) ==
+						DedicatedCpu::State::died
+					? "dead"
 				: !slot.kick->where().is_nowhere() ? "running"
 								   : "waiting";
 		auto number = [](const std::atomic<u64> &value) {
-			return static_cast<unsigned long long>(value.load(std::memory_order_relaxed));
+			return static_cast<unsigned long long>(
+				value.load(std::memory_order_relaxed));
 		};
 		glue_text_print(text,
-				"cpu %d process %u vm %u vcpu %u state %s passthrough %s stay %llu online %llu "
+				"cpu %d process %u vm %u vcpu %u state %s passthrough %s stay %llu "
+				"online %llu "
 				"user %llu kicks %llu nmis %llu unknown_nmis %llu strays %llu\n",
-				i, who.process, who.vm, who.vcpu, doing, slot.run->passthrough ? "yes" : "no",
-				number(there.stayed), number(slot.out_online), number(slot.out_user),
+				i, who.process, who.vm, who.vcpu, doing,
+				slot.run->passthrough ? "yes" : "no", number(there.stayed),
+				number(slot.out_online), number(slot.out_user),
 				static_cast<unsigned long long>(there.nmis.sent()),
-				static_cast<unsigned long long>(there.nmis.come()), number(there.nmis_unknown),
-				number(there.strays));
+				static_cast<unsigned long long>(there.nmis.come()),
+				number(there.nmis_unknown), number(there.strays));
 	}
 }

@@ -66,7 +66,8 @@ void prepare_entry(const DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 	bool x2apic = s.apic.owned && (s.apic_base & apic_base_bit::extended);
 
 	if (x2apic != run.x2apic_bitmap_in_use) {
-		vmcs.write(field::msr_bitmap, x2apic ? run.x2apic_bitmap.value : run.msr_bitmap.value);
+		vmcs.write(field::msr_bitmap,
+			   x2apic ? run.x2apic_bitmap.value : run.msr_bitmap.value);
 		run.x2apic_bitmap_in_use = x2apic;
 	}
 	if (s.flush_tlb) {
@@ -197,7 +198,8 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 		if (asked.has(Request::flush_ept))
 			(void)insn::invept(insn::Invalidate::single_context,
 					   run.controls.ept_pointer);
-		bool leaves = asked.has(Request::come_out) || cpu.crash.load(std::memory_order_relaxed);
+		bool leaves =
+			asked.has(Request::come_out) || cpu.crash.load(std::memory_order_relaxed);
 		if (leaves && answer == Answer::none)
 			answer = Answer::interrupted;
 	}
