@@ -106,7 +106,9 @@ def emulated():
                "--no-insmod", "--exact", "--cpus", "3",
                before="modprobe kvm_intel; export KVM_DEVICE=/dev/kvm; "),
         _tests("stock-6.1, four CPUs: no exit of a dedicated CPU's guest for ticks, HLT and IPIs",
-               ["bench_test"], "--cpus", "4", "--cmdline", "no_ipi_broadcast=1 highres=on"),
+               ["bench_test ticks_computing ticks_halting tick_delay_computing tick_delay_halting computing "
+                "ipis_computing ipis_halting kicks"],
+               "--cpus", "4", "--cmdline", "no_ipi_broadcast=1 highres=on"),
         Job("the emulated CPU does as hardware: INIT, x2APIC, IPIs, NMIs, HLT",
             lambda: [TESTHOST, "--no-insmod", "--cpus", "4", "--", "sh", "-c",
                      "modprobe emulated_cpu; status=$?; dmesg | grep -A100000 'TAP version'; "
