@@ -92,8 +92,6 @@ void after_exit(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 	VcpuState &s = *run.state;
 
 	s.cr2 = insn::read_cr2();
-	if (own_xcr0(cpu, s))
-		insn::xsetbv(0, cpu.registers.xcr0);
 	read_exit(vmcs, cpu.cpu, run.exit);
 	if (run.exit.entry_failed()) {
 		vmcs.write(field::vm_entry_interruption_info, 0);
@@ -173,6 +171,8 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 		int outcome = kvmpp_dedicated_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr),
 						    vmcs.launched(), &run.kick->asked());
 		run.kick->leave_dedicated();
+		if (own_xcr0(cpu, s))
+			insn::xsetbv(0, cpu.registers.xcr0);
 
 		if (outcome == 0) {
 			after_exit(cpu, run, vmcs);
