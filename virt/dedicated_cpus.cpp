@@ -40,7 +40,7 @@ template <class Condition> bool within_patience(Condition condition) MAY_SLEEP
 class DedicatedSlot
 {
 public:
-	enum class State : u32 { unused, coming, taken, going, lost };
+	enum class State : u32 { unused, coming, taken, going };
 
 	static constinit SpinLock lock;
 	static constinit DedicatedSlot *all;
@@ -52,13 +52,14 @@ public:
 
 	static DedicatedSlot *of(CpuId cpu) { return &all[cpu.value]; }
 
-	Result<> bring_up(DedicatedRun &run, std::size_t seen_count, const SeenMemory *seen) MAY_SLEEP;
+	Result<> bring_up(DedicatedRun &run, std::size_t seen_count,
+			  const SeenMemory *seen) MAY_SLEEP;
 	void let_go(Dedicated &owner) MAY_SLEEP;
 	/* For those who have it from outside: gives it back, or waits for who does. Only @whose, if that is given. */
 	void give_back(const Dedicated *whose = nullptr) MAY_SLEEP;
 	void nmi();
 	/* It does not answer: what it may still touch stays for ever, the module included. */
-	void lose() REQUIRES(lock);
+	void lose();
 
 	DedicatedCpu &record() { return machine_.load(std::memory_order_acquire)->record; }
 	bool has_machine() const { return machine_.load(std::memory_order_acquire); }
@@ -68,12 +69,15 @@ public:
 	Dedicated *owner GUARDED_BY(lock) = nullptr;
 	/* For those who look. */
 	DedicatedOwner who GUARDED_BY(lock);
+	/* Of the owner, while there is one. */
 	KickTarget *kick = nullptr;
 	DedicatedRun *run = nullptr;
 	glue_bell *bell = nullptr;
 	std::atomic<u64> out_online{0}, out_user{0};
 	/* Its coming online is ours. */
 	std::atomic<bool> admitted{false};
+	/* For good. */
+	std::atomic<bool> lost{false};
 
 	void destroy();
 
@@ -108,9 +112,8 @@ void DedicatedSlot::nmi()
 
 void DedicatedSlot::lose()
 {
-	if (state == State::lost)
+	if (lost.exchange(true, std::memory_order_seq_cst))
 		return;
-	state = State::lost;
 	glue_module_keep();
 	glue_log_err("CPU %d does not answer any more and is lost", cpu.value);
 	glue_bell_ring(bell);
@@ -150,8 +153,9 @@ Result<> DedicatedSlot::prepare(const glue_cpu_registers &registers, std::size_t
 	if (!bell)
 		bell = glue_bell_create();
 	if (!has_machine())
-		machine_.store(static_cast<DedicatedMachine *>(glue_zalloc_kept(sizeof(DedicatedMachine))),
-			       std::memory_order_release);
+		machine_.store(
+			static_cast<DedicatedMachine *>(glue_zalloc_kept(sizeof(DedicatedMachine))),
+			std::memory_order_release);
 	map_ = glue_private_map_create();
 	if (!bell || !has_machine() || !map_)
 		return Errno::nomem;
@@ -279,7 +283,8 @@ Result<> DedicatedSlot::bring_up(DedicatedRun &run, std::size_t seen_count, cons
 	if (result && !registers.has_x2apic)
 		result = Errno::opnotsupp;
 	if (result && !glue_parameters.allow_smt && glue_cpu_sibling_online(cpu.value)) {
-		glue_log_ratelimited("CPU %d shares a core with a CPU of Linux: see allow_smt", cpu.value);
+		glue_log_ratelimited("CPU %d shares a core with a CPU of Linux: see allow_smt",
+				     cpu.value);
 		result = Errno::busy;
 	}
 	if (result)
@@ -296,9 +301,10 @@ Result<> DedicatedSlot::bring_up(DedicatedRun &run, std::size_t seen_count, cons
 		if (result) {
 			run.passthrough = !host_broadcasts();
 			if (!run.passthrough)
-				glue_log_ratelimited("CPU %d gets interrupts that Linux sends to all CPUs: the "
-						     "guest's exit, unless with no_ipi_broadcast=1",
-						     cpu.value);
+				glue_log_ratelimited(
+					"CPU %d gets interrupts that Linux sends to all CPUs: the "
+					"guest's exit, unless with no_ipi_broadcast=1",
+					cpu.value);
 			return result;
 		}
 		if (Result<> r = add_to_linux(); !r)
@@ -343,15 +349,12 @@ void DedicatedSlot::let_go(Dedicated &of)
 	bool parked = within_patience(gone);
 	/* Nobody who saw the vCPU there is still about to send it an NMI. */
 	glue_synchronize_rcu();
-	if (!parked) {
-		Locked locked(lock);
-		lose();
-		return;
-	}
+	if (!parked)
+		return lose();
 	report_death();
 	if (u64 unknown = there.nmis_unknown.load(std::memory_order_relaxed))
-		glue_log_ratelimited("CPU %d: %llu NMIs of unknown origin while it was dedicated", cpu.value,
-				     static_cast<unsigned long long>(unknown));
+		glue_log_ratelimited("CPU %d: %llu NMIs of unknown origin while it was dedicated",
+				     cpu.value, static_cast<unsigned long long>(unknown));
 	glue_cpu_stop(cpu.value);
 	there.nmis.settle();
 	there.state.store(DedicatedCpu::State::off, std::memory_order_relaxed);
@@ -378,7 +381,8 @@ void DedicatedSlot::give_back(const Dedicated *whose)
 		{
 			Locked locked(lock);
 
-			if (state == State::unused || state == State::lost || (whose && owner != whose))
+			if (state == State::unused || lost.load(std::memory_order_relaxed) ||
+			    (whose && owner != whose))
 				return;
 			if (state == State::taken) {
 				state = State::going;
@@ -401,15 +405,16 @@ Result<> Dedicated::take(CpuId cpu, const DedicatedOwner &who, KickTarget &kick,
 		Locked locked(DedicatedSlot::lock);
 
 		if (cpu == called || DedicatedSlot::asleep || DedicatedSlot::down ||
-		    slot->state != DedicatedSlot::State::unused || slot_.load(std::memory_order_relaxed))
+		    slot->state != DedicatedSlot::State::unused ||
+		    slot_.load(std::memory_order_relaxed))
 			return Errno::busy;
 		slot->state = DedicatedSlot::State::coming;
 		slot->owner = this;
 		slot->who = who;
+		slot->kick = &kick;
+		slot->run = &run;
 		slot_.store(slot, std::memory_order_relaxed);
 	}
-	slot->kick = &kick;
-	slot->run = &run;
 	Result<> result = slot->bring_up(run, seen_count, seen);
 	{
 		Locked locked(DedicatedSlot::lock);
@@ -437,7 +442,7 @@ Result<> Dedicated::give_back()
 		slot = slot_.load(std::memory_order_relaxed);
 		if (!slot)
 			return Errno::inval;
-		if (slot->state == DedicatedSlot::State::lost)
+		if (slot->lost.load(std::memory_order_relaxed))
 			return Errno::io;
 		if (slot->state != DedicatedSlot::State::taken)
 			return Errno::busy;
@@ -472,11 +477,11 @@ Dedicated::Place Dedicated::place() const
 
 	if (!slot)
 		return Place::shared;
+	if (slot->lost.load(std::memory_order_relaxed))
+		return Place::lost;
 	switch (slot->state) {
 	case DedicatedSlot::State::taken:
 		return Place::own;
-	case DedicatedSlot::State::lost:
-		return Place::lost;
 	case DedicatedSlot::State::going:
 		return Place::moving;
 	default:
@@ -493,7 +498,8 @@ bool Dedicated::post()
 	if (!slot || slot->state != DedicatedSlot::State::taken)
 		return false;
 	if (slot->run->passthrough)
-		slot->run->apics->set_own(slot->run->identity->id, slot->record().registers.apic_id);
+		slot->run->apics->set_own(slot->run->identity->id,
+					  slot->record().registers.apic_id);
 	slot->run->answer.store(Answer::none, std::memory_order_relaxed);
 	slot->record().posted = slot->run;
 	slot->record().bell.fetch_or(DedicatedCpu::run, std::memory_order_seq_cst);
@@ -508,14 +514,14 @@ Result<> Dedicated::wait(bool interruptible)
 		auto *s = static_cast<DedicatedSlot *>(argument);
 
 		return s->run->answer.load(std::memory_order_acquire) != Answer::none ||
-		       s->record().state.load(std::memory_order_acquire) == DedicatedCpu::State::died;
+		       s->record().state.load(std::memory_order_acquire) ==
+			       DedicatedCpu::State::died;
 	};
-	int error = glue_bell_wait(slot->bell, answered, slot, interruptible, interruptible ? 0 : patience);
+	int error = glue_bell_wait(slot->bell, answered, slot, interruptible,
+				   interruptible ? 0 : patience);
 
-	if (error == -static_cast<int>(Errno::timedout)) {
-		Locked locked(DedicatedSlot::lock);
+	if (error == -static_cast<int>(Errno::timedout))
 		slot->lose();
-	}
 	return from_errno(error);
 }
 
@@ -553,7 +559,8 @@ Result<> dedicated_init()
 	int count = glue_nr_cpus();
 
 	DedicatedSlot::lock.init(GLUE_LOCK_DEDICATED);
-	DedicatedSlot::all = static_cast<DedicatedSlot *>(glue_zalloc(count * sizeof(DedicatedSlot)));
+	DedicatedSlot::all =
+		static_cast<DedicatedSlot *>(glue_zalloc(count * sizeof(DedicatedSlot)));
 	if (!DedicatedSlot::all)
 		return Errno::nomem;
 	for (int i = 0; i < count; i++)
@@ -609,7 +616,8 @@ void dedicated_crash()
 	auto state = [](int cpu) {
 		DedicatedSlot &slot = *DedicatedSlot::of({cpu});
 
-		return slot.has_machine() ? slot.record().state.load(std::memory_order_seq_cst) : State::off;
+		return slot.has_machine() ? slot.record().state.load(std::memory_order_seq_cst)
+					  : State::off;
 	};
 	for (int i = 0; i < glue_nr_cpus(); i++) {
 		if (state(i) != State::starts && state(i) != State::up)
@@ -620,7 +628,8 @@ void dedicated_crash()
 			glue_cpu_nmi(i);
 	}
 	for (int i = 0; i < glue_nr_cpus(); i++)
-		for (unsigned us = 0; us < 10'000 && (state(i) == State::starts || state(i) == State::up); us += 10)
+		for (unsigned us = 0;
+		     us < 10'000 && (state(i) == State::starts || state(i) == State::up); us += 10)
 			glue_udelay(10);
 }
 
@@ -666,13 +675,12 @@ void wait_until_seen(const KickTarget &target, Request request)
 	for (unsigned us = 0; target.is_unseen(request); us += step) {
 		Whereabouts where = target.where();
 
-		if (where.is_dedicated() && us % 1000 == 0) {
+		if (where.is_dedicated()) {
 			DedicatedSlot &slot = *DedicatedSlot::of(where.cpu());
-			Locked locked(DedicatedSlot::lock);
 
 			if (us >= patience * 1000)
 				slot.lose();
-			if (slot.state == DedicatedSlot::State::lost)
+			if (slot.lost.load(std::memory_order_relaxed))
 				return;
 		}
 		glue_udelay(step);
@@ -734,36 +742,45 @@ void kvmpp_machine_woke(void)
 
 void kvmpp_show_dedicated(struct glue_text *text)
 {
-	constexpr const char *names[] = {"", "starting", "", "leaving", "lost"};
+	constexpr const char *names[] = {"", "starting", "waiting", "leaving"};
 
 	for (int i = 0; i < glue_nr_cpus(); i++) {
 		DedicatedSlot &slot = *DedicatedSlot::of({i});
 		DedicatedOwner who;
-		DedicatedSlot::State state;
+		const char *doing;
+		bool runs, passthrough;
 		{
+			/* The vCPU stays until its CPU is unused. */
 			Locked locked(DedicatedSlot::lock);
 
-			state = slot.state;
+			if (slot.state == DedicatedSlot::State::unused || !slot.has_machine())
+				continue;
 			who = slot.who;
+			doing = names[static_cast<u32>(slot.state)];
+			runs = slot.state == DedicatedSlot::State::taken &&
+			       !slot.kick->where().is_nowhere();
+			passthrough = slot.run->passthrough;
 		}
-		if (state == DedicatedSlot::State::unused || !slot.has_machine())
-			continue;
 		DedicatedCpu &there = slot.record();
-		const char *doing = names[static_cast<u32>(state)];
-		if (state == DedicatedSlot::State::taken)
-			doing = there.state.load(std::memory_order_relaxed) == DedicatedCpu::State::died ? "dead"
-				: !slot.kick->where().is_nowhere() ? "running"
-								   : "waiting";
+		if (slot.lost.load(std::memory_order_relaxed))
+			doing = "lost";
+		else if (there.state.load(std::memory_order_relaxed) == DedicatedCpu::State::died)
+			doing = "dead";
+		else if (runs)
+			doing = "running";
 		auto number = [](const std::atomic<u64> &value) {
-			return static_cast<unsigned long long>(value.load(std::memory_order_relaxed));
+			return static_cast<unsigned long long>(
+				value.load(std::memory_order_relaxed));
 		};
 		glue_text_print(text,
-				"cpu %d process %u vm %u vcpu %u state %s passthrough %s stay %llu online %llu "
+				"cpu %d process %u vm %u vcpu %u state %s passthrough %s stay %llu "
+				"online %llu "
 				"user %llu kicks %llu nmis %llu unknown_nmis %llu strays %llu\n",
-				i, who.process, who.vm, who.vcpu, doing, slot.run->passthrough ? "yes" : "no",
-				number(there.stayed), number(slot.out_online), number(slot.out_user),
+				i, who.process, who.vm, who.vcpu, doing, passthrough ? "yes" : "no",
+				number(there.stayed), number(slot.out_online),
+				number(slot.out_user),
 				static_cast<unsigned long long>(there.nmis.sent()),
-				static_cast<unsigned long long>(there.nmis.come()), number(there.nmis_unknown),
-				number(there.strays));
+				static_cast<unsigned long long>(there.nmis.come()),
+				number(there.nmis_unknown), number(there.strays));
 	}
 }

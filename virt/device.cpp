@@ -8,9 +8,9 @@
 #include "vm.hpp"
 
 #include <linux/kvm.h>
-#include <uapi/kvmpp.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/file.h>
+#include <uapi/kvmpp.h>
 
 namespace kvmpp
 {

@@ -85,7 +85,8 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 		return Errno::nomem;
 	state_.reset(identity_.id, vm_.tsc_offset());
 	run_page_.as<kvm_run>()->apic_base = state_.apic_base;
-	if (Result<> r = vmx_.create({.process = vm_.process(), .vm = vm_.id(), .vcpu = identity_.id});
+	if (Result<> r =
+		    vmx_.create({.process = vm_.process(), .vm = vm_.id(), .vcpu = identity_.id});
 	    !r)
 		return r;
 	seen_vmcs_ = vmx_.lent_vmcs();
@@ -457,14 +458,13 @@ long Vcpu::set_dedicated_cpu(long cpu)
 	if (cpu < 0 || cpu >= glue_nr_cpus() || !glue_cpu_present(static_cast<int>(cpu)))
 		return -static_cast<int>(Errno::inval);
 	const SeenMemory seen[] = {
-		{this, sizeof(*this)},
-		{&*entry_, sizeof(VcpuEntry)},
-		{&vm_.apics(), sizeof(ApicMap)},
-		{fpu_image_.as<void>(), page_size},
+		{this, sizeof(*this)},           {&*entry_, sizeof(VcpuEntry)},
+		{&vm_.apics(), sizeof(ApicMap)}, {fpu_image_.as<void>(), page_size},
 		{seen_vmcs_, sizeof(VcpuVmcs)},
 	};
-	return to_errno(dedicated_.take({static_cast<int>(cpu)}, {vm_.process(), vm_.id(), identity_.id},
-					entry_->kick, dedicated_run_, sizeof(seen) / sizeof(*seen), seen));
+	return to_errno(dedicated_.take({static_cast<int>(cpu)},
+					{vm_.process(), vm_.id(), identity_.id}, entry_->kick,
+					dedicated_run_, sizeof(seen) / sizeof(*seen), seen));
 }
 
 long Vcpu::get_dedicated_cpu(unsigned long argument)

@@ -66,7 +66,8 @@ void prepare_entry(const DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 	bool x2apic = s.apic.owned && (s.apic_base & apic_base_bit::extended);
 
 	if (x2apic != run.x2apic_bitmap_in_use) {
-		vmcs.write(field::msr_bitmap, x2apic ? run.x2apic_bitmap.value : run.msr_bitmap.value);
+		vmcs.write(field::msr_bitmap,
+			   x2apic ? run.x2apic_bitmap.value : run.msr_bitmap.value);
 		run.x2apic_bitmap_in_use = x2apic;
 	}
 	if (s.flush_tlb) {
@@ -91,8 +92,6 @@ void after_exit(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 	VcpuState &s = *run.state;
 
 	s.cr2 = insn::read_cr2();
-	if (own_xcr0(cpu, s))
-		insn::xsetbv(0, cpu.registers.xcr0);
 	read_exit(vmcs, cpu.cpu, run.exit);
 	if (run.exit.entry_failed()) {
 		vmcs.write(field::vm_entry_interruption_info, 0);
@@ -172,6 +171,8 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 		int outcome = kvmpp_dedicated_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr),
 						    vmcs.launched(), &run.kick->asked());
 		run.kick->leave_dedicated();
+		if (own_xcr0(cpu, s))
+			insn::xsetbv(0, cpu.registers.xcr0);
 
 		if (outcome == 0) {
 			after_exit(cpu, run, vmcs);
@@ -197,7 +198,8 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 		if (asked.has(Request::flush_ept))
 			(void)insn::invept(insn::Invalidate::single_context,
 					   run.controls.ept_pointer);
-		bool leaves = asked.has(Request::come_out) || cpu.crash.load(std::memory_order_relaxed);
+		bool leaves =
+			asked.has(Request::come_out) || cpu.crash.load(std::memory_order_relaxed);
 		if (leaves && answer == Answer::none)
 			answer = Answer::interrupted;
 	}

@@ -94,7 +94,10 @@ public:
 		return true;
 	}
 	/* What was sent has come, or never will: not to be taken for somebody else's later. */
-	void settle() { come_.store(sent_.load(std::memory_order_seq_cst), std::memory_order_relaxed); }
+	void settle()
+	{
+		come_.store(sent_.load(std::memory_order_seq_cst), std::memory_order_relaxed);
+	}
 	u64 last_sent() const { return last_sent_.load(std::memory_order_relaxed); }
 	u64 sent() const { return sent_.load(std::memory_order_relaxed); }
 	u64 come() const { return come_.load(std::memory_order_relaxed); }

@@ -49,7 +49,8 @@ bool write_apic_base(VcpuState &s, u64 value)
 
 	if (value & (0x2ff | ~low_bits(guest_features().physical_address_bits)))
 		return false;
-	if ((value & extended) && (!(value & enabled) || !(s.apic.owned || (s.apic_base & extended))))
+	if ((value & extended) &&
+	    (!(value & enabled) || !(s.apic.owned || (s.apic_base & extended))))
 		return false;
 	if ((s.apic_base & extended) && (value & (extended | enabled)) == enabled)
 		return false;

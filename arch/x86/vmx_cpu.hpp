@@ -69,7 +69,8 @@ public:
 	 */
 	static u64 *exit_counters(CpuId cpu) { return all_[cpu.value].exits_; }
 	static HostPhys vmxon_region(CpuId cpu) { return all_[cpu.value].vmxon_region_.phys(); }
-	static constexpr std::size_t exit_counters_size = sizeof(u64) * static_cast<unsigned>(ExitReason::count);
+	static constexpr std::size_t exit_counters_size =
+		sizeof(u64) * static_cast<unsigned>(ExitReason::count);
 
 	bool is_on() const { return on_; }
 	unsigned loaded() const { return loaded_count_; }

@@ -72,6 +72,8 @@ private:
 	static constexpr u32 min(u32 a, u32 b) { return a < b ? a : b; }
 };
 
+constexpr u32 lvt_delivery_status = 1 << 12, lvt_periodic = 1 << 17;
+
 /* "Logical x2APIC ID" */
 constexpr u32 logical_id(u32 id)
 {
@@ -203,7 +205,7 @@ void allow_msr(u8 *bitmap, u32 msr, bool read, bool write)
 
 void allow_x2apic(u8 *bitmap)
 {
-	constexpr u32 read_only[] = {0x803, 0x80a, 0x839}; /* version, PPR, current count */
+	constexpr u32 read_only[] = {0x803, 0x80a, x2apic::current_count}; /* version, PPR */
 	constexpr u32 write_only[] = {x2apic::eoi, x2apic::self_ipi};
 	constexpr u32 both[] = {
 		x2apic::tpr,       x2apic::svr,           x2apic::esr,    x2apic::lvt_timer,
@@ -242,10 +244,13 @@ void save_x2apic(LocalApic::Registers &s)
 {
 	s.svr = static_cast<u32>(insn::rdmsr(x2apic::svr));
 	s.tpr = static_cast<u32>(insn::rdmsr(x2apic::tpr));
-	s.lvt_error = static_cast<u32>(insn::rdmsr(x2apic::lvt_error));
-	s.lvt_timer = static_cast<u32>(insn::rdmsr(x2apic::lvt_timer));
+	/* "Delivery status" is for reading only. */
+	s.lvt_error = static_cast<u32>(insn::rdmsr(x2apic::lvt_error)) & ~lvt_delivery_status;
+	s.lvt_timer = static_cast<u32>(insn::rdmsr(x2apic::lvt_timer)) & ~lvt_delivery_status;
 	s.divide = static_cast<u32>(insn::rdmsr(x2apic::divide));
-	s.initial_count = static_cast<u32>(insn::rdmsr(x2apic::initial_count));
+	/* A timer that fires once has as long to go as it had. */
+	s.initial_count = static_cast<u32>(insn::rdmsr(
+		s.lvt_timer & lvt_periodic ? x2apic::initial_count : x2apic::current_count));
 	for (u32 i = 0; i < 8; i++)
 		s.irr[i] = static_cast<u32>(insn::rdmsr(x2apic::irr + i));
 }

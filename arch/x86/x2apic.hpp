@@ -22,7 +22,7 @@ inline constexpr u32 first = 0x800, id = 0x802, tpr = 0x808, eoi = 0x80b, ldr = 
 		     isr = 0x810, irr = 0x820, esr = 0x828, lvt_cmci = 0x82f, icr = 0x830,
 		     lvt_timer = 0x832, lvt_thermal = 0x833, lvt_performance = 0x834,
 		     lvt_lint0 = 0x835, lvt_lint1 = 0x836, lvt_error = 0x837, initial_count = 0x838,
-		     divide = 0x83e, self_ipi = 0x83f, last = 0x8ff;
+		     current_count = 0x839, divide = 0x83e, self_ipi = 0x83f, last = 0x8ff;
 
 constexpr bool is_msr(u32 index)
 {

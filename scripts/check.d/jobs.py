@@ -85,6 +85,11 @@ def emulated():
                "--cmdline", "no_ipi_broadcast=1"),
         _tests("stock-6.1, four CPUs: dedicated CPUs, and what comes back of them",
                ["dedicated_test", "given_back_test"], "--cpus", "4", "--cmdline", "no_ipi_broadcast=1"),
+        _tests("stock-6.1, four CPUs: a dedicated CPU where Linux sends interrupts to all",
+               ["dedicated_test broadcasts_do_not_reach_the_guest while_it_runs killed memory_follows"],
+               "--cpus", "4"),
+        _tests("stock-6.1, one instruction a turn: an NMI at each of the windows, the way in and out",
+               ["kick_test"], "--exact", "--cpus", "3"),
         _tests("stock-6.1, four CPUs: another hypervisor, kill -9, kvmpp status and check",
                ["enable_test", "kill_test", "command_test"], "--cpus", "4",
                "--cmdline", "no_ipi_broadcast=1"),
@@ -106,7 +111,9 @@ def emulated():
                "--no-insmod", "--exact", "--cpus", "3",
                before="modprobe kvm_intel; export KVM_DEVICE=/dev/kvm; "),
         _tests("stock-6.1, four CPUs: no exit of a dedicated CPU's guest for ticks, HLT and IPIs",
-               ["bench_test"], "--cpus", "4", "--cmdline", "no_ipi_broadcast=1 highres=on"),
+               ["bench_test ticks_computing ticks_halting tick_delay_computing tick_delay_halting computing "
+                "ipis_computing ipis_halting kicks"],
+               "--cpus", "4", "--cmdline", "no_ipi_broadcast=1 highres=on"),
         Job("the emulated CPU does as hardware: INIT, x2APIC, IPIs, NMIs, HLT",
             lambda: [TESTHOST, "--no-insmod", "--cpus", "4", "--", "sh", "-c",
                      "modprobe emulated_cpu; status=$?; dmesg | grep -A100000 'TAP version'; "

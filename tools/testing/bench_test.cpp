@@ -39,8 +39,8 @@ using Result = ApicMachine::Result;
 constexpr unsigned linux_cpu = 0, thread_cpu = 1, second_cpu = 2, guest_cpu = 3;
 
 // Of Linux; see its irq_vectors.h.
-constexpr uint8_t local_timer_vector = 0xec, posted_interrupt_vector = 0xf2,
-		  reschedule_vector = 0xfd, call_function_single_vector = 0xfb;
+constexpr uint8_t local_timer_vector = 0xec, reschedule_vector = 0xfd,
+		  call_function_single_vector = 0xfb;
 
 // A tick each 3.1 ms of the emulated machine's time: Linux's own, each 4 ms, then come at all distances from it.
 // The APIC of a CPU of ours counts 50 MHz, KVM's nanoseconds.
@@ -409,10 +409,10 @@ void send_ipis(const char *name, uint64_t entry)
 	say_ratio((prefix + ".receivers_exits_per_ipi").c_str(), of_receiver, events);
 	say_ratio((prefix + ".senders_exits_per_ipi").c_str(), of_sender, events);
 
-	// What reaches the receiver's CPU: the interrupt itself, or one of Linux's, of which there are three.
+	// What reaches the receiver's CPU: the interrupt itself, or one of Linux's, of which there are two.
 	std::vector<uint8_t> vectors = {ApicMachine::ipi_vector};
 	if (!dedicated())
-		vectors = {posted_interrupt_vector, reschedule_vector, call_function_single_vector};
+		vectors = {reschedule_vector, call_function_single_vector};
 	for (const uint8_t vector : vectors) {
 		Series delay(guest_cpu, Stopwatch::interrupt(vector), apic::ipi);
 		Series sender(second_cpu, Stopwatch::Start::vm_exit, Stopwatch::at_vm_entry);

@@ -3,6 +3,7 @@
 // The command kvmpp (tools/kvmpp), which is to be beside this program, with a VMM that knows nothing
 // of it: this one.
 
+#include "dedicated.hpp"
 #include "expect.hpp"
 #include "guests.hpp"
 #include "host.hpp"
@@ -320,6 +321,39 @@ void check_of_dedicated_cpus()
 	has(command.text, "add no_ipi_broadcast=1 to the kernel's command line");
 }
 
+// A CPU for this VMM's vCPU, which is in its guest, and back: by a process that has nothing of it.
+void dedicates_and_releases_from_outside()
+{
+	dedicated::begin();
+	dedicated::ApicMachine m(guest::apic::cpuids);
+	dedicated::Runner runner(m.vcpu);
+	const std::string pid = std::to_string(getpid()), cpu = std::to_string(dedicated::last_cpu);
+
+	Command taking({"dedicate", pid, "0", cpu});
+	if (taking.end() != 0)
+		expect::fail("kvmpp dedicate: %s", taking.text.c_str());
+	equal("the vCPU's CPU", dedicated::get_cpu(m.vcpu), static_cast<int>(dedicated::last_cpu));
+	dedicated::wait_for("it runs there",
+			    [] { return dedicated::number_of(dedicated::last_cpu, "stay") > 10; });
+	Command status({"status"});
+	equal("kvmpp status", status.end(), 0);
+	that("it names who has the CPU", status.text.find("command_test") != std::string::npos);
+
+	Command again({"dedicate", pid, "0", cpu});
+	equal("twice", again.end(), 1);
+	Command zero({"dedicate", pid, "0", "0"});
+	equal("CPU 0", zero.end(), 1);
+	Command giving({"release", pid, "0"});
+	if (giving.end() != 0)
+		expect::fail("kvmpp release: %s", giving.text.c_str());
+	that("Linux has the CPU", dedicated::is_online(dedicated::last_cpu));
+	Command nothing({"release", pid, "0"});
+	equal("nothing to release", nothing.end(), 1);
+	expect::note("%s%s%s", again.text.c_str(), zero.text.c_str(), nothing.text.c_str());
+	m.result(dedicated::stop) = 1;
+	runner.join();
+}
+
 constexpr ktap::Case cases[] = {
 	{"status_shows_a_guest", status_shows_a_guest},
 	{"status_of_a_cpu_that_is_offline", status_of_a_cpu_that_is_offline},
@@ -328,6 +362,7 @@ constexpr ktap::Case cases[] = {
 	{"watch_without_the_module", watch_without_the_module},
 	{"status_as_nobody", status_as_nobody},
 	{"vcpu_is_looked_for", vcpu_is_looked_for},
+	{"dedicates_and_releases_from_outside", dedicates_and_releases_from_outside},
 	{"check_says_yes", check_says_yes},
 	{"check_of_dedicated_cpus", check_of_dedicated_cpus},
 };

@@ -306,7 +306,9 @@ void while_it_runs()
 	Runner runner(m.vcpu);
 
 	for (unsigned round = 0; round < 5; round++) {
-		wait_for("it runs", [&, before = m.result(rounds)] { return m.result(rounds) > before + 100; });
+		wait_for("it runs", [&, before = m.result(rounds)] {
+			return m.result(rounds) > before + 100;
+		});
 		const pid_t pid = fork();
 		if (pid == 0) {
 			equal("SET", set_cpu(m.vcpu, static_cast<int>(last_cpu)), 0);
@@ -323,7 +325,8 @@ void while_it_runs()
 		ktap::child_ok(second);
 		that("Linux has the CPU", is_online(last_cpu));
 	}
-	wait_for("it runs", [&, before = m.result(rounds)] { return m.result(rounds) > before + 100; });
+	wait_for("it runs",
+		 [&, before = m.result(rounds)] { return m.result(rounds) > before + 100; });
 	m.result(stop) = 1;
 	runner.join();
 	equal("never interrupted", runner.interrupted(), 0u);

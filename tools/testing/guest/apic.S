@@ -22,6 +22,7 @@
 #define ROUNDS	RESULT(4)	/* of the loop */
 #define STOP	RESULT(5)
 #define READY	RESULT(6)	/* its APIC is on */
+#define QUIET	RESULT(7)
 #define DELAY	RESULT(7)	/* before the next IPI is sent, in rounds of a loop */
 #define ORDER	RESULT(8)	/* vectors in the order they came, a byte each */
 
@@ -116,11 +117,13 @@ entry spin
 	out %al, $0x80
 	hlt
 
-/* An exit that is answered where it is, every round. */
+/* An exit that is answered where it is, every round; none while it is to be quiet. */
 entry cpuids
 	xor %eax, %eax
 	cpuid
 	incq ROUNDS
+1:	cmpq $0, QUIET
+	jne 1b
 	cmpq $0, STOP
 	je cpuids
 	out %al, $0x80

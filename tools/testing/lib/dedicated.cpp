@@ -182,7 +182,8 @@ void Runner::loop()
 
 bool Runner::is_leaving() const
 {
-	const std::string stat = host::read_file("/proc/self/task/" + std::to_string(number_) + "/stat");
+	const std::string stat =
+		host::read_file("/proc/self/task/" + std::to_string(number_) + "/stat");
 	// Sleeps and takes no signal: "PID (NAME) D".
 	return stat.find(") D ") != std::string::npos;
 }

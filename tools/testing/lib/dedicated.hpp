@@ -18,7 +18,7 @@ namespace dedicated
 {
 
 // What guest/apic.S has at GUEST_RESULTS.
-enum Result { ticks, wanted, period, ipis, rounds, stop, ready };
+enum Result { ticks, wanted, period, ipis, rounds, stop, ready, quiet };
 
 constexpr unsigned tick_vector = 0x40, ipi_vector = 0x50;
 constexpr uint64_t second_stack = GUEST_STACK - 0x800;

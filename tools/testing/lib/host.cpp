@@ -131,8 +131,8 @@ uint64_t symbol_address(const std::string &module, const std::string &section,
 {
 	struct utsname system;
 	uname(&system);
-	const std::string file = read_file("/lib/modules/" + std::string(system.release) + "/extra/" +
-					   module + ".ko");
+	const std::string file = read_file("/lib/modules/" + std::string(system.release) +
+					   "/extra/" + module + ".ko");
 	const char *const data = file.data();
 	const auto *const header = reinterpret_cast<const Elf64_Ehdr *>(data);
 	expect::that("the module's file can be read", file.size() > sizeof(*header));
@@ -146,8 +146,8 @@ uint64_t symbol_address(const std::string &module, const std::string &section,
 		for (size_t n = 0; n < sections[i].sh_size / sizeof(Elf64_Sym); n++)
 			if (symbol == names + symbols[n].st_name)
 				return symbols[n].st_value +
-				       std::stoull(read_file("/sys/module/" + module + "/sections/" +
-							     section),
+				       std::stoull(read_file("/sys/module/" + module +
+							     "/sections/" + section),
 						   nullptr, 16);
 	}
 	expect::fail("no symbol %s in %s", symbol.c_str(), module.c_str());
