@@ -104,7 +104,8 @@
 	X(glue, srcu_waits_for_its_readers)                                                        \
 	X(glue, irqs_and_preemption)                                                               \
 	X(glue, calls_to_cpus)                                                                     \
-	X(glue, memory_is_zeroed)
+	X(glue, memory_is_zeroed)                                                                  \
+	X(glue, private_map_leaves_memory_alone)
 
 #define DECLARE_TEST_CASE(suite, name)   void test_##suite##_##name(struct kunit *test);
 #define DECLARE_TEST_SUITE(suite, CASES) CASES(DECLARE_TEST_CASE)

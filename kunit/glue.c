@@ -9,6 +9,7 @@
 #include "../virt/linux/lock.c"
 #include "../virt/linux/log.c"
 #include "../virt/linux/memory.c"
+#include "../virt/linux/private_map.c"
 #include "../virt/linux/sched.c"
 #include "../virt/linux/x86.c"
 

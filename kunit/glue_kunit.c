@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The glue that C++ stands on: opaque storage is large enough, and what is in it is Linux's own. */
 #include <kunit/test.h>
+#include <linux/gfp.h>
 #include <linux/cpumask.h>
 #include <linux/lockdep.h>
 #include <linux/mutex.h>
+#include <linux/pgtable.h>
 #include <linux/preempt.h>
 #include <linux/smp.h>
 #include <linux/spinlock.h>
@@ -12,6 +14,7 @@
 
 #include <linux_glue/alloc.h>
 #include <linux_glue/cpu.h>
+#include <linux_glue/dedicated.h>
 #include <linux_glue/lock.h>
 
 #include "cases.h"
@@ -169,6 +172,30 @@ static void memory_is_zeroed(struct kunit *test)
 	glue_page_free(page);
 	glue_free(large);
 	glue_free(small);
+}
+
+/* Tables are not looked for in the memory that is mapped: pages of it that come one by one, and as a whole. */
+static void private_map_leaves_memory_alone(struct kunit *test)
+{
+	u8 *memory = (u8 *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, PMD_SHIFT - PAGE_SHIFT);
+	struct glue_private_map *map = glue_private_map_create();
+
+	KUNIT_ASSERT_NOT_NULL(test, memory);
+	KUNIT_ASSERT_NOT_NULL(test, map);
+	KUNIT_ASSERT_TRUE(test, IS_ALIGNED((unsigned long)memory, PMD_SIZE));
+	for (int whole = 0; whole < 2; whole++) {
+		KUNIT_EXPECT_EQ(test, glue_private_map_add(map, memory, whole ? PMD_SIZE : 8), 0);
+		KUNIT_EXPECT_EQ(test, glue_private_map_add(map, memory + 5 * PAGE_SIZE, 8), 0);
+		KUNIT_EXPECT_EQ(test, glue_private_map_add(map, memory + PMD_SIZE - 8, 8), 0);
+	}
+	glue_private_map_destroy(map);
+	map = glue_private_map_create();
+	KUNIT_ASSERT_NOT_NULL(test, map);
+	KUNIT_EXPECT_EQ(test, glue_private_map_add(map, memory, PMD_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, glue_private_map_add(map, memory + 7 * PAGE_SIZE, 8), 0);
+	glue_private_map_destroy(map);
+	KUNIT_EXPECT_NULL(test, memchr_inv(memory, 0, PMD_SIZE));
+	free_pages((unsigned long)memory, PMD_SHIFT - PAGE_SHIFT);
 }
 
 DEFINE_TEST_SUITE(GLUE_CASES)

@@ -67,7 +67,7 @@ def emulated():
         _tests("debug-6.1: ABI, signals, storm, kill -9, failing allocations",
                ["abi_test", "vcpu_test", "signal_test", "storm_test rounds=6",
                 "kill_test making_vcpus running_on_all_cpus as_a_cpu_goes_or_comes vcpu_passed_on",
-                "fault_test create_vm create_vcpu set_memory map_run first_run registers ends"],
+                "fault_test create_vm create_vcpu set_memory map_run first_run registers ends dedicate"],
                "--kernel", "debug-6.1", "--timeout", "1200", before="export KILL_SHARE=6; "),
         Job("sparse, with its checks of contexts, and what it must refuse",
             lambda: [CHECKOUT / "scripts/sparse"],

@@ -3,6 +3,7 @@
 // Each allocation, and each access to user memory, that an ioctl makes fails in turn: the ioctl says
 // so, nothing has changed, and the same again works. Needs a kernel with fault injection: debug-6.1.
 
+#include "dedicated.hpp"
 #include "expect.hpp"
 #include "guests.hpp"
 #include "host.hpp"
@@ -324,6 +325,56 @@ void ends()
 		});
 }
 
+// What SET takes: the CPU's memory, the page tables, and what Linux needs to go without the CPU.
+void dedicate()
+{
+	dedicated::begin();
+	prepare();
+	std::optional<dedicated::ApicMachine> machine;
+	const unsigned cpu = dedicated::last_cpu;
+	fail_each(
+		"KVMPP_SET_DEDICATED_CPU", [&] { machine.emplace(guest::apic::cpuids); },
+		[&] { return dedicated::set_cpu(machine->vcpu, static_cast<int>(cpu)); },
+		[&](long result) {
+			equal("its CPU", dedicated::get_cpu(machine->vcpu),
+			      result ? -1 : static_cast<int>(cpu));
+			equal("Linux has the CPU", dedicated::is_online(cpu), result != 0);
+			// It runs, here or there.
+			machine->result(dedicated::stop) = 1;
+			machine->vcpu.run_until_out(0x80, 1);
+			machine.reset();
+			check_vmx(false);
+			that("Linux has the CPU", dedicated::is_online(cpu));
+		});
+}
+
+// The first run there: the vCPU's second bitmap, and all that a first run needs anywhere.
+void first_dedicated_run()
+{
+	dedicated::begin();
+	prepare();
+	std::optional<dedicated::ApicMachine> machine;
+	const unsigned cpu = dedicated::last_cpu;
+	fail_each(
+		"KVM_RUN on a CPU of its own",
+		[&] {
+			machine.emplace(guest::apic::cpuids);
+			machine->result(dedicated::stop) = 1;
+			dedicated::dedicate(machine->vcpu, cpu);
+		},
+		[&] { return machine->vcpu.try_run(); },
+		[&](long result) {
+			equal("its CPU", dedicated::get_cpu(machine->vcpu), static_cast<int>(cpu));
+			if (result < 0)
+				machine->vcpu.run_until_out(0x80, 1);
+			equal("exit_reason", machine->vcpu.state().exit_reason, KVM_EXIT_IO);
+			equal("rounds of the guest", machine->result(dedicated::rounds), 1u);
+			machine.reset();
+			check_vmx(false);
+			that("Linux has the CPU", dedicated::is_online(cpu));
+		});
+}
+
 // Of a load's hundreds the last ones: those of the module's own start, and a few of the loader after it.
 void module_load()
 {
@@ -395,6 +446,8 @@ constexpr ktap::Case cases[] = {
 	{"first_run", first_run, 240},
 	{"registers", registers, 120},
 	{"ends", ends, 120},
+	{"dedicate", dedicate, 1200},
+	{"first_dedicated_run", first_dedicated_run, 1200},
 	{"module_load", module_load, 600},
 	{"nothing_leaked", nothing_leaked, 1800},
 };

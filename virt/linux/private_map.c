@@ -37,7 +37,10 @@ static unsigned int index_of(unsigned long address, int level)
 	return (address >> (PAGE_SHIFT + 9 * (level - 1))) % ENTRIES;
 }
 
-/* A page's entry at @level, whose tables above are made where they are missing. */
+/*
+ * A page's entry at @level, whose tables above are made where they are missing; or that of a large page that
+ * it is in.
+ */
 static u64 *entry_at(struct glue_private_map *map, unsigned long address, int level)
 {
 	u64 *table = map->root;
@@ -52,26 +55,37 @@ static u64 *entry_at(struct glue_private_map *map, unsigned long address, int le
 				return NULL;
 			*entry = __pa(below) | TABLE_FLAGS;
 		}
+		if (*entry & _PAGE_PSE)
+			return entry;
 		table = __va(*entry & ADDRESS);
 	}
 	return &table[index_of(address, level)];
 }
 
-/* As Linux has it, in as large a page if @address is its start; @next is where the next begins. */
-static int copy_page_at(struct glue_private_map *map, unsigned long address, unsigned long *next)
+/*
+ * As Linux has it, in as large a page if all of that is wanted, up to @end, and none of it is there in small
+ * ones; @next is where the next begins.
+ */
+static int copy_page_at(struct glue_private_map *map, unsigned long address, unsigned long end,
+			unsigned long *next)
 {
 	unsigned int level;
 	pte_t *pte = lookup_address(address, &level);
-	u64 value, *entry;
+	u64 value, *entry = NULL;
 	unsigned long size;
 
 	if (!pte || !pte_present(*pte))
 		return -EFAULT;
 	value = pte_val(*pte) & ~(u64)NOT_COPIED;
 	size = page_level_size(level);
-	if (level == PG_LEVEL_2M && IS_ALIGNED(address, size)) {
+	if (level == PG_LEVEL_2M && IS_ALIGNED(address, size) && end - address >= size) {
 		entry = entry_at(map, address, 2);
-	} else {
+		if (!entry)
+			return -ENOMEM;
+		if (*entry && !(*entry & _PAGE_PSE))
+			entry = NULL;
+	}
+	if (!entry) {
 		if (level != PG_LEVEL_4K) {
 			/* PAT and the address are elsewhere in a large page's entry. */
 			u64 flags = value & ~(ADDRESS | _PAGE_PSE);
@@ -84,7 +98,9 @@ static int copy_page_at(struct glue_private_map *map, unsigned long address, uns
 	}
 	if (!entry)
 		return -ENOMEM;
-	*entry = value | _PAGE_ACCESSED | (value & _PAGE_RW ? _PAGE_DIRTY : 0);
+	/* Else it is there, maybe in a large page's. */
+	if (!*entry)
+		*entry = value | _PAGE_ACCESSED | (value & _PAGE_RW ? _PAGE_DIRTY : 0);
 	*next = (address & ~(size - 1)) + size;
 	return 0;
 }
@@ -96,7 +112,7 @@ int glue_private_map_add(struct glue_private_map *map, const void *start, glue_s
 	int error = 0;
 
 	while (!error && address < end)
-		error = copy_page_at(map, address, &address);
+		error = copy_page_at(map, address, end, &address);
 	return error;
 }
 
@@ -117,7 +133,7 @@ static int add_text(struct glue_private_map *map, unsigned long address)
 	while (is_text(address - PMD_SIZE))
 		address -= PMD_SIZE;
 	while (!error && is_text(address))
-		error = copy_page_at(map, address, &address);
+		error = copy_page_at(map, address, ULONG_MAX, &address);
 	return error;
 }
 
