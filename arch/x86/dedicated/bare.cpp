@@ -155,7 +155,11 @@ extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
 	insn::wrmsr(x2apic::lvt_lint1, lvt_masked);
 	if (!vmx_on(cpu))
 		park(cpu, DedicatedCpu::State::died);
-	cpu.state.store(DedicatedCpu::State::up, std::memory_order_seq_cst);
+	/* Who started it may have given it up a moment before. */
+	auto expected = DedicatedCpu::State::starts;
+	if (!cpu.state.compare_exchange_strong(expected, DedicatedCpu::State::up,
+					       std::memory_order_seq_cst))
+		park(cpu, DedicatedCpu::State::parked);
 	/* No NMI for that came before: dedicated_crash(). */
 	if (cpu.crash.load(std::memory_order_seq_cst))
 		park(cpu, DedicatedCpu::State::parked);
@@ -167,7 +171,12 @@ extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
 		if (cpu.crash.load(std::memory_order_relaxed))
 			park(cpu, DedicatedCpu::State::parked);
 		if (told & DedicatedCpu::run) {
-			answer(cpu, run_dedicated(cpu, *cpu.posted));
+			Answer how = run_dedicated(cpu, *cpu.posted);
+
+			/* The NMI of a crash was the guest's exit; Linux is not to be called. */
+			if (cpu.crash.load(std::memory_order_relaxed))
+				park(cpu, DedicatedCpu::State::parked);
+			answer(cpu, how);
 			call_linux(cpu);
 		}
 		if (told & DedicatedCpu::listen)
