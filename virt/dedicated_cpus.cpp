@@ -210,14 +210,18 @@ Result<> DedicatedSlot::start()
 		return machine.record.state.load(std::memory_order_acquire) !=
 		       DedicatedCpu::State::starts;
 	};
-	bool there = within_patience(arrived);
+	(void)within_patience(arrived);
+	/* From here on it does not come up any more: it parks where it would. */
+	auto state = DedicatedCpu::State::starts;
+	bool given_up = machine.record.state.compare_exchange_strong(
+		state, DedicatedCpu::State::off, std::memory_order_seq_cst);
+	bool up = !given_up && state == DedicatedCpu::State::up;
 	report_death();
-	bool up = machine.record.state.load(std::memory_order_acquire) == DedicatedCpu::State::up;
 	/* Before the page has its content back: it may still be running there. */
 	if (!up)
 		glue_cpu_stop(cpu.value);
 	glue_cpu_start_end();
-	if (!there)
+	if (given_up)
 		return Errno::timedout;
 	return up ? Result<>() : Errno::io;
 }
@@ -420,7 +424,9 @@ Result<> Dedicated::take(CpuId cpu, const DedicatedOwner &who, KickTarget &kick,
 		Locked locked(DedicatedSlot::lock);
 
 		slot->state = result ? DedicatedSlot::State::taken : DedicatedSlot::State::unused;
-		if (!result) {
+		if (result) {
+			times_taken_.fetch_add(1, std::memory_order_relaxed);
+		} else {
 			slot->owner = nullptr;
 			slot_.store(nullptr, std::memory_order_relaxed);
 		}
@@ -490,16 +496,18 @@ Dedicated::Place Dedicated::place() const
 	}
 }
 
-bool Dedicated::post()
+bool Dedicated::post(u32 taking)
 {
 	Locked locked(DedicatedSlot::lock);
 	DedicatedSlot *slot = slot_.load(std::memory_order_relaxed);
 
-	if (!slot || slot->state != DedicatedSlot::State::taken)
+	if (!slot || slot->state != DedicatedSlot::State::taken || times_taken() != taking)
 		return false;
 	if (slot->run->passthrough)
 		slot->run->apics->set_own(slot->run->identity->id,
 					  slot->record().registers.apic_id);
+	posted_on_ = slot;
+	posted_run_ = slot->run;
 	slot->run->answer.store(Answer::none, std::memory_order_relaxed);
 	slot->record().posted = slot->run;
 	slot->record().bell.fetch_or(DedicatedCpu::run, std::memory_order_seq_cst);
@@ -507,21 +515,23 @@ bool Dedicated::post()
 	return true;
 }
 
+int Dedicated::answered(void *dedicated)
+{
+	auto *d = static_cast<Dedicated *>(dedicated);
+
+	return d->posted_run_->answer.load(std::memory_order_acquire) != Answer::none ||
+	       d->posted_on_->record().state.load(std::memory_order_acquire) ==
+		       DedicatedCpu::State::died ||
+	       d->slot_.load(std::memory_order_acquire) != d->posted_on_;
+}
+
 Result<> Dedicated::wait(bool interruptible)
 {
-	DedicatedSlot *slot = slot_.load(std::memory_order_acquire);
-	auto answered = [](void *argument) -> int {
-		auto *s = static_cast<DedicatedSlot *>(argument);
-
-		return s->run->answer.load(std::memory_order_acquire) != Answer::none ||
-		       s->record().state.load(std::memory_order_acquire) ==
-			       DedicatedCpu::State::died;
-	};
-	int error = glue_bell_wait(slot->bell, answered, slot, interruptible,
+	int error = glue_bell_wait(posted_on_->bell, answered, this, interruptible,
 				   interruptible ? 0 : patience);
 
 	if (error == -static_cast<int>(Errno::timedout))
-		slot->lose();
+		posted_on_->lose();
 	return from_errno(error);
 }
 

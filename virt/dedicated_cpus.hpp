@@ -66,13 +66,15 @@ public:
 	/* By the thread that runs the vCPU: where it is to be run. */
 	Place place() const;
 	/*
-	 * Posts it on its CPU; false when that is no longer `own`. Then waits: 0, or Errno::intr when a
+	 * Posts it on its CPU, the one of that times_taken(); false when that is no longer `own`. Then waits: 0, or Errno::intr when a
 	 * signal came first, after which the vCPU is still there, until done() says so.
 	 */
-	bool post();
+	bool post(u32 taking);
 	Result<> wait(bool interruptible) MAY_SLEEP;
 	/* Waits until a CPU that is `moving` is gone. Errno::intr. */
 	Result<> wait_until_moved() MAY_SLEEP;
+	/* How often it got a CPU: of another one, nothing that was prepared for this one is right. */
+	u32 times_taken() const { return times_taken_.load(std::memory_order_relaxed); }
 	/* Counts ways out of it. */
 	void count_online();
 	void count_user();
@@ -82,7 +84,16 @@ public:
 private:
 	friend class DedicatedSlot;
 
+	static int answered(void *dedicated);
+
 	std::atomic<DedicatedSlot *> slot_{nullptr};
+	/*
+	 * Where it was posted last: it may be gone from there, and somebody else be there, before its
+	 * thread comes to look for the answer. And how often it got a CPU.
+	 */
+	DedicatedSlot *posted_on_ = nullptr;
+	DedicatedRun *posted_run_ = nullptr;
+	std::atomic<u32> times_taken_{0};
 };
 
 /* Errno::nomem and the like. May sleep. */

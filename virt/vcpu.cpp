@@ -272,6 +272,8 @@ Result<> Vcpu::lend()
 {
 	DedicatedRun &run = dedicated_run_;
 
+	/* Before anything is looked at that is another way with another CPU. */
+	lent_for_ = dedicated_.times_taken();
 	run.identity = &identity_;
 	run.state = &state_;
 	run.kick = &entry_->kick;
@@ -312,7 +314,7 @@ Result<Next> Vcpu::run_dedicated()
 	if (!lent_)
 		if (Result<> r = lend(); !r)
 			return r.error();
-	if (!dedicated_.post())
+	if (!dedicated_.post(lent_for_))
 		return Next::resume;
 	if (Result<> r = dedicated_.wait(true); !r) {
 		/* A signal: the guest is to come out. */
@@ -360,7 +362,9 @@ Result<> Vcpu::run_guest()
 			next = lent_ ? take_back() : run_shared();
 			break;
 		case Dedicated::Place::own:
-			next = run_dedicated();
+			/* It may have come from another one, of which it has not been taken back. */
+			next = lent_ && lent_for_ != dedicated_.times_taken() ? take_back()
+									      : run_dedicated();
 			break;
 		case Dedicated::Place::moving:
 			if (Result<> r = dedicated_.wait_until_moved(); !r)

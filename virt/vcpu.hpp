@@ -77,6 +77,8 @@ private:
 	const VcpuVmcs *seen_vmcs_ = nullptr;
 	/* Its state is with that CPU, or was left by it. */
 	bool lent_ GUARDED_BY(mutex_) = false;
+	/* To which of the CPUs that it has had, by Dedicated::times_taken(). */
+	u32 lent_for_ GUARDED_BY(mutex_) = 0;
 	glue_guest_fpu *fpu_ GUARDED_BY(mutex_) = nullptr;
 	glue_sched_notifier notifier_ GUARDED_BY(mutex_){};
 };

@@ -278,14 +278,14 @@ void VmxVcpu::take_back(VcpuState &s, DedicatedRun &run)
 	vmcss_.current().set_up = false;
 	vmcss_.current().host_cpu = {};
 	last_cpu_ = {};
-	s.apic.owned = false;
+	bool had_apic = std::exchange(s.apic.owned, false);
 	s.apic.sending = nullptr;
 	run.attached = false;
 	if (!run.left.valid)
 		return;
 	run.left.valid = false;
 	s.kernel_gs_base = run.left.kernel_gs_base;
-	if (run.passthrough)
+	if (had_apic)
 		s.apic.real = run.left.apic;
 }
 

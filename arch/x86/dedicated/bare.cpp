@@ -155,7 +155,11 @@ extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
 	insn::wrmsr(x2apic::lvt_lint1, lvt_masked);
 	if (!vmx_on(cpu))
 		park(cpu, DedicatedCpu::State::died);
-	cpu.state.store(DedicatedCpu::State::up, std::memory_order_seq_cst);
+	/* Who started it may have given it up a moment before. */
+	auto expected = DedicatedCpu::State::starts;
+	if (!cpu.state.compare_exchange_strong(expected, DedicatedCpu::State::up,
+					       std::memory_order_seq_cst))
+		park(cpu, DedicatedCpu::State::parked);
 
 	for (;;) {
 		/* Its NMI has come and gone, or was not sent: dedicated_crash(). From here on one comes. */
