@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 //
-// kvmpp's main job, step by step, on a host of two or more CPUs: a guest runs, and the CPU that
-// holds its VMCS goes away under it and comes back. Each step prints what was observed, in the
+// kvmpp's main job, step by step, on a host of two or more CPUs. Act one: a guest runs, and the CPU
+// that holds its VMCS goes away under it and comes back. Act two is in dedicated_act.cpp. Each step prints what was observed, in the
 // module's own debugfs files and in what the guest prints. The guest's every line is checked.
 
 #include "expect.hpp"
 #include "host.hpp"
 #include "primes.h"
 #include "primes.hpp"
+#include "steps.hpp"
 #include "vm.hpp"
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstdarg>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -27,39 +27,7 @@ namespace
 
 using expect::equal;
 using expect::that;
-
-// ---- Steps
-
-int step_number;
-const char *step_title = "";
-// Not to be left offline, whatever happens.
-unsigned victim;
-
-void begin(const char *title)
-{
-	step_number++;
-	step_title = title;
-}
-
-[[gnu::format(printf, 1, 2)]] void seen(const char *format, ...)
-{
-	std::printf("[%2d] %s: ", step_number, step_title);
-	va_list args;
-	va_start(args, format);
-	std::vprintf(format, args);
-	va_end(args);
-	std::printf("\n");
-	std::fflush(stdout);
-}
-
-void failed(const char *text)
-{
-	std::printf("demo: FAILED at step %d (%s): %s\n", step_number, step_title, text);
-	std::fflush(stdout);
-	if (victim)
-		host::set_online(victim, true);
-	_exit(1);
-}
+using namespace steps;
 
 // ---- The guest
 
@@ -198,30 +166,6 @@ private:
 
 // ---- What the module says
 
-std::string list(const std::vector<unsigned> &numbers)
-{
-	std::string text;
-	for (const unsigned number : numbers)
-		text += (text.empty() ? "" : ", ") + std::to_string(number);
-	return text;
-}
-
-// Checks that every online CPU is in VMX operation, or none; returns which.
-std::vector<unsigned> check_vmx(bool on)
-{
-	std::vector<unsigned> cpus;
-	for (const auto &[cpu, state] : host::cpu_states()) {
-		if (state.vmx_on != on)
-			expect::fail("VMX is %s on CPU %u, expected %s",
-				     state.vmx_on ? "on" : "off", cpu, on ? "on" : "off");
-		if (!on)
-			equal("VMCSs loaded", state.loaded, 0u);
-		cpus.push_back(cpu);
-	}
-	that("debugfs has a line for each online CPU", cpus == host::online_cpus());
-	return cpus;
-}
-
 unsigned vmcss_on(unsigned cpu)
 {
 	const auto states = host::cpu_states();
@@ -260,17 +204,18 @@ void print_table(const std::map<std::string, uint64_t> &stats)
 	std::printf("    %-22s%7llu\n\n", "VMXOFF", value("vmx_disables"));
 }
 
-void demo()
+} // namespace
+
+void hotplug_act()
 {
 	const std::vector<unsigned> cpus = host::online_cpus();
 	const std::vector<unsigned> others(cpus.begin(), cpus.end() - 1);
 
 	begin("module in");
 	that("there are two CPUs", cpus.size() >= 2);
-	victim = cpus.back();
-	that("kvmpp is not loaded yet", !host::module_loaded("kvmpp"));
-	equal("modprobe kvmpp", host::insert_module("kvmpp"), 0);
-	check_vmx(false);
+	const unsigned victim = cpus.back();
+	offline_cpu = victim;
+	module_in();
 	// The victim is the guest's alone, so that the scheduler has no reason to move it.
 	host::pin(others);
 	seen("kvmpp loaded, VMX off (CPUs %s)", list(cpus).c_str());
@@ -345,20 +290,19 @@ void demo()
 	     list(cpus).c_str());
 
 	begin("module out");
-	equal("rmmod kvmpp", host::remove_module("kvmpp"), 0);
-	that("no trace in /dev and /sys",
-	     access("/dev/kvmpp", F_OK) != 0 && !host::module_loaded("kvmpp"));
+	module_out();
 	seen("kvmpp and /dev/kvmpp are gone");
 
 	print_table(stats);
+	host::pin(cpus);
+	offline_cpu.reset();
 }
-
-} // namespace
 
 int main()
 {
 	expect::set_failure_handler(failed);
-	demo();
+	hotplug_act();
+	dedicated_act();
 	std::printf("demo: ok\n");
 	return 0;
 }

@@ -68,14 +68,23 @@ bool is_online(unsigned cpu)
 
 uint64_t exits_on(unsigned cpu)
 {
+	uint64_t sum = 0;
+	for (const auto &[reason, count] : exits_by_reason(cpu))
+		sum += count;
+	return sum;
+}
+
+std::map<std::string, uint64_t> exits_by_reason(unsigned cpu)
+{
 	std::istringstream text(host::read_file("/sys/kernel/debug/kvmpp/exits"));
+	std::map<std::string, uint64_t> counts;
 	std::string word, reason;
 	unsigned number;
-	uint64_t count, sum = 0;
+	uint64_t count;
 	while (text >> word >> number >> reason >> count)
 		if (number == cpu)
-			sum += count;
-	return sum;
+			counts[reason] += count;
+	return counts;
 }
 
 std::map<std::string, std::string> line_of(unsigned cpu)

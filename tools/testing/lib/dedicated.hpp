@@ -38,6 +38,7 @@ void release(const Vcpu &vcpu);
 bool is_online(unsigned cpu);
 // VM exits on a CPU since the module came in.
 uint64_t exits_on(unsigned cpu);
+std::map<std::string, uint64_t> exits_by_reason(unsigned cpu);
 // The line of debugfs's `dedicated` for a CPU, by names; empty when Linux has it.
 std::map<std::string, std::string> line_of(unsigned cpu);
 uint64_t number_of(unsigned cpu, const char *name);
