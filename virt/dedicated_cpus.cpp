@@ -86,6 +86,7 @@ private:
 			 const SeenMemory *seen) MAY_SLEEP;
 	Result<> start() MAY_SLEEP;
 	bool host_broadcasts() MAY_SLEEP;
+	static int count_taken();
 	/* It may be there by then: @was_there. */
 	Result<> add_to_linux(bool *was_there = nullptr) MAY_SLEEP;
 	void drop_map() MAY_SLEEP;
@@ -226,6 +227,16 @@ Result<> DedicatedSlot::start()
 	return up ? Result<>() : Errno::io;
 }
 
+int DedicatedSlot::count_taken()
+{
+	Locked locked(lock);
+	int count = 0;
+
+	for (int i = 0; i < glue_nr_cpus(); i++)
+		count += of({i})->state != State::unused;
+	return count;
+}
+
 /*
  * "IPI shorthand": a host that addresses all online CPUs may address all there are. It is made to, and the CPU
  * listens. True also when it could not be made to, and may do so later.
@@ -236,9 +247,12 @@ bool DedicatedSlot::host_broadcasts()
 	constexpr int enough = 3;
 	DedicatedCpu &there = record();
 
+	if (glue_cpu_may_be_mistaken(cpu.value))
+		return true;
 	if (glue_present_cpus() - 1 < enough || never_broadcasts.load(std::memory_order_relaxed))
 		return false;
-	if (glue_online_cpus() < enough)
+	/* It does so only when all CPUs there are have been online once. */
+	if (glue_online_cpus() < enough || glue_online_cpus() + count_taken() < glue_present_cpus())
 		return true;
 	there.bell.fetch_or(DedicatedCpu::listen, std::memory_order_seq_cst);
 	nmi();
@@ -306,7 +320,7 @@ Result<> DedicatedSlot::bring_up(DedicatedRun &run, std::size_t seen_count, cons
 			run.passthrough = !host_broadcasts();
 			if (!run.passthrough)
 				glue_log_ratelimited(
-					"CPU %d gets interrupts that Linux sends to all CPUs: the "
+					"CPU %d may get interrupts that Linux sends to others: the "
 					"guest's exit, unless with no_ipi_broadcast=1",
 					cpu.value);
 			return result;
@@ -709,7 +723,14 @@ int kvmpp_cpu_prepare(int cpu)
 		return 0;
 	Locked locked(DedicatedSlot::lock);
 
-	return slot.state == DedicatedSlot::State::unused ? 0 : -static_cast<int>(Errno::busy);
+	if (slot.state != DedicatedSlot::State::unused)
+		return -static_cast<int>(Errno::busy);
+	/* Nor beside a guest that has the rest of the core. */
+	for (int i = 0; !glue_parameters.allow_smt && i < glue_nr_cpus(); i++)
+		if (i != cpu && DedicatedSlot::of({i})->state != DedicatedSlot::State::unused &&
+		    glue_cpus_share_core(i, cpu))
+			return -static_cast<int>(Errno::busy);
+	return 0;
 }
 
 int kvmpp_nmi(int cpu)
@@ -726,12 +747,20 @@ int kvmpp_nmi(int cpu)
 		DedicatedSlot &slot = *DedicatedSlot::of({i});
 
 		if (slot.has_machine() &&
-		    slot.record().wants_linux.exchange(0, std::memory_order_seq_cst))
+		    slot.record().wants_linux.exchange(0, std::memory_order_seq_cst)) {
 			glue_bell_ring(slot.bell);
+			claimed++;
+		}
 	}
-	if (insn::rdtsc() - calls.last_sent() > glue_tsc_khz() * patience)
-		calls.settle();
-	return claimed + calls.claim();
+	return claimed;
+}
+
+/* Of two calls one NMI may have seen to both: what comes a moment later and finds nothing is the other. */
+int kvmpp_unclaimed_nmi(int cpu)
+{
+	constexpr u64 ms = 10;
+
+	return cpu == called.value && insn::rdtsc() - calls.last_sent() < glue_tsc_khz() * ms;
 }
 
 void kvmpp_machine_sleeps(void)

@@ -300,7 +300,8 @@ Result<Next> Vcpu::take_back()
 	vmx_.take_back(state_, run);
 	if (Result<> r = from_errno(glue_guest_fpu_load(fpu_, run.fpu_image)); !r)
 		return r.error();
-	if (std::exchange(run.left.activity, 0) != activity_hlt)
+	/* Unless user space has set it elsewhere since. */
+	if (std::exchange(run.left.activity, 0) != activity_hlt || state_.dirty.has(Group::rip))
 		return Next::resume;
 	state_.user = {.reason = KVM_EXIT_HLT, .io = {}};
 	return Next::user;

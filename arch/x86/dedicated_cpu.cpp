@@ -76,8 +76,8 @@ void prepare_entry(const DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 	}
 	if (s.syscall_msrs_dirty)
 		load_guest_msrs(s, *run.config);
-	/* What is injected wakes a guest that has halted. */
-	if (s.has_event)
+	/* What is injected wakes a guest that has halted, and so does who sets it elsewhere. */
+	if (s.has_event || s.dirty.has(Group::rip))
 		vmcs.write(field::guest_activity_state, 0);
 	write_state(vmcs, s, *run.config);
 	insn::write_cr2(s.cr2);
@@ -104,6 +104,14 @@ void after_exit(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 	if (auto reason = static_cast<unsigned>(run.exit.reason());
 	    reason < static_cast<unsigned>(ExitReason::count))
 		cpu.exits[reason]++;
+}
+
+/* The guest consumed what is bad, or the entry did. */
+bool is_machine_check(const Exit &exit)
+{
+	return exit.reason() == ExitReason::machine_check_on_entry ||
+	       (!exit.entry_failed() && exit.reason() == ExitReason::exception_or_nmi &&
+		static_cast<Vector>(exit.interruption.vector()) == Vector::machine_check);
 }
 
 bool is_nmi(const Exit &exit)
@@ -181,6 +189,10 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 				cpu.note_nmi();
 				deliver_again(s, run.exit);
 				kvmpp_unblock_nmis();
+			} else if (is_machine_check(run.exit)) {
+				/* The next one would reset the machine. The banks are Linux's to read. */
+				insn::wrmsr(msr::mcg_status, 0);
+				answer = Answer::died;
 			} else if (handle_here(run)) {
 				cpu.stayed.store(cpu.stayed.load(std::memory_order_relaxed) + 1,
 						 std::memory_order_relaxed);

@@ -155,6 +155,7 @@ public:
 	std::atomic<u32> last_stray{0};
 	/* Exits that it saw to by itself. */
 	std::atomic<u64> stayed{0};
+	bool dying = false;
 	/* Of an exception that it died of. */
 	struct {
 		u64 vector, error_code, rip, address;

@@ -46,17 +46,18 @@ inline constexpr u64 fixed = 1 << 10, enabled = 0xff, gd = 1 << 13, writable = 0
 
 namespace msr
 {
-inline constexpr u32 tsc = 0x10, apic_base = 0x1b, feature_control = 0x3a, tsc_adjust = 0x3b,
-		     bios_sign_id = 0x8b, mtrr_cap = 0xfe, sysenter_cs = 0x174,
-		     sysenter_esp = 0x175, sysenter_eip = 0x176, mcg_cap = 0x179,
-		     mcg_status = 0x17a, misc_enable = 0x1a0, debugctl = 0x1d9, pat = 0x277,
-		     vmx_basic = 0x480, vmx_cr0_fixed0 = 0x486, vmx_cr4_fixed0 = 0x488,
-		     vmx_procbased_controls2 = 0x48b, vmx_ept_vpid_cap = 0x48c,
-		     vmx_true_pinbased_controls = 0x48d, vmx_true_procbased_controls = 0x48e,
-		     vmx_true_exit_controls = 0x48f, vmx_true_entry_controls = 0x490,
-		     efer = 0xc0000080, star = 0xc0000081, lstar = 0xc0000082, cstar = 0xc0000083,
-		     syscall_mask = 0xc0000084, fs_base = 0xc0000100, gs_base = 0xc0000101,
-		     kernel_gs_base = 0xc0000102, tsc_aux = 0xc0000103;
+inline constexpr u32 tsc = 0x10, apic_base = 0x1b, test_ctrl = 0x33, feature_control = 0x3a,
+		     tsc_adjust = 0x3b, spec_ctrl = 0x48, pred_cmd = 0x49, bios_sign_id = 0x8b,
+		     mtrr_cap = 0xfe, sysenter_cs = 0x174, sysenter_esp = 0x175,
+		     sysenter_eip = 0x176, mcg_cap = 0x179, mcg_status = 0x17a, misc_enable = 0x1a0,
+		     debugctl = 0x1d9, pat = 0x277, vmx_basic = 0x480, vmx_cr0_fixed0 = 0x486,
+		     vmx_cr4_fixed0 = 0x488, vmx_procbased_controls2 = 0x48b,
+		     vmx_ept_vpid_cap = 0x48c, vmx_true_pinbased_controls = 0x48d,
+		     vmx_true_procbased_controls = 0x48e, vmx_true_exit_controls = 0x48f,
+		     vmx_true_entry_controls = 0x490, efer = 0xc0000080, star = 0xc0000081,
+		     lstar = 0xc0000082, cstar = 0xc0000083, syscall_mask = 0xc0000084,
+		     fs_base = 0xc0000100, gs_base = 0xc0000101, kernel_gs_base = 0xc0000102,
+		     tsc_aux = 0xc0000103;
 } // namespace msr
 
 /* IA32_FEATURE_CONTROL */

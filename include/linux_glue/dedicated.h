@@ -16,8 +16,14 @@ int glue_may_dedicate(void);
 int glue_cpu_present(int cpu);
 int glue_online_cpus(void);
 int glue_present_cpus(void);
-/* Whether Linux runs on another thread of the CPU's core. */
+/* Whether Linux runs on another thread of the CPU's core; and whether two CPUs are of one. */
 int glue_cpu_sibling_online(int cpu);
+int glue_cpus_share_core(int one, int other);
+/*
+ * Whether what Linux sends to another CPU may come to this one, its APIC being in x2APIC mode: a logical id of
+ * the one mode may be another's in the other.
+ */
+int glue_cpu_may_be_mistaken(int cpu);
 
 /*
  * remove_cpu() and add_cpu(): the device-hotplug lock and cpus_write_lock are taken inside, so that no
@@ -37,7 +43,10 @@ struct glue_cpu_registers {
 	glue_u64 apic_base;
 	glue_u32 apic_id;
 	bool has_x2apic;
+	bool x2apic_locked; /* its APIC cannot leave x2APIC mode */
 	bool has_spec_ctrl;
+	bool has_ibpb;
+	bool has_split_lock_detect;
 };
 /* Of this CPU. Interrupts off. */
 void glue_cpu_registers_read(struct glue_cpu_registers *registers) NEEDS_IRQS_OFF;

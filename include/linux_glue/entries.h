@@ -26,6 +26,8 @@ int kvmpp_cpu_offline(int cpu);
  */
 int kvmpp_cpu_prepare(int cpu);
 int kvmpp_nmi(int cpu);
+/* The same for one that nobody has claimed. */
+int kvmpp_unclaimed_nmi(int cpu);
 /* CPUs come back to Linux before the machine sleeps, and none is taken until it woke. May sleep. */
 void kvmpp_machine_sleeps(void);
 void kvmpp_machine_woke(void);

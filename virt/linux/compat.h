@@ -61,6 +61,13 @@ static inline int compat_for_each_module_part(void *context,
 	return error;
 }
 
+/* A number that the threads of a core share. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+#define compat_core_of(cpu) ((u64)cpu_data(cpu).topo.pkg_id << 32 | cpu_data(cpu).topo.core_id)
+#else
+#define compat_core_of(cpu) ((u64)cpu_data(cpu).phys_proc_id << 32 | cpu_data(cpu).cpu_core_id)
+#endif
+
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
 #define compat_note_context_switch() rcu_virt_note_context_switch()
 #else

@@ -24,6 +24,7 @@
 #include <linux_glue/dedicated.h>
 #include <linux_glue/entries.h>
 
+#include "compat.h"
 #include "private_map.h"
 
 int glue_may_dedicate(void)
@@ -56,6 +57,19 @@ int glue_cpu_sibling_online(int cpu)
 	return 0;
 }
 
+int glue_cpus_share_core(int one, int other)
+{
+	return compat_core_of(one) == compat_core_of(other);
+}
+
+int glue_cpu_may_be_mistaken(int cpu)
+{
+	u32 id = per_cpu(x86_cpu_to_apicid, cpu);
+
+	/* Flat logical ids have a bit for a CPU, by its number; those of x2APIC's first cluster, by APIC id. */
+	return !x2apic_enabled() && apic->dest_mode_logical && id < 8 && id != cpu && cpu_present(id);
+}
+
 int glue_cpu_remove(int cpu)
 {
 	return remove_cpu(cpu);
@@ -74,7 +88,16 @@ void glue_cpu_registers_read(struct glue_cpu_registers *r)
 		.apic_id = per_cpu(x86_cpu_to_apicid, smp_processor_id()),
 		.has_x2apic = boot_cpu_has(X86_FEATURE_X2APIC),
 		.has_spec_ctrl = boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL),
+		.has_ibpb = boot_cpu_has(X86_FEATURE_IBPB),
+		.has_split_lock_detect = boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT),
 	};
+	u64 capabilities = 0, status = 0;
+
+	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
+		rdmsrl(MSR_IA32_ARCH_CAPABILITIES, capabilities);
+	if (capabilities & ARCH_CAP_XAPIC_DISABLE)
+		rdmsrl(MSR_IA32_XAPIC_DISABLE_STATUS, status);
+	r->x2apic_locked = status & LEGACY_XAPIC_DISABLED;
 	rdmsrl(MSR_EFER, r->efer);
 	rdmsrl(MSR_IA32_CR_PAT, r->pat);
 	rdmsrl(MSR_IA32_APICBASE, r->apic_base);
@@ -256,6 +279,12 @@ static int nmi(unsigned int command, struct pt_regs *regs)
 	return kvmpp_nmi(smp_processor_id());
 }
 
+/* None of the others wanted it. */
+static int unclaimed_nmi(unsigned int command, struct pt_regs *regs)
+{
+	return kvmpp_unclaimed_nmi(smp_processor_id());
+}
+
 static enum cpuhp_state prepare_state;
 
 static int cpu_is_wanted(unsigned int cpu)
@@ -296,8 +325,14 @@ int glue_dedicated_init(void)
 
 	if (error)
 		return error;
+	error = register_nmi_handler(NMI_UNKNOWN, unclaimed_nmi, 0, "kvmpp");
+	if (error) {
+		unregister_nmi_handler(NMI_LOCAL, "kvmpp");
+		return error;
+	}
 	state = cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "kvmpp:prepare", cpu_is_wanted, NULL);
 	if (state < 0) {
+		unregister_nmi_handler(NMI_UNKNOWN, "kvmpp");
 		unregister_nmi_handler(NMI_LOCAL, "kvmpp");
 		return state;
 	}
@@ -310,5 +345,6 @@ void glue_dedicated_exit(void)
 {
 	unregister_pm_notifier(&sleep_notifier);
 	cpuhp_remove_state_nocalls(prepare_state);
+	unregister_nmi_handler(NMI_UNKNOWN, "kvmpp");
 	unregister_nmi_handler(NMI_LOCAL, "kvmpp");
 }

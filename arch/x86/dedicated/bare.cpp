@@ -5,6 +5,8 @@
 #include "arch/x86/cpu_insn.hpp"
 #include "arch/x86/vmx_insn.hpp"
 
+#include <utility>
+
 /* traps.S, arch/x86/entry.S: what NMIs must not come into, and where they send it. */
 extern "C" {
 extern const char kvmpp_wait_window[], kvmpp_wait_window_end[], kvmpp_wait_out[];
@@ -24,7 +26,7 @@ namespace kvmpp
 namespace
 {
 
-constexpr u32 spec_ctrl = 0x48;
+constexpr u32 split_lock_detect = 1 << 29;
 constexpr u32 lvt_masked = 1 << 16;
 
 /* Which it is says the GDT register: nothing else here is the CPU's own. */
@@ -38,6 +40,10 @@ DedicatedMachine &this_machine()
 void set_apic_mode(const DedicatedCpu &cpu, bool x2apic)
 {
 	using namespace apic_base_bit;
+
+	/* Then it is in x2APIC mode, and INIT resets all else of it. */
+	if (cpu.registers.x2apic_locked)
+		return;
 	u64 base = cpu.registers.apic_base & ~(extended | enabled);
 
 	insn::wrmsr(msr::apic_base, base);
@@ -74,6 +80,9 @@ void leave_vmx(DedicatedCpu &cpu)
 		cpu.posted->vmcs->clear_dedicated();
 	(void)insn::vmxoff();
 	insn::write_cr4(cpu.registers.cr4);
+	/* What the guest taught the branch predictor is not for who comes next. */
+	if (cpu.registers.has_ibpb)
+		insn::wrmsr(msr::pred_cmd, 1);
 }
 
 [[noreturn]] void park(DedicatedCpu &cpu, DedicatedCpu::State state)
@@ -88,13 +97,10 @@ void leave_vmx(DedicatedCpu &cpu)
 /* It goes on with the interrupts that the host sends to all CPUs, if it does. */
 void listen(DedicatedCpu &cpu)
 {
-	/* Enabled, or it would take none. */
-	insn::wrmsr(x2apic::svr, LocalApic::svr_enabled | 0xff);
 	cpu.listening.store(1, std::memory_order_seq_cst);
 	while (!(cpu.bell.load(std::memory_order_acquire) & DedicatedCpu::quiet))
 		kvmpp_take_interrupts();
 	kvmpp_take_interrupts();
-	insn::wrmsr(x2apic::svr, 0xff);
 	cpu.bell.fetch_and(~u32{DedicatedCpu::quiet}, std::memory_order_relaxed);
 	cpu.listening.store(0, std::memory_order_seq_cst);
 }
@@ -118,9 +124,14 @@ void take_registers(const DedicatedCpu &cpu)
 	insn::wrmsr(msr::pat, r.pat);
 	insn::wrmsr(msr::gs_base, r.gs_base);
 	if (r.has_spec_ctrl)
-		insn::wrmsr(spec_ctrl, r.spec_ctrl);
+		insn::wrmsr(msr::spec_ctrl, r.spec_ctrl);
 	if (r.xcr0)
 		insn::xsetbv(0, r.xcr0);
+	/* Linux's #AC for split locks: there is nobody here who would slow the guest down for it. */
+	if (r.has_split_lock_detect)
+		insn::wrmsr(msr::test_ctrl, insn::rdmsr(msr::test_ctrl) & ~u64{split_lock_detect});
+	if (r.has_ibpb)
+		insn::wrmsr(msr::pred_cmd, 1);
 }
 
 /* Where an instruction goes on that may fault. */
@@ -153,6 +164,8 @@ extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
 	set_apic_mode(cpu, true);
 	insn::wrmsr(x2apic::lvt_lint0, lvt_masked);
 	insn::wrmsr(x2apic::lvt_lint1, lvt_masked);
+	/* From here on what is sent to the vCPU waits for it, also before it is there. */
+	insn::wrmsr(x2apic::svr, LocalApic::svr_enabled | 0xff);
 	if (!vmx_on(cpu))
 		park(cpu, DedicatedCpu::State::died);
 	/* Who started it may have given it up a moment before. */
@@ -222,9 +235,16 @@ extern "C" void kvmpp_dedicated_exception(TrapFrame *frame)
 		insn::cpuid(0);
 		return;
 	}
-	if (fix_up(*frame))
+	bool machine_check = static_cast<Vector>(frame->vector) == Vector::machine_check;
+	if (!machine_check && fix_up(*frame))
 		return;
-	if (static_cast<Vector>(frame->vector) == Vector::machine_check)
+	/* On the way out already: no further. */
+	if (std::exchange(cpu.dying, true)) {
+		cpu.state.store(DedicatedCpu::State::died, std::memory_order_seq_cst);
+		insn::halt();
+	}
+	/* What it was stays in the banks, for Linux to find. */
+	if (machine_check)
 		insn::wrmsr(msr::mcg_status, 0);
 	cpu.fault = {.vector = frame->vector,
 		     .error_code = frame->error_code,
