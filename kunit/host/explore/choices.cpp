@@ -96,6 +96,9 @@ Accesses accesses_of(int process, int cpu)
 	}
 	if (becomes_steady(p))
 		a.add(object_of(Fixed::standstill, 0), Kind::read);
+	/* INIT ends what it does. */
+	if (p.bare != nobody && !p.handler)
+		a.add(object_of(Fixed::run_queue, p.bare), Kind::read);
 	/* Of bare code, those steps say so that an NMI makes a difference to. */
 	if (cpu != nobody && !p.irq_off && p.bare == nobody)
 		a.add(object_of(Fixed::interrupts, cpu),

@@ -112,6 +112,7 @@ struct State {
 	/* In setup and end: the CPU whose code runs. */
 	int bare_at_once;
 	bool used;
+	u64 devices; /* who holds the device-hotplug lock */
 };
 State state;
 
@@ -456,6 +457,8 @@ int kvmpp_dedicated_enter(kvmpp_gprs *gprs, int launched, const std::atomic<u32>
 	u64 *registers = reinterpret_cast<u64 *>(gprs);
 
 	b.redirected = b.exited = false;
+	/* Before the window, that is. */
+	step(Op{.what = "is about to look what is asked"}.read(nmis_here()));
 	b.place = Place::enter_window;
 	/* The look. */
 	step(Op{.what = "looks what is asked", .argument = reinterpret_cast<u64>(asked)}
@@ -534,6 +537,7 @@ int kvmpp_dedicated_wait(const std::atomic<u32> *bell)
 			continue;
 		}
 		b.redirected = b.woken = false;
+		step(Op{.what = "is about to look at its bell"}.read(nmis_here()));
 		b.place = Place::wait_window;
 		step(Op{.what = "looks at its bell"}.read(object_at(bell)).read(nmis_here()));
 		u32 value;
@@ -630,22 +634,58 @@ int glue_cpu_sibling_online(int)
 	return 0;
 }
 
+namespace
+{
+
+/* The device-hotplug lock. */
+void lock_devices()
+{
+	might_sleep("the device-hotplug lock");
+	step(Op{.what = "takes the device-hotplug lock", .fence = true}
+		     .write(object_at(&state.devices))
+		     .when([](u64) { return state.devices == 0; }, 0));
+	state.devices = holder();
+	if (exploring())
+		seen[running].join(published_by(object_at(&state.devices)));
+}
+
+void unlock_devices()
+{
+	full_barrier("gives the device-hotplug lock back");
+	state.devices = 0;
+	give_back(object_at(&state.devices), Kind::publish);
+}
+
+int add(int cpu)
+{
+	step(Op{.what = "looks whether CPU %llu is online", .argument = static_cast<u64>(cpu)}.read(
+		object_of(Fixed::online, cpu)));
+	if (cpus[cpu].online)
+		return 0;
+	if (int error = variant->cpu_prepare(cpu))
+		return error;
+	if (state.bares[cpu].started)
+		fail("CPU %d comes online while it runs code of the module's", cpu);
+	return bring_online(cpu);
+}
+
+} // namespace
+
 int glue_cpu_remove(int cpu)
 {
+	lock_devices();
 	if (cpus[cpu].online)
 		take_offline(cpu);
+	unlock_devices();
 	return 0;
 }
 
 int glue_cpu_add(int cpu)
 {
-	if (state.bares[cpu].started)
-		fail("CPU %d is added to Linux while it runs code of the module's", cpu);
-	if (cpus[cpu].online)
-		return 0;
-	if (int error = variant->cpu_prepare(cpu))
-		return error;
-	return bring_online(cpu);
+	lock_devices();
+	int error = add(cpu);
+	unlock_devices();
+	return error;
 }
 
 void glue_cpu_registers_read(glue_cpu_registers *r)
@@ -732,6 +772,7 @@ void glue_cpu_stop(int cpu)
 	step(Op{.what = "INIT to CPU %llu", .argument = static_cast<u64>(cpu), .fence = true}
 		     .write(object_of(Fixed::interrupts, cpu))
 		     .write(object_of(Fixed::online, cpu))
+		     .write(object_of(Fixed::run_queue, cpu))
 		     .write(latch_object(cpu))
 		     .when(
 			     [](u64 c) {

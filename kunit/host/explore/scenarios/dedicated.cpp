@@ -220,16 +220,24 @@ void machine_sleeps()
 	expect(glue_online_cpus() == cpu_count, "every CPU is Linux's before the machine sleeps");
 }
 
+std::atomic<bool> woke;
+
 void machine_sleeps_and_wakes()
 {
 	kvmpp_machine_sleeps();
 	kvmpp_machine_woke();
+	woke.store(true, std::memory_order_relaxed);
 }
+
+/* After the machine slept, which would have had it back. */
+bool second_has_it;
 
 void take_for_second()
 {
+	bool after_sleep = woke.load(std::memory_order_relaxed);
 	Result<> r = owns[1]->take(1);
 
+	second_has_it = r && after_sleep;
 	expect(r || r.error() == Errno::busy, "the CPU is taken or busy");
 }
 
@@ -242,6 +250,23 @@ void set_up_own_and_other()
 	owns[1] = Owned<Own>::create(*guests[1]);
 }
 
+/* Nobody has one, and the second would like one. */
+void set_up_other()
+{
+	with_hotplug = true;
+	set_up_two_guests();
+	vm->apics().set_shared(1);
+	owns[1] = Owned<Own>::create(*guests[1]);
+}
+
+/* 1, to /sys/devices/system/cpu/cpu1/online. */
+void write_online()
+{
+	int error = glue_cpu_add(1);
+
+	expect(error == 0 || error == -EBUSY, "the CPU is online, or the module's");
+}
+
 void finish_owns()
 {
 	for (auto &own : owns) {
@@ -249,17 +274,27 @@ void finish_owns()
 			own->dedicated.end();
 		own = {};
 	}
-	for (int cpu = 0; cpu < cpu_count; cpu++)
+	for (int cpu = 0; cpu < cpu_count; cpu++) {
 		expect(cpus[cpu].online && !is_dedicated(cpu), "every CPU is Linux's again");
+		expect(cpu == 0 || kvmpp_nmi(cpu) == 0, "an NMI there is Linux's own");
+	}
 	finish();
+}
+
+void finish_asleep()
+{
+	expect(owns[1]->dedicated.place() == Dedicated::Place::shared, "nobody has a CPU in sleep");
+	finish_owns();
 }
 
 /* Whoever took it has it. */
 void finish_taken_by_second()
 {
 	expect(owns[0]->dedicated.place() == Dedicated::Place::shared, "the first has ended");
-	if (Dedicated &second = owns[1]->dedicated; second.place() != Dedicated::Place::shared)
-		expect(second.place() == Dedicated::Place::own, "the second keeps what it took");
+	/* Nobody but the first one's end would have taken it back. */
+	if (second_has_it)
+		expect(owns[1]->dedicated.place() == Dedicated::Place::own,
+		       "the second keeps what it took");
 	finish_owns();
 }
 
@@ -371,6 +406,12 @@ constexpr Scenario all[] = {
 	 {{"flush", flush}, {"release", give_first_back}},
 	 finish_owns,
 	 no_crashes},
+	{"kicked_as_it_goes",
+	 2,
+	 set_up_running,
+	 {{"kick", ask_and_kick}, {"release", give_first_back}},
+	 finish_owns,
+	 no_crashes},
 	{"two_releases",
 	 2,
 	 set_up_own,
@@ -388,6 +429,18 @@ constexpr Scenario all[] = {
 	 set_up_own_and_other,
 	 {{"end", end_first}, {"sleep", machine_sleeps_and_wakes}, {"other", take_for_second}},
 	 finish_taken_by_second,
+	 no_crashes},
+	{"taken_as_machine_sleeps",
+	 2,
+	 set_up_other,
+	 {{"sleep", machine_sleeps}, {"other", take_for_second, 0}},
+	 finish_asleep,
+	 no_crashes},
+	{"online_by_hand_as_it_goes",
+	 2,
+	 set_up_own,
+	 {{"sysfs", write_online}, {"release", give_first_back}},
+	 finish_owns,
 	 no_crashes},
 	{"ipi_as_target_goes",
 	 3,

@@ -4,6 +4,7 @@
 #include "machine.hpp"
 #include "memory.hpp"
 #include "setup.hpp"
+#include "virt/dedicated_cpus.hpp"
 #include "virt/directed_yield.hpp"
 #include "virt/vcpu.hpp"
 
@@ -68,6 +69,8 @@ void close_entry(u32 id)
 
 void set_up_table()
 {
+	/* A crash looks at the records of dedicated CPUs. */
+	expect(!!dedicated_init(), "the records are made");
 	table = Owned<VcpuTable>::create();
 	table->init();
 	for (u32 id : {0, 1, 2})
@@ -85,6 +88,7 @@ void finish_table()
 		}
 	expect(table->count() == 0 && table->end() == 0, "the table is empty");
 	table = {};
+	dedicated_exit();
 	expect(there >= 2, "those that nobody closed are there");
 	expect(live_allocations() == 0, "no memory is left behind");
 }
