@@ -634,6 +634,16 @@ int glue_cpu_sibling_online(int)
 	return 0;
 }
 
+int glue_cpus_share_core(int one, int other)
+{
+	return one == other;
+}
+
+int glue_cpu_may_be_mistaken(int)
+{
+	return 0;
+}
+
 namespace
 {
 

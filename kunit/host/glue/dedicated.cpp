@@ -155,6 +155,16 @@ int glue_cpu_sibling_online(int cpu)
 	return sibling_online[cpu];
 }
 
+int glue_cpus_share_core(int one, int other)
+{
+	return one == other;
+}
+
+int glue_cpu_may_be_mistaken(int)
+{
+	return 0;
+}
+
 int glue_cpu_remove(int cpu)
 {
 	if (int error = std::exchange(remove_error, 0)) {
@@ -188,7 +198,10 @@ void glue_cpu_registers_read(glue_cpu_registers *r)
 	      .apic_base = here().msrs[kvmpp::msr::apic_base],
 	      .apic_id = apic_id_of(this_cpu()),
 	      .has_x2apic = has_x2apic,
-	      .has_spec_ctrl = true};
+	      .x2apic_locked = false,
+	      .has_spec_ctrl = true,
+	      .has_ibpb = true,
+	      .has_split_lock_detect = true};
 }
 
 glue_private_map *glue_private_map_create(void)
