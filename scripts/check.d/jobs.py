@@ -2,6 +2,7 @@
 """What make check runs, besides the host tests."""
 
 import dataclasses
+import sys
 import typing
 
 import build
@@ -72,6 +73,7 @@ def emulated():
         Job("sparse, with its checks of contexts, and what it must refuse",
             lambda: [CHECKOUT / "scripts/sparse"],
             must_not_print=r"(?m)^[^#]*(warning|error):"),
+        Job("the build refuses bare code that calls what is not", _bare),
         Job("debug-6.1 under TCG: KUnit",
             lambda: [TESTHOST, "--kernel", "debug-6.1", "--emulator", "tcg", "--no-insmod",
                      "--cmdline", "kunit.enable=1", "--", "sh", "-c", _KUNIT], kunit=True),
@@ -190,6 +192,10 @@ def _sources(*endings):
 def _analyze():
     packages.need("clang")
     return [CHECKOUT / "scripts/analyze"]
+
+
+def _bare():
+    return [sys.executable, "-B", build.SCRIPTS / "check.d/bare.py"]
 
 
 def _kvmpp_selftest():
