@@ -696,10 +696,8 @@ void wait_until_seen(const KickTarget &target, Request request)
 {
 	constexpr unsigned step = 1;
 
-	for (unsigned us = 0; target.is_unseen(request); us += step) {
-		Whereabouts where = target.where();
-
-		if (where.is_dedicated()) {
+	for (unsigned us = 0;; us += step) {
+		if (Whereabouts where = target.where(); where.is_dedicated()) {
 			DedicatedSlot &slot = *DedicatedSlot::of(where.cpu());
 
 			if (us >= patience * 1000)
@@ -707,6 +705,8 @@ void wait_until_seen(const KickTarget &target, Request request)
 			if (slot.lost.load(std::memory_order_relaxed))
 				return;
 		}
+		if (!target.is_unseen(request))
+			return;
 		glue_udelay(step);
 	}
 }

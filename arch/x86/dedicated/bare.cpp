@@ -182,12 +182,12 @@ extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
 		u32 told = cpu.bell.fetch_and(DedicatedCpu::quiet, std::memory_order_seq_cst);
 
 		if (told & DedicatedCpu::run) {
-			Answer result = run_dedicated(cpu, *cpu.posted);
+			Answer how = run_dedicated(cpu, *cpu.posted);
 
 			/* There is nobody to call any more. */
 			if (cpu.crash.load(std::memory_order_relaxed))
 				park(cpu, DedicatedCpu::State::parked);
-			answer(cpu, result);
+			answer(cpu, how);
 			call_linux(cpu);
 		}
 		if (told & DedicatedCpu::listen)

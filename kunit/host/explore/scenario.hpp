@@ -48,6 +48,7 @@ struct ScenarioList {
 	void (*crash)();
 	int (*cpu_prepare)(int);
 	int (*nmi)(int);
+	int (*unclaimed_nmi)(int);
 	void (*dedicated_main)(DedicatedMachine *);
 	void (*dedicated_nmi)(TrapFrame *);
 };

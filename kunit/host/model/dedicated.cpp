@@ -305,7 +305,7 @@ void send_nmi(int cpu)
 	} else if (is_online(cpu)) {
 		int before = std::exchange(bare_cpu, no_cpu);
 
-		interrupt(cpu, [&] { unclaimed += kvmpp_nmi(cpu) == 0; });
+		interrupt(cpu, [&] { unclaimed += !kvmpp_nmi(cpu) && !kvmpp_unclaimed_nmi(cpu); });
 		bare_cpu = before;
 	}
 }

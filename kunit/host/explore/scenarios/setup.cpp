@@ -175,5 +175,6 @@ extern "C" const ScenarioList kvmpp_scenarios = {{&vmcs_scenarios, &hardware_sce
 						 kvmpp_crash,
 						 kvmpp_cpu_prepare,
 						 kvmpp_nmi,
+						 kvmpp_unclaimed_nmi,
 						 kvmpp_dedicated_main,
 						 kvmpp_dedicated_nmi};
