@@ -41,7 +41,7 @@ namespace
 bool may_dedicate = true, has_x2apic = true, low_page_missing, kept, registered;
 bool absent[cpu_count], sibling_online[cpu_count];
 int remove_error, add_error, registration_error;
-std::function<void()> millisecond_hook;
+std::function<void()> millisecond_hook, microsecond_hook;
 int maps;
 /* Of a CPU that is being started. */
 bool starting;
@@ -50,8 +50,8 @@ void sleep_a_millisecond()
 {
 	pass_millisecond();
 	run_dedicated_cpus();
-	if (auto hook = millisecond_hook)
-		hook();
+	if (millisecond_hook)
+		millisecond_hook();
 }
 
 } // namespace
@@ -63,7 +63,7 @@ void reset_dedicated_linux()
 	for (int cpu = 0; cpu < cpu_count; cpu++)
 		absent[cpu] = sibling_online[cpu] = false;
 	remove_error = add_error = registration_error = 0;
-	millisecond_hook = nullptr;
+	millisecond_hook = microsecond_hook = nullptr;
 }
 
 void set_may_dedicate(bool may)
@@ -109,6 +109,11 @@ void fail_low_page()
 void on_millisecond(std::function<void()> function)
 {
 	millisecond_hook = std::move(function);
+}
+
+void on_microsecond(std::function<void()> function)
+{
+	microsecond_hook = std::move(function);
 }
 
 bool module_is_kept()
@@ -288,9 +293,11 @@ void glue_msleep(unsigned int milliseconds)
 		sleep_a_millisecond();
 }
 
-void glue_udelay(unsigned int)
+void glue_udelay(unsigned int microseconds)
 {
 	run_dedicated_cpus();
+	for (unsigned i = 0; microsecond_hook && i < microseconds; i++)
+		microsecond_hook();
 }
 
 void glue_cpu_relax(void)

@@ -273,6 +273,8 @@ void stop_cpu(int cpu)
 {
 	if (processor(cpu).vmx)
 		violation("INIT to CPU %d, which is in VMX operation and does not take it", cpu);
+	/* "Processor State After Reset": of CR4, nothing is left. */
+	processor(cpu).vmxe = processor(cpu).vmxe_is_ours = false;
 	bares[cpu] = Bare();
 }
 
@@ -308,6 +310,11 @@ void send_nmi(int cpu)
 		interrupt(cpu, [&] { unclaimed += !kvmpp_nmi(cpu) && !kvmpp_unclaimed_nmi(cpu); });
 		bare_cpu = before;
 	}
+}
+
+void nmi_comes(int cpu)
+{
+	bares[cpu].nmi_pending = true;
 }
 
 unsigned nmis_sent()

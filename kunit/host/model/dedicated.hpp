@@ -37,6 +37,8 @@ constexpr u32 apic_id_of(int cpu)
 void wait_for_nmi(Vmcs &vmcs);
 /* An NMI from somewhere else, a watchdog or a broadcast. */
 void send_nmi(int cpu);
+/* One waits at the CPU, whoever has it. */
+void nmi_comes(int cpu);
 unsigned nmis_sent();
 /* That Linux had on an online CPU, and nobody claimed. */
 unsigned nmis_unclaimed();
@@ -91,6 +93,7 @@ void fail_dedicated_registration(int error);
 void fail_low_page();
 /* Called for each millisecond that somebody sleeps. */
 void on_millisecond(std::function<void()> function);
+void on_microsecond(std::function<void()> function);
 bool module_is_kept();
 /* Private maps that exist; and whether what is at @address is in the one of @cpu. */
 int live_maps();
