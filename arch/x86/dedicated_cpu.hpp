@@ -156,6 +156,7 @@ public:
 	/* Exits that it saw to by itself. */
 	std::atomic<u64> stayed{0};
 	/* Of an exception that it died of. */
+	bool dying = false;
 	struct {
 		u64 vector, error_code, rip, address;
 	} fault = {};
