@@ -58,10 +58,13 @@ public:
 	/* For those who have it from outside: gives it back, or waits for who does. Only @whose, if that is given. */
 	void give_back(const Dedicated *whose = nullptr) MAY_SLEEP;
 	void nmi();
+	/* Once, whoever finds it first. */
+	void report_death();
 	/* It does not answer: what it may still touch stays for ever, the module included. */
 	void lose();
 
 	DedicatedCpu &record() { return machine_.load(std::memory_order_acquire)->record; }
+	bool has_died();
 	bool has_machine() const { return machine_.load(std::memory_order_acquire); }
 
 	CpuId cpu;
@@ -74,6 +77,8 @@ public:
 	DedicatedRun *run = nullptr;
 	glue_bell *bell = nullptr;
 	std::atomic<u64> out_online{0}, out_user{0};
+	/* What it died of is in the log. */
+	std::atomic<bool> death_reported{false};
 	/* Its coming online is ours. */
 	std::atomic<bool> admitted{false};
 	/* For good. */
@@ -91,7 +96,6 @@ private:
 	Result<> add_to_linux(bool *was_there = nullptr) MAY_SLEEP;
 	void drop_map() MAY_SLEEP;
 	void withdraw_from_apics() MAY_SLEEP;
-	void report_death();
 
 	bool was_online_ = false;
 	/* Kept from the first time on: an NMI may look at it at any time. */
@@ -128,11 +132,18 @@ void DedicatedSlot::destroy()
 		glue_free(machine_.load(std::memory_order_relaxed));
 }
 
+/* As its answer it comes before the state, for which it has left the APIC. */
+bool DedicatedSlot::has_died()
+{
+	return record().state.load(std::memory_order_acquire) == DedicatedCpu::State::died ||
+	       (record().posted && run->answer.load(std::memory_order_acquire) == Answer::died);
+}
+
 void DedicatedSlot::report_death()
 {
 	const DedicatedCpu &there = record();
 
-	if (there.state.load(std::memory_order_acquire) != DedicatedCpu::State::died)
+	if (!has_died() || death_reported.exchange(true, std::memory_order_relaxed))
 		return;
 	glue_log_err("CPU %d: exception %llu, error code %llx, at %pS, address %llx", cpu.value,
 		     static_cast<unsigned long long>(there.fault.vector),
@@ -164,6 +175,7 @@ Result<> DedicatedSlot::prepare(const glue_cpu_registers &registers, std::size_t
 	DedicatedMachine &machine = *machine_.load(std::memory_order_relaxed);
 	DedicatedCpu &cpu_record = *new (&machine.record) DedicatedCpu;
 	machine.prepare();
+	death_reported.store(false, std::memory_order_relaxed);
 	cpu_record.cpu = cpu;
 	cpu_record.registers = registers;
 	cpu_record.registers.cr4 &= ~cr4::vmxe;
@@ -522,7 +534,10 @@ bool Dedicated::post(u32 taking)
 					  slot->record().registers.apic_id);
 	posted_on_ = slot;
 	posted_run_ = slot->run;
-	slot->run->answer.store(Answer::none, std::memory_order_relaxed);
+	/* One that has died answers no more. */
+	if (slot->run->answer.exchange(Answer::none, std::memory_order_acq_rel) == Answer::died &&
+	    slot->record().posted)
+		slot->run->answer.store(Answer::died, std::memory_order_release);
 	slot->record().posted = slot->run;
 	slot->record().bell.fetch_or(DedicatedCpu::run, std::memory_order_seq_cst);
 	slot->nmi();
@@ -546,6 +561,8 @@ Result<> Dedicated::wait(bool interruptible)
 
 	if (error == -static_cast<int>(Errno::timedout))
 		posted_on_->lose();
+	if (!error && posted_on_->has_died())
+		posted_on_->report_death();
 	return from_errno(error);
 }
 

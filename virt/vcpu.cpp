@@ -83,7 +83,8 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 	fpu_ = glue_guest_fpu_alloc();
 	if (!entry_ || !run_page_ || !port_page_ || !fpu_image_ || !fpu_)
 		return Errno::nomem;
-	state_.reset(identity_.id, vm_.tsc_offset());
+	state_.reset(identity_.id, vm_.tsc().offset());
+	state_.tsc_record = &vm_.tsc();
 	run_page_.as<kvm_run>()->apic_base = state_.apic_base;
 	if (Result<> r =
 		    vmx_.create({.process = vm_.process(), .vm = vm_.id(), .vcpu = identity_.id});
@@ -465,7 +466,7 @@ long Vcpu::set_dedicated_cpu(long cpu)
 	const SeenMemory seen[] = {
 		{this, sizeof(*this)},           {&*entry_, sizeof(VcpuEntry)},
 		{&vm_.apics(), sizeof(ApicMap)}, {fpu_image_.as<void>(), page_size},
-		{seen_vmcs_, sizeof(VcpuVmcs)},
+		{seen_vmcs_, sizeof(VcpuVmcs)},  {&vm_.tsc(), sizeof(TscRecord)},
 	};
 	return to_errno(dedicated_.take({static_cast<int>(cpu)},
 					{vm_.process(), vm_.id(), identity_.id}, entry_->kick,

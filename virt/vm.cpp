@@ -5,6 +5,7 @@
 #include "hardware.hpp"
 #include "vcpu.hpp"
 
+#include <linux_glue/dedicated.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/file.h>
 
@@ -28,12 +29,13 @@ Result<> Vm::init()
 {
 	vcpus_.init();
 	slots_lock_.init(GLUE_LOCK_SLOTS);
-	tsc_offset_ = -insn::rdtsc();
 	id_ = made_.fetch_add(1, std::memory_order_relaxed) + 1;
 	process_ = glue_process_id();
 	apics_ = Owned<ApicMap>::create();
-	if (!apics_)
+	tsc_ = Owned<TscRecord>::create();
+	if (!apics_ || !tsc_)
 		return Errno::nomem;
+	tsc_->begin(insn::rdtsc(), glue_tsc_khz() * 1000);
 	auto slots = Owned<MemslotTable>::create();
 	if (!slots)
 		return Errno::nomem;

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "arch/x86/tsc_record.hpp"
 #include "arch/x86/x2apic.hpp"
 #include "directed_yield.hpp"
 #include "include/kvmpp/guards.hpp"
@@ -51,7 +52,7 @@ public:
 		return *slots_.load(std::memory_order_acquire);
 	}
 	ApicMap &apics() { return *apics_; }
-	u64 tsc_offset() const { return tsc_offset_; }
+	TscRecord &tsc() { return *tsc_; }
 	/* Counted from the module's load; and who made it: for those who look from outside. */
 	u32 id() const { return id_; }
 	u32 process() const { return process_; }
@@ -87,10 +88,9 @@ private:
 
 	/* Of its own, since dedicated CPUs see it. */
 	Owned<ApicMap> apics_;
+	Owned<TscRecord> tsc_;
 	Mmu mmu_{vcpus_};
 	glue_mmu_notifier *notifier_ = nullptr;
-	/* All vCPUs' TSCs began at 0 when the VM did. */
-	u64 tsc_offset_ = 0;
 };
 
 } // namespace kvmpp

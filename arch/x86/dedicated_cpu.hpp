@@ -155,8 +155,8 @@ public:
 	std::atomic<u32> last_stray{0};
 	/* Exits that it saw to by itself. */
 	std::atomic<u64> stayed{0};
-	bool dying = false;
 	/* Of an exception that it died of. */
+	bool dying = false;
 	struct {
 		u64 vector, error_code, rip, address;
 	} fault = {};

@@ -3,6 +3,7 @@
 #include "cpu_insn.hpp"
 #include "cpuid.hpp"
 #include "handlers.hpp"
+#include "tsc_record.hpp"
 #include "x2apic.hpp"
 
 namespace kvmpp
@@ -111,7 +112,8 @@ bool write_msr(VcpuState &s, u32 index, u64 value)
 {
 	switch (index) {
 	case msr::tsc:
-		s.tsc_offset = value - insn::rdtsc();
+		s.tsc_offset = s.tsc_record ? s.tsc_record->offset_for(value, insn::rdtsc())
+					    : value - insn::rdtsc();
 		s.mark_dirty(Group::tsc_offset);
 		return true;
 	case msr::apic_base:

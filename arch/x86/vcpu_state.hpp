@@ -177,6 +177,7 @@ struct PendingAccess {
 };
 
 class ApicMap;
+class TscRecord;
 
 /*
  * The guest's local APIC. While the CPU's own is the guest's, only what is intercepted is here; else,
@@ -224,6 +225,8 @@ struct VcpuState {
 	u64 sysenter_cs = 0, sysenter_esp = 0, sysenter_eip = 0;
 	u64 pat = 0;
 	u64 tsc_offset = 0;
+	/* Of the VM, if vCPUs are to agree. */
+	TscRecord *tsc_record = nullptr;
 	/* MSRs that are in the CPU, not in the VMCS, while the guest runs. */
 	u64 star = 0, lstar = 0, cstar = 0, syscall_mask = 0;
 	u64 kernel_gs_base = 0;

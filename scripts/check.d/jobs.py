@@ -112,6 +112,8 @@ def emulated():
         _tests("the emulator's test device, one instruction a turn", ["bochs_test"],
                "--no-insmod", "--exact", "--cpus", "3",
                before="modprobe kvm_intel; export KVM_DEVICE=/dev/kvm; "),
+        _tests("stock-6.1, one instruction a turn: exceptions on a dedicated CPU, its interrupts and TSC",
+               ["death_test", "owned_test"], "--exact", "--cpus", "3", "--timeout", "600"),
         _tests("stock-6.1, four CPUs: no exit of a dedicated CPU's guest for ticks, HLT and IPIs",
                ["bench_test ticks_computing ticks_halting tick_delay_computing tick_delay_halting computing "
                 "ipis_computing ipis_halting kicks"],

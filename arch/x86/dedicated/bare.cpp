@@ -154,6 +154,15 @@ bool is_in(u64 rip, const char *first, const char *end)
 	return rip >= reinterpret_cast<u64>(first) && rip < reinterpret_cast<u64>(end);
 }
 
+/* Who looked and has not entered, or halted, yet is to look again: what comes now would be missed. */
+void leave_window(TrapFrame &frame)
+{
+	if (is_in(frame.rip, kvmpp_enter_window, kvmpp_enter_window_end))
+		frame.rip = reinterpret_cast<u64>(kvmpp_enter_out);
+	else if (is_in(frame.rip, kvmpp_wait_window, kvmpp_wait_window_end))
+		frame.rip = reinterpret_cast<u64>(kvmpp_wait_out);
+}
+
 } // namespace
 
 extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
@@ -208,11 +217,7 @@ extern "C" void kvmpp_dedicated_nmi(TrapFrame *frame)
 	cpu.note_nmi();
 	if (cpu.crash.load(std::memory_order_relaxed))
 		park(cpu, DedicatedCpu::State::parked);
-	/* The look came before, and what it misses would wait for another NMI: go the way out. */
-	if (is_in(frame->rip, kvmpp_enter_window, kvmpp_enter_window_end))
-		frame->rip = reinterpret_cast<u64>(kvmpp_enter_out);
-	else if (is_in(frame->rip, kvmpp_wait_window, kvmpp_wait_window_end))
-		frame->rip = reinterpret_cast<u64>(kvmpp_wait_out);
+	leave_window(*frame);
 }
 
 /* Nobody sends one here but who broadcasts. */
@@ -233,28 +238,38 @@ extern "C" void kvmpp_dedicated_exception(TrapFrame *frame)
 	if (static_cast<Vector>(frame->vector) == Vector::breakpoint) {
 		frame->rip--;
 		insn::cpuid(0);
+		/* An NMI in this handler has not seen that it is in the window. */
+		leave_window(*frame);
 		return;
 	}
 	bool machine_check = static_cast<Vector>(frame->vector) == Vector::machine_check;
 	if (!machine_check && fix_up(*frame))
 		return;
-	/* On the way out already: no further. */
+	/* Of the way down itself: as little as will do. INIT is blocked while VMX is on. */
 	if (std::exchange(cpu.dying, true)) {
+		(void)insn::vmxoff();
 		cpu.state.store(DedicatedCpu::State::died, std::memory_order_seq_cst);
 		insn::halt();
 	}
-	/* What it was stays in the banks, for Linux to find. */
-	if (machine_check)
-		insn::wrmsr(msr::mcg_status, 0);
 	cpu.fault = {.vector = frame->vector,
 		     .error_code = frame->error_code,
 		     .rip = frame->rip,
 		     .address = insn::read_cr2()};
+	/* A second one would reset the machine. What it was stays in the banks, for Linux to find. */
+	if (machine_check)
+		insn::wrmsr(msr::mcg_status, 0);
+	/* The VMCS goes to memory first: the thread reads it there. */
+	leave_vmx(cpu);
 	if (cpu.posted) {
+		/* Nobody waits for what it is asked from here on. */
+		cpu.posted->kick->leave_dedicated();
 		answer(cpu, Answer::died);
 		call_linux(cpu);
 	}
-	park(cpu, DedicatedCpu::State::died);
+	set_apic_mode(cpu, linux_has_x2apic(cpu));
+	/* INIT may come from here on. */
+	cpu.state.store(DedicatedCpu::State::died, std::memory_order_seq_cst);
+	insn::halt();
 }
 
 } // namespace kvmpp

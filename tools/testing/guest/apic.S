@@ -25,6 +25,10 @@
 #define QUIET	RESULT(7)
 #define DELAY	RESULT(7)	/* before the next IPI is sent, in rounds of a loop */
 #define ORDER	RESULT(8)	/* vectors in the order they came, a byte each */
+#define TSC	RESULT(16)	/* the TSC, last time somebody looked */
+#define BACKWARDS RESULT(17)	/* times that it was less than the time before */
+#define LARGEST	RESULT(18)	/* step from one look to the next */
+#define TURN	RESULT(19)	/* in the game of two vCPUs */
 
 	.text
 	.code64
@@ -206,4 +210,92 @@ entry halt_enabled
 	hlt
 	cli
 	out %al, $0x81
+	hlt
+
+/* As ipi; notes which it was. */
+.macro noted_ipi vector
+entry ipi_\vector
+	push %rbx
+	mov IPIS, %rbx
+	and $63, %ebx
+	movb $0x\vector, ORDER(%rbx)
+	pop %rbx
+	jmp ipi
+.endm
+noted_ipi 61
+noted_ipi 72
+noted_ipi 83
+
+/* As cpuids, with interrupts. */
+entry take_ipis_cpuids
+	call x2apic_on
+	sti
+1:	xor %eax, %eax
+	cpuid
+	incq ROUNDS
+	cmpq $0, STOP
+	je 1b
+	cli
+	out %al, $0x80
+	hlt
+
+/* Looks at the TSC until it is told to stop. */
+entry tsc_steps
+	rdtsc
+	shl $32, %rdx
+	or %rdx, %rax
+	mov %rax, TSC
+1:	rdtsc
+	shl $32, %rdx
+	or %rdx, %rax
+	mov %rax, %rbx
+	sub TSC, %rbx
+	jae 2f
+	incq BACKWARDS
+	jmp 3f
+2:	cmp LARGEST, %rbx
+	jbe 3f
+	mov %rbx, LARGEST
+3:	mov %rax, TSC
+	incq ROUNDS
+	cmpq $0, STOP
+	je 1b
+	out %al, $0x80
+	hlt
+
+/* Two vCPUs look in turns, RBX is 0 in one and 1 in the other, until WANTED times. */
+entry tsc_turns
+1:	mov TURN, %rcx
+	cmp WANTED, %rcx
+	jae 3f
+	mov %ecx, %eax
+	and $1, %eax
+	cmp %rbx, %rax
+	jne 1b
+	lfence
+	rdtsc
+	lfence
+	shl $32, %rdx
+	or %rdx, %rax
+	cmp TSC, %rax
+	jae 2f
+	incq BACKWARDS
+2:	mov %rax, TSC
+	incq TURN
+	jmp 1b
+3:	out %al, $0x80
+	hlt
+
+/* Sets its TSC to RBX, and leaves it at RSI. */
+entry write_tsc
+	mov $0x10, %ecx
+	mov %ebx, %eax
+	mov %rbx, %rdx
+	shr $32, %rdx
+	wrmsr
+	rdtsc
+	shl $32, %rdx
+	or %rdx, %rax
+	mov %rax, (%rsi)
+	out %al, $0x80
 	hlt

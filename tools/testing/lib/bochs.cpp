@@ -39,6 +39,7 @@ enum Register : uint16_t {
 	exits = base + 0x50,
 	entries = base + 0x54,
 	trace_length = base + 0x58,
+	raise_vector = base + 0x5c,
 };
 
 // The right to the ports is a thread's own; threads and processes that it makes have it, too.
@@ -122,6 +123,11 @@ void Aim::arm(uint64_t rip, uint32_t after, Counted counted) const
 void Aim::disarm() const
 {
 	Registers(cpu_).write(aim_after, disarmed);
+}
+
+void Aim::raise(uint8_t vector) const
+{
+	Registers(cpu_).write(raise_vector, vector);
 }
 
 Aim::State Aim::state() const

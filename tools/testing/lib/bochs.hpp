@@ -54,7 +54,11 @@ public:
 	// The CPU goes on, without an NMI.
 	void disarm() const;
 
-	// done: an NMI came, or was pending and blocked when the CPU got there.
+	// Where it stands, the CPU goes on with that exception, and an error code of 0, as if it were the
+	// instruction's. One that is a trap (INT3, of vector 3) has its RIP saved, too.
+	void raise(uint8_t vector) const;
+
+	// done: it went on with an exception, or an NMI came, or was pending and blocked when the CPU got there.
 	State state() const;
 	// Waits for it, some milliseconds at most; says whether it has come.
 	bool reaches(State wanted, unsigned milliseconds = 100) const;

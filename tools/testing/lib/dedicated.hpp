@@ -18,7 +18,21 @@ namespace dedicated
 {
 
 // What guest/apic.S has at GUEST_RESULTS.
-enum Result { ticks, wanted, period, ipis, rounds, stop, ready, quiet };
+enum Result {
+	ticks,
+	wanted,
+	period,
+	ipis,
+	rounds,
+	stop,
+	ready,
+	quiet,
+	order, // eight places
+	tsc = 16,
+	backwards,
+	largest_step,
+	turn,
+};
 
 constexpr unsigned tick_vector = 0x40, ipi_vector = 0x50;
 constexpr uint64_t second_stack = GUEST_STACK - 0x800;
@@ -68,6 +82,9 @@ public:
 	// It has taken note of a signal, and waits until the guest is out.
 	bool is_leaving() const;
 	bool ended() const { return ended_; }
+	// What KVM_RUN returned, 0 or -errno, and the exit's reason: once it has ended.
+	long result() const { return result_; }
+	uint32_t reason() const { return reason_; }
 	// Waits for a port access, and is done.
 	void join();
 	// For whatever exit; its reason.

@@ -86,6 +86,24 @@ unsigned current_cpu()
 	return static_cast<unsigned>(sched_getcpu());
 }
 
+unsigned apic_id(unsigned cpu)
+{
+	std::istringstream text(read_file("/proc/cpuinfo"));
+	std::string line;
+	bool found = false;
+	while (std::getline(text, line)) {
+		const size_t colon = line.find(": ");
+		if (colon == std::string::npos)
+			continue;
+		const std::string value = line.substr(colon + 2);
+		if (line.starts_with("processor"))
+			found = value == std::to_string(cpu);
+		else if (found && line.starts_with("apicid"))
+			return static_cast<unsigned>(std::stoul(value));
+	}
+	expect::fail("CPU %u is not online", cpu);
+}
+
 int insert_module(const std::string &name, const std::vector<std::string> &parameters)
 {
 	std::vector<const char *> arguments{"modprobe", name.c_str()};
@@ -151,6 +169,23 @@ uint64_t symbol_address(const std::string &module, const std::string &section,
 						   nullptr, 16);
 	}
 	expect::fail("no symbol %s in %s", symbol.c_str(), module.c_str());
+}
+
+std::string module_section(const std::string &module, const std::string &section)
+{
+	struct utsname system;
+	uname(&system);
+	const std::string file = read_file("/lib/modules/" + std::string(system.release) +
+					   "/extra/" + module + ".ko");
+	const char *const data = file.data();
+	const auto *const header = reinterpret_cast<const Elf64_Ehdr *>(data);
+	expect::that("the module's file can be read", file.size() > sizeof(*header));
+	const auto *const sections = reinterpret_cast<const Elf64_Shdr *>(data + header->e_shoff);
+	const char *const names = data + sections[header->e_shstrndx].sh_offset;
+	for (unsigned i = 0; i < header->e_shnum; i++)
+		if (section == names + sections[i].sh_name)
+			return file.substr(sections[i].sh_offset, sections[i].sh_size);
+	expect::fail("%s has no section %s", module.c_str(), section.c_str());
 }
 
 bool has_parameter(const std::string &module, const std::string &parameter)

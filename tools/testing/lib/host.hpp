@@ -21,6 +21,8 @@ int set_online(unsigned cpu, bool online);
 // The calling thread's, or another's, affinity.
 void pin(const std::vector<unsigned> &cpus, int tid = 0);
 unsigned current_cpu();
+// Of one that is online.
+unsigned apic_id(unsigned cpu);
 
 // insmod, with parameters, and rmmod. Return 0 or -errno.
 int insert_module(const std::string &name, const std::vector<std::string> &parameters = {});
@@ -31,6 +33,8 @@ bool module_loaded(const std::string &name);
 // Where a symbol of a loaded module's is, which lies in that section of it.
 uint64_t symbol_address(const std::string &module, const std::string &section,
 			const std::string &symbol);
+// The content of a section of a module's file, not relocated.
+std::string module_section(const std::string &module, const std::string &section);
 bool has_parameter(const std::string &module, const std::string &parameter);
 
 // A line of kvmpp's debugfs file "cpus".
