@@ -205,8 +205,8 @@ void glue_cpu_registers_read(glue_cpu_registers *r)
 	      .has_x2apic = has_x2apic,
 	      .x2apic_locked = false,
 	      .has_spec_ctrl = true,
-	      .has_ibpb = true,
-	      .has_split_lock_detect = true};
+	      .has_ibpb = false,
+	      .has_split_lock_detect = false};
 }
 
 glue_private_map *glue_private_map_create(void)
