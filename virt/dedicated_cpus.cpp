@@ -40,7 +40,7 @@ template <class Condition> bool within_patience(Condition condition) MAY_SLEEP
 class DedicatedSlot
 {
 public:
-	enum class State : u32 { unused, coming, taken, going };
+	enum class State : u32 { unused, coming, taken, going, lost };
 
 	static constinit SpinLock lock;
 	static constinit DedicatedSlot *all;
@@ -81,7 +81,7 @@ public:
 	std::atomic<bool> death_reported{false};
 	/* Its coming online is ours. */
 	std::atomic<bool> admitted{false};
-	/* For good. */
+	/* It did not answer; found where no lock may be taken. `state` follows when it is given back. */
 	std::atomic<bool> lost{false};
 
 	void destroy();
@@ -379,8 +379,12 @@ void DedicatedSlot::let_go(Dedicated &of)
 	bool parked = within_patience(gone);
 	/* Nobody who saw the vCPU there is still about to send it an NMI. */
 	glue_synchronize_rcu();
-	if (!parked)
-		return lose();
+	if (!parked) {
+		lose();
+		Locked locked(lock);
+		state = State::lost;
+		return;
+	}
 	report_death();
 	if (u64 unknown = there.nmis_unknown.load(std::memory_order_relaxed))
 		glue_log_ratelimited("CPU %d: %llu NMIs of unknown origin while it was dedicated",
@@ -411,7 +415,7 @@ void DedicatedSlot::give_back(const Dedicated *whose)
 		{
 			Locked locked(lock);
 
-			if (state == State::unused || lost.load(std::memory_order_relaxed) ||
+			if (state == State::unused || state == State::lost ||
 			    (whose && owner != whose))
 				return;
 			if (state == State::taken) {
@@ -474,7 +478,7 @@ Result<> Dedicated::give_back()
 		slot = slot_.load(std::memory_order_relaxed);
 		if (!slot)
 			return Errno::inval;
-		if (slot->lost.load(std::memory_order_relaxed))
+		if (slot->state == DedicatedSlot::State::lost)
 			return Errno::io;
 		if (slot->state != DedicatedSlot::State::taken)
 			return Errno::busy;
@@ -509,11 +513,11 @@ Dedicated::Place Dedicated::place() const
 
 	if (!slot)
 		return Place::shared;
-	if (slot->lost.load(std::memory_order_relaxed))
-		return Place::lost;
 	switch (slot->state) {
 	case DedicatedSlot::State::taken:
-		return Place::own;
+		return slot->lost.load(std::memory_order_relaxed) ? Place::lost : Place::own;
+	case DedicatedSlot::State::lost:
+		return Place::lost;
 	case DedicatedSlot::State::going:
 		return Place::moving;
 	default:
@@ -798,7 +802,7 @@ void kvmpp_machine_woke(void)
 
 void kvmpp_show_dedicated(struct glue_text *text)
 {
-	constexpr const char *names[] = {"", "starting", "waiting", "leaving"};
+	constexpr const char *names[] = {"", "starting", "waiting", "leaving", "lost"};
 
 	for (int i = 0; i < glue_nr_cpus(); i++) {
 		DedicatedSlot &slot = *DedicatedSlot::of({i});
