@@ -46,7 +46,7 @@ def static():
     """Checks that need no machine."""
     return [
         Job("explorer: every schedule of the life cycle, and mutants",
-            lambda: [CHECKOUT / "scripts/explore", "--seconds", "20"]),
+            lambda: [CHECKOUT / "scripts/explore", "--seconds", "45"]),
         Job("clang, with its thread-safety analysis", _analyze, tap=False),
         Job("clang refuses what breaks a rule", lambda: [*_analyze(), "--selftest"]),
         Job("kvmpp, the command: its own tests", _kvmpp_selftest),

@@ -355,7 +355,7 @@ void finish_vcpu()
 	finish();
 }
 
-constexpr bool no_crashes = true;
+constexpr bool no_crashes = true, reduction_misses = true;
 
 constexpr Scenario all[] = {
 	{"kick_at_entry",
@@ -363,7 +363,8 @@ constexpr Scenario all[] = {
 	 set_up_running_that_stays,
 	 {{"flush", flush}},
 	 finish_owns,
-	 no_crashes},
+	 no_crashes,
+	 reduction_misses},
 	{"two_kicks",
 	 2,
 	 set_up_running,
@@ -406,13 +407,15 @@ constexpr Scenario all[] = {
 	 set_up_own,
 	 {{"release", give_first_back}, {"other", give_first_back}},
 	 finish_owns,
-	 no_crashes},
+	 no_crashes,
+	 reduction_misses},
 	{"vcpu_ends_as_machine_sleeps",
 	 2,
 	 set_up_own,
 	 {{"end", end_first}, {"sleep", machine_sleeps}},
 	 finish_owns,
-	 no_crashes},
+	 no_crashes,
+	 reduction_misses},
 	{"cpu_taken_by_another",
 	 2,
 	 set_up_own_and_other,
@@ -430,7 +433,8 @@ constexpr Scenario all[] = {
 	 set_up_own,
 	 {{"sysfs", write_online}, {"release", give_first_back}},
 	 finish_owns,
-	 no_crashes},
+	 no_crashes,
+	 reduction_misses},
 	{"ipi_as_target_goes",
 	 3,
 	 set_up_sender_and_target,
