@@ -85,6 +85,15 @@ void glue_cpu_start_end(void) MAY_SLEEP;
 void glue_cpu_stop(int cpu);
 /* An NMI, whether it is online or not. Any context; preemption off. */
 void glue_cpu_nmi(int cpu);
+/*
+ * The module's exception table, which a fault on a dedicated CPU is looked up in: where it may be, and where it goes
+ * on, each from the place of the number itself.
+ */
+struct glue_fixup {
+	int instruction, target, type;
+};
+extern const struct glue_fixup *glue_fixups;
+extern unsigned int glue_fixup_count;
 /* Ticks of the TSC in a millisecond. */
 glue_u64 glue_tsc_khz(void);
 void glue_msleep(unsigned int milliseconds) MAY_SLEEP;

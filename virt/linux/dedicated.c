@@ -270,9 +270,8 @@ void glue_synchronize_rcu(void)
 	synchronize_rcu();
 }
 
-/* What a fault on a dedicated CPU is looked up in: arch/x86/dedicated/bare.cpp. */
-const struct exception_table_entry *kvmpp_fixups;
-unsigned int kvmpp_fixup_count;
+const struct glue_fixup *glue_fixups;
+unsigned int glue_fixup_count;
 
 static int nmi(unsigned int command, struct pt_regs *regs)
 {
@@ -318,9 +317,9 @@ int glue_dedicated_init(void)
 	int state;
 	int error;
 
-	BUILD_BUG_ON(sizeof(struct exception_table_entry) != 3 * sizeof(int));
-	kvmpp_fixups = THIS_MODULE->extable;
-	kvmpp_fixup_count = THIS_MODULE->num_exentries;
+	BUILD_BUG_ON(sizeof(struct exception_table_entry) != sizeof(struct glue_fixup));
+	glue_fixups = (const struct glue_fixup *)THIS_MODULE->extable;
+	glue_fixup_count = THIS_MODULE->num_exentries;
 	error = register_nmi_handler(NMI_LOCAL, nmi, 0, "kvmpp");
 
 	if (error)

@@ -12,12 +12,6 @@ extern "C" {
 extern const char kvmpp_wait_window[], kvmpp_wait_window_end[], kvmpp_wait_out[];
 extern const char kvmpp_enter_window[], kvmpp_enter_window_end[], kvmpp_enter_out[];
 int kvmpp_dedicated_wait(const std::atomic<kvmpp::u32> *bell);
-/* The module's exception table, sorted: virt/linux/dedicated.c. */
-struct kvmpp_fixup {
-	int instruction, target, type;
-};
-extern const kvmpp_fixup *kvmpp_fixups;
-extern unsigned kvmpp_fixup_count;
 }
 
 namespace kvmpp
@@ -137,8 +131,8 @@ void take_registers(const DedicatedCpu &cpu)
 /* Where an instruction goes on that may fault. */
 bool fix_up(TrapFrame &frame)
 {
-	for (unsigned i = 0; i < kvmpp_fixup_count; i++) {
-		const kvmpp_fixup &f = kvmpp_fixups[i];
+	for (unsigned i = 0; i < glue_fixup_count; i++) {
+		const glue_fixup &f = glue_fixups[i];
 
 		if (reinterpret_cast<u64>(&f.instruction) + static_cast<s64>(f.instruction) !=
 		    frame.rip)

@@ -50,13 +50,13 @@ kvmpp_dedicated_stubs:
 extern "C" {
 extern const char kvmpp_wait_window[], kvmpp_wait_window_end[], kvmpp_wait_out[];
 extern const char kvmpp_enter_window[], kvmpp_enter_window_end[], kvmpp_enter_out[];
-struct kvmpp_fixup;
+struct glue_fixup;
 void kvmpp_dedicated_start(void *machine);
 int kvmpp_dedicated_wait(const std::atomic<kvmpp::u32> *bell);
-extern const kvmpp_fixup *kvmpp_fixups;
-extern unsigned kvmpp_fixup_count;
-const kvmpp_fixup *kvmpp_fixups = nullptr;
-unsigned kvmpp_fixup_count = 0;
+extern const glue_fixup *glue_fixups;
+extern unsigned glue_fixup_count;
+const glue_fixup *glue_fixups = nullptr;
+unsigned glue_fixup_count = 0;
 }
 
 struct glue_private_map {

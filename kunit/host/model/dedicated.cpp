@@ -56,13 +56,10 @@ void kvmpp_dedicated_interrupt(kvmpp::TrapFrame *frame);
 void kvmpp_dedicated_exception(kvmpp::TrapFrame *frame);
 
 /* The host's instructions do not fault. */
-struct kvmpp_fixup {
-	int instruction, target, type;
-};
-extern const kvmpp_fixup *kvmpp_fixups;
-extern unsigned kvmpp_fixup_count;
-const kvmpp_fixup *kvmpp_fixups = nullptr;
-unsigned kvmpp_fixup_count = 0;
+extern const glue_fixup *glue_fixups;
+extern unsigned glue_fixup_count;
+const glue_fixup *glue_fixups = nullptr;
+unsigned glue_fixup_count = 0;
 }
 
 namespace kvmpp::host
