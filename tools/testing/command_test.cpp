@@ -318,7 +318,11 @@ void check_of_dedicated_cpus()
 		ktap::skip("fewer than four CPUs");
 	Command command({"check"});
 	equal("its status", command.end(), 0);
-	has(command.text, "add no_ipi_broadcast=1 to the kernel's command line");
+	// Where it is not there, and only there, it is what to do.
+	equal("it asks for no_ipi_broadcast=1",
+	      command.text.find("add no_ipi_broadcast=1 to the kernel's command line") !=
+		      command.text.npos,
+	      !dedicated::no_ipi_broadcast());
 }
 
 // A CPU for this VMM's vCPU, which is in its guest, and back: by a process that has nothing of it.
