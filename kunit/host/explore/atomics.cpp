@@ -49,7 +49,7 @@ template <class T> T load(const volatile T *where, int order, const char *what =
 	if (const Store *own = buffered_store(address)) {
 		T value;
 		std::memcpy(&value, &own->value, sizeof(value));
-		note_load(address, own->value, sizeof(value));
+		note_load(address);
 		return value;
 	}
 	const Clock &learnt = published_by(object_at(address));
@@ -58,9 +58,7 @@ template <class T> T load(const volatile T *where, int order, const char *what =
 	else
 		fences[running].to_acquire.join(learnt);
 	atomic_access(address);
-	u64 bits = 0;
-	std::memcpy(&bits, address, sizeof(T));
-	note_load(address, bits, sizeof(T));
+	note_load(address);
 	return *address;
 }
 
@@ -80,9 +78,13 @@ template <class T> void store(volatile T *where, T value, int order)
 			     .write(object_at(address)));
 		atomic_access(address);
 		*address = value;
+		note_write(address);
 		published_by(object_at(address)) = release_now();
 		return;
 	}
+	/* An NMI waits until the CPU's stores are in memory: bare code has a step where one begins. */
+	if (self().bare != nobody)
+		step(Op{.what = "stores"}.read(object_of(Fixed::interrupts, self().bare)));
 	atomic_access(address);
 	u64 bits = 0;
 	std::memcpy(&bits, &value, sizeof(value));
@@ -111,6 +113,7 @@ template <class T, class Change> T change(volatile T *where, int order, Change n
 	}
 	T old = *address;
 	*address = new_value(old);
+	note_write(address);
 	return old;
 }
 

@@ -211,6 +211,7 @@ void become_process(int cpu, int id)
 	cpus[cpu].thread = id;
 	cpus[cpu].bare = true;
 	cpus[cpu].irq_off = nobody;
+	p.next.accesses.add(object_of(Fixed::interrupts, cpu), Kind::read);
 }
 
 /* On a CPU that runs code of the module's. */
@@ -763,8 +764,8 @@ int glue_cpu_start_begin(int cpu, const glue_cpu_start *start)
 		return 0;
 	}
 	int id = add_process("dedicated");
-	become_process(cpu, id);
 	processes[id].next = {.what = "begins"};
+	become_process(cpu, id);
 	processes[id].fiber.start(stacks[cpu], stack_bytes, bare_main);
 	return 0;
 }
@@ -797,12 +798,14 @@ void glue_cpu_stop(int cpu)
 	if (exploring() && b.process != nobody) {
 		seen[running].join(seen[b.process]);
 		processes[b.process].state = Process::State::finished;
-		/* INIT also ends the handler that is under way, and drops an NMI that waits. */
+		/*
+		 * INIT also drops an NMI that waits. It is still there for the search, which has to
+		 * see that it could have come before.
+		 */
 		for (int p = 0; p < process_count; p++)
 			if (processes[p].handler && processes[p].daemon &&
 			    processes[p].target == cpu) {
-				seen[running].join(seen[p]);
-				processes[p].state = Process::State::finished;
+				processes[p].next.ready = [](u64) { return false; };
 			}
 	}
 	latch = {};

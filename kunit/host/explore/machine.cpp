@@ -35,15 +35,18 @@ char failure_text[300];
 int here_at_once;
 bool irq_off_at_once;
 
-/* Addresses to objects: open addressing, emptied by a change of generation. */
+/*
+ * Addresses to objects, by open addressing. An object keeps its number from run to run: what the search
+ * remembers of a step in one run, it compares with steps of others.
+ */
 struct Slot {
 	const volatile void *address;
-	u32 generation;
 	u16 object;
 };
 Slot slots[max_objects * 2];
-u32 generation;
-u16 next_object;
+u16 next_object = static_cast<u16>(Fixed::count);
+/* How often each was written, in this run. */
+u32 writes_to[max_objects];
 
 void touch(u16 object, Kind kind)
 {
@@ -160,12 +163,12 @@ u16 object_at(const volatile void *address)
 	     i = (i + 1) % (max_objects * 2)) {
 		Slot &slot = slots[i];
 
-		if (slot.generation == generation && slot.address == address)
+		if (slot.address == address)
 			return slot.object;
-		if (slot.generation != generation) {
+		if (!slot.address) {
 			if (next_object == max_objects)
 				fail("more objects than the model has");
-			slot = {address, generation, next_object++};
+			slot = {address, next_object++};
 			return slot.object;
 		}
 	}
@@ -234,6 +237,7 @@ void buffer_store(void *address, unsigned bytes, u64 value, const Clock &publish
 	p.stores++;
 	if (p.at_once) {
 		std::memcpy(address, &value, bytes);
+		note_write(address);
 		published_by(object_at(address)) = published;
 		touch(object_at(address), kind);
 		return;
@@ -265,6 +269,7 @@ void drain_one(int process)
 	std::memmove(&p.buffer[0], &p.buffer[1],
 		     sizeof(Store) * static_cast<unsigned>(--p.buffered));
 	std::memcpy(s.address, &s.value, s.bytes);
+	writes_to[s.object]++;
 	published_by(s.object) = s.published;
 }
 
@@ -326,8 +331,7 @@ void reset_machine(int count)
 	failure = nullptr;
 	here_at_once = 0;
 	irq_off_at_once = false;
-	generation++;
-	next_object = static_cast<u16>(Fixed::count);
+	std::memset(writes_to, 0, sizeof(writes_to));
 	reset_races(max_objects);
 }
 
@@ -408,30 +412,31 @@ void full_barrier(const char *what)
 	step({.what = what, .fence = true});
 }
 
-void note_load(const void *address, u64 value, u8 bytes)
+void note_load(const void *address)
 {
 	auto &loads = self().polled.loads;
+	u16 object = object_at(address);
 
 	/* What it looks at twice it may have judged by the first look. */
-	if (loads[0].address == address || loads[1].address == address)
+	if (loads[0].object == object || loads[1].object == object)
 		return;
 	loads[0] = loads[1];
-	loads[1] = {address, value, bytes};
+	loads[1] = {object, writes_to[object]};
+}
+
+void note_write(const void *address)
+{
+	if (exploring())
+		writes_to[object_at(address)]++;
 }
 
 static bool has_changed(u64 process)
 {
 	const Polled &p = processes[process].polled;
 
-	for (const auto &load : p.loads) {
-		u64 now = 0;
-
-		if (!load.address)
-			continue;
-		std::memcpy(&now, load.address, load.bytes);
-		if (now != load.value)
+	for (const auto &load : p.loads)
+		if (load.object && writes_to[load.object] != load.writes)
 			return true;
-	}
 	return p.lock_takes && *p.lock_takes != p.takes;
 }
 
@@ -442,8 +447,8 @@ void wait_for_change(const char *what)
 	if (!exploring())
 		return;
 	for (const auto &load : self().polled.loads)
-		if (load.address)
-			op.accesses.add(object_at(load.address), Kind::read);
+		if (load.object)
+			op.accesses.add(load.object, Kind::read);
 	if (self().polled.lock_takes)
 		op.accesses.add(object_at(self().polled.lock_takes), Kind::read);
 	step(static_cast<Op &&>(op).when(has_changed, static_cast<u64>(running)));

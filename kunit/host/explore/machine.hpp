@@ -93,12 +93,14 @@ struct Store {
 	Clock published; /* what who reads it acquires */
 };
 
-/* What it looked at last: a loop that waits goes on when any of it has changed. */
+/*
+ * What it looked at last: a loop that waits goes on when any of it has been written since, be it to what it
+ * was; a condition that could become false again would be one that the search looks for in vain.
+ */
 struct Polled {
 	struct {
-		const void *address;
-		u64 value;
-		u8 bytes;
+		u16 object;
+		u32 writes;
 	} loads[2];
 	const u64 *lock_takes;
 	u64 takes;
@@ -209,7 +211,8 @@ void might_sleep(const char *what);
 void full_barrier(const char *what);
 /* A loop that waits: a step that can go when something has changed that the process looked at last. */
 void wait_for_change(const char *what);
-void note_load(const void *address, u64 value, u8 bytes);
+void note_load(const void *address);
+void note_write(const void *address);
 /* Outside of exploration: which CPU this is from now on, and was before. */
 int set_cpu_at_once(int cpu);
 

@@ -28,8 +28,6 @@ struct Scenario {
 	void (*finish)();
 	/* A crash is not tried: CPUs that Linux does not have would go on in it. */
 	bool no_crashes = false;
-	/* The reduction leaves out some classes of its schedules: the search without it has to get through. */
-	bool reduction_misses = false;
 };
 
 /* Those of one area. */
