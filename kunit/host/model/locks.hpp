@@ -9,10 +9,7 @@
 namespace kvmpp::host
 {
 
-/*
- * Inside a lock only those of a later place may be taken; inside a leaf, only RCU's read side, and what
- * says where dedicated CPUs are, which is the innermost of all.
- */
+/* Inside a lock only those of a later place may be taken; inside a leaf, only RCU's read side. */
 struct LockKind {
 	const char *name;
 	int place;

@@ -8,12 +8,14 @@
 #include "virt/vcpu.hpp"
 #include "virt/vm.hpp"
 
+#include <linux_glue/log.h>
 #include <uapi/kvmpp.h>
 
 #include <asm/errno.h>
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <functional>
 #include <vector>
 
@@ -594,6 +596,30 @@ TEST_F(Dedicate, crash_while_it_waits)
 	EXPECT_TRUE(is_halted(1));
 	EXPECT_FALSE(processor(1).vmx);
 	EXPECT_EQ(set(vcpu, -1), 0);
+}
+
+/* What bare code must not do, done by the guest that it runs: it is on that CPU. */
+TEST_F(Dedicate, lock_or_memory_on_a_dedicated_cpu)
+{
+	Mutex mutex;
+
+	mutex.init(GLUE_LOCK_VM);
+	ASSERT_EQ(set(vcpu, 1), 0);
+	guest({[&](Vmcs &vmcs, u64 *gprs) {
+		mutex.lock();
+		mutex.unlock();
+		glue_free(glue_zalloc(8));
+		glue_log_err("from there");
+		return halts()(vmcs, gprs);
+	}});
+	EXPECT_EQ(run(), 0);
+	std::vector<std::string> noted = take_violations();
+	for (const char *what : {"a mutex on CPU 1, which Linux does not have",
+				 "kvmpp_vm_lock on CPU 1, which Linux does not have",
+				 "allocation on CPU 1, which Linux does not have",
+				 "printk() on CPU 1, which Linux does not have"})
+		EXPECT_NE(std::find(noted.begin(), noted.end(), what), noted.end()) << what;
+	(void)take_log();
 }
 
 /* What cannot be undone, each in a process of its own: what is wrong first is its status. */

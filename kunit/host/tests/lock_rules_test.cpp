@@ -5,6 +5,7 @@
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
 
+#include <linux_glue/dedicated.h>
 #include <linux_glue/guest.h>
 
 using namespace kvmpp;
@@ -24,6 +25,7 @@ protected:
 		slots.init(GLUE_LOCK_SLOTS);
 		mmu.init(GLUE_LOCK_MMU);
 		vpid.init(GLUE_LOCK_VPID);
+		dedicated.init(GLUE_LOCK_DEDICATED);
 		EXPECT_TRUE(srcu.init());
 	}
 	~LockRules() override { srcu.cleanup(); }
@@ -38,7 +40,7 @@ protected:
 	}
 
 	Mutex usage, vm, vcpu, slots;
-	SpinLock mmu, vpid;
+	SpinLock mmu, vpid, dedicated;
 	Srcu srcu;
 };
 
@@ -61,6 +63,10 @@ TEST_F(LockRules, order_that_is_kept)
 		SrcuRead read(srcu);
 		SrcuRead nested(srcu);
 		Locked innermost(mmu);
+	}
+	{
+		Locked outer(vcpu);
+		Locked innermost(dedicated);
 	}
 	{
 		Locked outer(slots);
@@ -269,4 +275,26 @@ TEST_F(LockRulesOfTheModule, cpu_goes_while_a_lock_is_held)
 	take_offline(3);
 	EXPECT_EQ(bring_online(3), 0);
 	EXPECT_TRUE(any_lock_held());
+}
+
+TEST_F(LockRulesOfTheModule, cpu_moved_with_a_lock_held)
+{
+	Mutex vcpu;
+
+	vcpu.init(GLUE_LOCK_VCPU);
+	Locked locked(vcpu);
+	EXPECT_EQ(glue_cpu_remove(1), 0);
+	EXPECT_EQ(take_violations(), std::vector<std::string>{"remove_cpu() with a lock held"});
+	EXPECT_EQ(glue_cpu_add(1), 0);
+	EXPECT_EQ(take_violations(), std::vector<std::string>{"add_cpu() with a lock held"});
+}
+
+TEST_F(LockRules, dedicated_lock_is_a_leaf)
+{
+	Locked locked(mmu);
+	add_preempt_off(-1);
+	Locked inner(dedicated);
+	add_preempt_off(1);
+
+	expect_violation("kvmpp_dedicated_lock taken inside kvmpp_mmu_lock");
 }

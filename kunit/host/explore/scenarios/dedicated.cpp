@@ -302,7 +302,7 @@ void enter_until_it_has_a_cpu()
 		Result<Entry> entry =
 			own.guest.vmx.enter(own.guest.state, exit, own.guest.entry->kick);
 		expect(!!entry, "the VMCS can be used");
-		if (tries == 1)
+		if (tries == 0)
 			return;
 	}
 	expect(own.dedicated.place() == Dedicated::Place::own, "it has a CPU");
