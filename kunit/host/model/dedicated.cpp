@@ -97,6 +97,7 @@ unsigned sent, unclaimed;
 bool broadcasts;
 bool starts_broken[cpu_count];
 unsigned lateness[cpu_count];
+constexpr unsigned too_late = ~0u;
 std::vector<Ipi> ipis;
 std::vector<u8> self_ipis;
 /* For the sanitizer, of who resumed. */
@@ -268,6 +269,10 @@ void start_cpu(int cpu, void (*entry)(void *), void *argument)
 
 void stop_cpu(int cpu)
 {
+	if (bares[cpu].late > too_late / 2) {
+		bares[cpu].late = 0;
+		run_dedicated_cpus();
+	}
 	if (processor(cpu).vmx)
 		violation("INIT to CPU %d, which is in VMX operation and does not take it", cpu);
 	/* "Processor State After Reset": of CR4, nothing is left. */
@@ -356,6 +361,11 @@ void raise(int cpu, u64 vector, u64 error_code)
 	bares[cpu].exception.error_code = error_code;
 	bares[cpu].exception.rip = 0xbad;
 	bares[cpu].raised = true;
+}
+
+void start_too_late(int cpu)
+{
+	lateness[cpu] = too_late;
 }
 
 void set_ipi_broadcast(bool on)

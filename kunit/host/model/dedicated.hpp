@@ -60,6 +60,8 @@ void break_start(int cpu);
 void hang(int cpu);
 /* It is slow: it comes up after so many milliseconds. */
 void start_late(int cpu, unsigned ms);
+/* Later than anybody waits, in the moment in which it is given up: INIT comes after it. */
+void start_too_late(int cpu);
 /* An exception in the code that runs there, once the CPU goes on. */
 void raise(int cpu, u64 vector, u64 error_code);
 

@@ -282,6 +282,17 @@ TEST_F(Dedicate, cpu_that_comes_up_as_it_is_given_up)
 	}
 }
 
+TEST_F(Dedicate, cpu_that_comes_up_between_time_out_and_init)
+{
+	/* In VMX operation it would not take the INIT, and run on beside Linux. */
+	start_too_late(1);
+	EXPECT_EQ(set(vcpu, 1), -ETIMEDOUT);
+	expect_untouched(1);
+	start_late(1, 0);
+	EXPECT_EQ(set(vcpu, 1), 0) << "and it can be had again";
+	EXPECT_EQ(set(vcpu, -1), 0);
+}
+
 TEST_F(Dedicate, vmxon_fails_there)
 {
 	/* After the CPU has left Linux, which would notice as well. */
