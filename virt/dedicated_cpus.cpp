@@ -145,11 +145,23 @@ void DedicatedSlot::report_death()
 
 	if (!has_died() || death_reported.exchange(true, std::memory_order_relaxed))
 		return;
-	glue_log_err("CPU %d: exception %llu, error code %llx, at %pS, address %llx", cpu.value,
-		     static_cast<unsigned long long>(there.fault.vector),
-		     static_cast<unsigned long long>(there.fault.error_code),
-		     reinterpret_cast<void *>(there.fault.rip),
-		     static_cast<unsigned long long>(there.fault.address));
+	switch (there.death) {
+	case DedicatedCpu::Death::none:
+		break;
+	case DedicatedCpu::Death::vmxon_failed:
+		glue_log_err("CPU %d: VMXON failed", cpu.value);
+		break;
+	case DedicatedCpu::Death::exception:
+		glue_log_err("CPU %d: exception %llu, error code %llx, at %pS, address %llx",
+			     cpu.value, static_cast<unsigned long long>(there.fault.vector),
+			     static_cast<unsigned long long>(there.fault.error_code),
+			     reinterpret_cast<void *>(there.fault.rip),
+			     static_cast<unsigned long long>(there.fault.address));
+		break;
+	case DedicatedCpu::Death::guest_machine_check:
+		glue_log_err("CPU %d: machine check in its guest", cpu.value);
+		break;
+	}
 }
 
 void DedicatedSlot::drop_map()

@@ -30,7 +30,7 @@ enum class Answer : u32 {
 	interrupted, /* somebody asked it to come out */
 	vmfail,      /* as Entry::vmfail */
 	failed,      /* the VMCS cannot be used */
-	died,        /* the module's own code on that CPU raised an exception */
+	died, /* the module's own code on that CPU raised an exception, or a machine check came */
 };
 
 /*
@@ -114,7 +114,13 @@ public:
 		starts, /* it was started */
 		up,     /* it looks at its bell */
 		parked, /* out of VMX operation, and of everything else; it waits for INIT */
-		died,   /* the same, after an exception */
+		died,   /* the same, because of its `death` */
+	};
+	enum class Death : u32 {
+		none,
+		vmxon_failed,
+		exception,           /* of the module's code: `fault` */
+		guest_machine_check, /* it came in the guest, or at its entry */
 	};
 	/* What it is told to do. */
 	enum Bell : u32 {
@@ -155,7 +161,7 @@ public:
 	std::atomic<u32> last_stray{0};
 	/* Exits that it saw to by itself. */
 	std::atomic<u64> stayed{0};
-	/* Of an exception that it died of. */
+	Death death = Death::none;
 	bool dying = false;
 	struct {
 		u64 vector, error_code, rip, address;
