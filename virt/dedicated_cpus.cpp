@@ -58,7 +58,7 @@ public:
 	/* For those who have it from outside: gives it back, or waits for who does. Only @whose, if that is given. */
 	void give_back(const Dedicated *whose = nullptr) MAY_SLEEP;
 	void nmi();
-	/* Once, whoever finds it first. */
+	/* Once, whoever finds it first, if it has. Its owner stays meanwhile. */
 	void report_death();
 	/* It does not answer: what it may still touch stays for ever, the module included. */
 	void lose();
@@ -577,8 +577,13 @@ Result<> Dedicated::wait(bool interruptible)
 
 	if (error == -static_cast<int>(Errno::timedout))
 		posted_on_->lose();
-	if (!error && posted_on_->has_died())
-		posted_on_->report_death();
+	if (!error) {
+		/* It may be somebody else's by now, and what that one has posted may be freed. */
+		Locked locked(DedicatedSlot::lock);
+
+		if (slot_.load(std::memory_order_relaxed) == posted_on_)
+			posted_on_->report_death();
+	}
 	return from_errno(error);
 }
 

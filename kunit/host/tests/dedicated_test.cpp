@@ -409,6 +409,25 @@ TEST_F(Dedicate, given_back_in_the_middle_of_a_run)
 	EXPECT_TRUE(is_online(1));
 }
 
+TEST_F(Dedicate, its_cpu_has_been_anothers_before_its_thread_looks)
+{
+	other = create_vcpu(vm, 1);
+	ASSERT_EQ(set(vcpu, 1), 0);
+	guest({on_cpu(1, stays()), on_cpu(1, halts()), on_cpu(0, halts())});
+	on_millisecond([&, once = false]() mutable {
+		if (std::exchange(once, true))
+			return;
+		AnotherThread thread;
+		EXPECT_EQ(set(vcpu, -1), 0);
+		ASSERT_EQ(set(other, 1), 0);
+		EXPECT_EQ(run(other), 0);
+		close_fd(std::exchange(other, -1));
+	});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(entries, 3u);
+	EXPECT_TRUE(is_online(1));
+}
+
 TEST_F(Dedicate, another_cpu_between_two_runs)
 {
 	ASSERT_EQ(set(vcpu, 1), 0);
