@@ -177,16 +177,20 @@ Result<> DedicatedSlot::prepare(const glue_cpu_registers &registers, std::size_t
 	if (!bell)
 		bell = glue_bell_create();
 	if (!has_machine())
-		machine_.store(
-			static_cast<DedicatedMachine *>(glue_zalloc_kept(sizeof(DedicatedMachine))),
-			std::memory_order_release);
+		if (void *memory = glue_zalloc_kept(sizeof(DedicatedMachine))) {
+			auto *made = static_cast<DedicatedMachine *>(memory);
+
+			new (&made->record) DedicatedCpu;
+			machine_.store(made, std::memory_order_release);
+		}
 	map_ = glue_private_map_create();
 	if (!bell || !has_machine() || !map_)
 		return Errno::nomem;
 
 	DedicatedMachine &machine = *machine_.load(std::memory_order_relaxed);
-	DedicatedCpu &cpu_record = *new (&machine.record) DedicatedCpu;
+	DedicatedCpu &cpu_record = machine.record;
 	machine.prepare();
+	cpu_record.reset();
 	death_reported.store(false, std::memory_order_relaxed);
 	cpu_record.cpu = cpu;
 	cpu_record.registers = registers;

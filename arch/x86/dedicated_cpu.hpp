@@ -98,6 +98,12 @@ public:
 	{
 		come_.store(sent_.load(std::memory_order_seq_cst), std::memory_order_relaxed);
 	}
+	/* Begins anew, all of them settled: in this order none is taken for one that was sent. */
+	void reset()
+	{
+		sent_.store(0, std::memory_order_seq_cst);
+		come_.store(0, std::memory_order_seq_cst);
+	}
 	u64 last_sent() const { return last_sent_.load(std::memory_order_relaxed); }
 	u64 sent() const { return sent_.load(std::memory_order_relaxed); }
 	u64 come() const { return come_.load(std::memory_order_relaxed); }
@@ -167,6 +173,25 @@ public:
 		u64 vector, error_code, rip, address;
 	} fault = {};
 
+	/*
+	 * Nothing is left of the last time. While the CPU is Linux's; NMI handlers and other vCPUs that let go
+	 * may look at what is atomic.
+	 */
+	void reset()
+	{
+		state.store(State::off, std::memory_order_relaxed);
+		bell.store(0, std::memory_order_relaxed);
+		posted = nullptr;
+		wants_linux.store(0, std::memory_order_relaxed);
+		sending.store(0, std::memory_order_relaxed);
+		listening.store(0, std::memory_order_relaxed);
+		nmis.reset();
+		for (std::atomic<u64> *count : {&nmis_unknown, &strays, &stayed})
+			count->store(0, std::memory_order_relaxed);
+		death = Death::none;
+		dying = false;
+		fault = {};
+	}
 	/* An NMI has come. On the CPU itself. */
 	void note_nmi()
 	{
