@@ -613,13 +613,6 @@ void Dedicated::count_user()
 		slot->out_user.fetch_add(1, std::memory_order_relaxed);
 }
 
-bool Dedicated::passthrough() const
-{
-	DedicatedSlot *slot = slot_.load(std::memory_order_acquire);
-
-	return slot && slot->run->passthrough;
-}
-
 Result<> dedicated_init()
 {
 	int count = glue_nr_cpus();

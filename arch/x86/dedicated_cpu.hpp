@@ -164,7 +164,6 @@ public:
 	NmiAccount nmis;
 	std::atomic<u64> nmis_unknown{0};
 	std::atomic<u64> strays{0};
-	std::atomic<u32> last_stray{0};
 	/* Exits that it saw to by itself. */
 	std::atomic<u64> stayed{0};
 	Death death = Death::none;

@@ -240,7 +240,6 @@ extern "C" void kvmpp_dedicated_interrupt(TrapFrame *frame)
 {
 	DedicatedCpu &cpu = this_machine().record;
 
-	cpu.last_stray.store(frame->vector & 0xff, std::memory_order_relaxed);
 	cpu.strays.store(cpu.strays.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 	insn::wrmsr(x2apic::eoi, 0);
 }
