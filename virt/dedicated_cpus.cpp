@@ -58,7 +58,7 @@ public:
 	/* For those who have it from outside: gives it back, or waits for who does. Only @whose, if that is given. */
 	void give_back(const Dedicated *whose = nullptr) MAY_SLEEP;
 	void nmi();
-	/* Once, whoever finds it first. */
+	/* Once, whoever finds it first, if it has. Its owner stays meanwhile. */
 	void report_death();
 	/* It does not answer: what it may still touch stays for ever, the module included. */
 	void lose();
@@ -145,11 +145,23 @@ void DedicatedSlot::report_death()
 
 	if (!has_died() || death_reported.exchange(true, std::memory_order_relaxed))
 		return;
-	glue_log_err("CPU %d: exception %llu, error code %llx, at %pS, address %llx", cpu.value,
-		     static_cast<unsigned long long>(there.fault.vector),
-		     static_cast<unsigned long long>(there.fault.error_code),
-		     reinterpret_cast<void *>(there.fault.rip),
-		     static_cast<unsigned long long>(there.fault.address));
+	switch (there.death) {
+	case DedicatedCpu::Death::none:
+		break;
+	case DedicatedCpu::Death::vmxon_failed:
+		glue_log_err("CPU %d: VMXON failed", cpu.value);
+		break;
+	case DedicatedCpu::Death::exception:
+		glue_log_err("CPU %d: exception %llu, error code %llx, at %pS, address %llx",
+			     cpu.value, static_cast<unsigned long long>(there.fault.vector),
+			     static_cast<unsigned long long>(there.fault.error_code),
+			     reinterpret_cast<void *>(there.fault.rip),
+			     static_cast<unsigned long long>(there.fault.address));
+		break;
+	case DedicatedCpu::Death::guest_machine_check:
+		glue_log_err("CPU %d: machine check in its guest", cpu.value);
+		break;
+	}
 }
 
 void DedicatedSlot::drop_map()
@@ -165,16 +177,20 @@ Result<> DedicatedSlot::prepare(const glue_cpu_registers &registers, std::size_t
 	if (!bell)
 		bell = glue_bell_create();
 	if (!has_machine())
-		machine_.store(
-			static_cast<DedicatedMachine *>(glue_zalloc_kept(sizeof(DedicatedMachine))),
-			std::memory_order_release);
+		if (void *memory = glue_zalloc_kept(sizeof(DedicatedMachine))) {
+			auto *made = static_cast<DedicatedMachine *>(memory);
+
+			new (&made->record) DedicatedCpu;
+			machine_.store(made, std::memory_order_release);
+		}
 	map_ = glue_private_map_create();
 	if (!bell || !has_machine() || !map_)
 		return Errno::nomem;
 
 	DedicatedMachine &machine = *machine_.load(std::memory_order_relaxed);
-	DedicatedCpu &cpu_record = *new (&machine.record) DedicatedCpu;
+	DedicatedCpu &cpu_record = machine.record;
 	machine.prepare();
+	cpu_record.reset();
 	death_reported.store(false, std::memory_order_relaxed);
 	cpu_record.cpu = cpu;
 	cpu_record.registers = registers;
@@ -565,8 +581,13 @@ Result<> Dedicated::wait(bool interruptible)
 
 	if (error == -static_cast<int>(Errno::timedout))
 		posted_on_->lose();
-	if (!error && posted_on_->has_died())
-		posted_on_->report_death();
+	if (!error) {
+		/* It may be somebody else's by now, and what that one has posted may be freed. */
+		Locked locked(DedicatedSlot::lock);
+
+		if (slot_.load(std::memory_order_relaxed) == posted_on_)
+			posted_on_->report_death();
+	}
 	return from_errno(error);
 }
 
@@ -590,13 +611,6 @@ void Dedicated::count_user()
 {
 	if (DedicatedSlot *slot = slot_.load(std::memory_order_acquire))
 		slot->out_user.fetch_add(1, std::memory_order_relaxed);
-}
-
-bool Dedicated::passthrough() const
-{
-	DedicatedSlot *slot = slot_.load(std::memory_order_acquire);
-
-	return slot && slot->run->passthrough;
 }
 
 Result<> dedicated_init()

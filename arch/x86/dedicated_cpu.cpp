@@ -192,6 +192,7 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 			} else if (is_machine_check(run.exit)) {
 				/* The next one would reset the machine. The banks are Linux's to read. */
 				insn::wrmsr(msr::mcg_status, 0);
+				cpu.death = DedicatedCpu::Death::guest_machine_check;
 				answer = Answer::died;
 			} else if (handle_here(run)) {
 				cpu.stayed.store(cpu.stayed.load(std::memory_order_relaxed) + 1,

@@ -98,7 +98,6 @@ extern unsigned int glue_fixup_count;
 glue_u64 glue_tsc_khz(void);
 void glue_msleep(unsigned int milliseconds) MAY_SLEEP;
 void glue_udelay(unsigned int microseconds);
-void glue_cpu_relax(void);
 
 /*
  * Where a thread sleeps that waits for a dedicated CPU. Null when there is no memory.

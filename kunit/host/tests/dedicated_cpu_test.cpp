@@ -167,6 +167,34 @@ TEST(NmiAccount, claims_as_many_as_were_sent)
 	EXPECT_TRUE(account.claim());
 	EXPECT_EQ(account.sent(), 5u);
 	EXPECT_EQ(account.come(), 5u);
+	account.reset();
+	EXPECT_FALSE(account.claim());
+	account.note(10);
+	EXPECT_TRUE(account.claim());
+	EXPECT_EQ(account.sent(), 1u);
+	EXPECT_EQ(account.come(), 1u);
+}
+
+TEST_F(RunDedicated, record_begins_anew)
+{
+	cpu().bell.store(DedicatedCpu::stop);
+	cpu().posted = &run_record;
+	cpu().sending.store(1);
+	cpu().death = DedicatedCpu::Death::exception;
+	cpu().dying = true;
+	cpu().fault.vector = 13;
+	cpu().stayed.store(5);
+	cpu().nmis.note(1);
+	cpu().reset();
+	EXPECT_EQ(cpu().state.load(), DedicatedCpu::State::off);
+	EXPECT_EQ(cpu().bell.load(), 0u);
+	EXPECT_EQ(cpu().posted, nullptr);
+	EXPECT_EQ(cpu().sending.load(), 0u);
+	EXPECT_EQ(cpu().death, DedicatedCpu::Death::none);
+	EXPECT_FALSE(cpu().dying);
+	EXPECT_EQ(cpu().fault.vector, 0u);
+	EXPECT_EQ(cpu().stayed.load(), 0u);
+	EXPECT_FALSE(cpu().nmis.claim());
 }
 
 TEST_F(RunDedicated, exits_that_stay)
