@@ -22,6 +22,24 @@ template <class T> T read_once(const T &field)
 	return *const_cast<const volatile T *>(&field);
 }
 
+/* Whether user space is to see a write to a device; which one. */
+bool is_write(const UserExit &user, IoWrite &write)
+{
+	if (user.reason == KVM_EXIT_IO && user.io.direction == KVM_EXIT_IO_OUT) {
+		write = {.space = IoSpace::port, .address = user.io.port, .length = user.io.size};
+		std::memcpy(write.data, user.io.data, user.io.size);
+		return true;
+	}
+	if (user.reason == KVM_EXIT_MMIO && user.mmio.is_write) {
+		write = {.space = IoSpace::mmio,
+			 .address = user.mmio.phys_addr,
+			 .length = user.mmio.len};
+		std::memcpy(write.data, user.mmio.data, user.mmio.len);
+		return true;
+	}
+	return false;
+}
+
 /* The thread's FPU state and the notice of being scheduled away, for the time of a KVM_RUN. */
 class InRun
 {
@@ -98,6 +116,8 @@ void *Vcpu::shared_page(unsigned long index) const
 		return run_page_.as<void>();
 	case 1:
 		return port_page_.as<void>();
+	case ring_page:
+		return vm_.io_bus().ring_page();
 	default:
 		return nullptr;
 	}
@@ -163,8 +183,7 @@ Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 	return emulate_mmio(state_, exit, GuestMemory(vm_.slots(read)));
 }
 
-/* What an exit asks for. */
-Result<Next> Vcpu::after_exit(const Exit &exit)
+Result<Next> Vcpu::handle(const Exit &exit)
 {
 	Next next;
 	{
@@ -178,6 +197,12 @@ Result<Next> Vcpu::after_exit(const Exit &exit)
 		return Next::resume;
 	}
 	return next;
+}
+
+/* What an exit asks for. */
+Result<Next> Vcpu::after_exit(const Exit &exit)
+{
+	return past_bus(handle(exit));
 }
 
 /* One entry, on this CPU, and what its exit asks for. */
@@ -211,8 +236,7 @@ Result<Next> Vcpu::step()
 	return after_exit(exit);
 }
 
-/* The access that the last KVM_RUN left to user space. */
-Result<Next> Vcpu::finish_pending()
+Result<Next> Vcpu::complete_pending()
 {
 	using Kind = PendingAccess::Kind;
 	Groups needed = emulation_state;
@@ -249,6 +273,25 @@ Result<Next> Vcpu::finish_pending()
 		return r.error();
 	SrcuRead read(vm_.srcu());
 	return complete_access(state_, GuestMemory(vm_.slots(read)), data);
+}
+
+/* The access that the last KVM_RUN left to user space. */
+Result<Next> Vcpu::finish_pending()
+{
+	return past_bus(complete_pending());
+}
+
+/* A write of which user space need not know, if somebody in the kernel takes it, is done here. */
+Result<Next> Vcpu::past_bus(Result<Next> next)
+{
+	while (next && *next == Next::user) {
+		IoWrite write;
+
+		if (!is_write(state_.user, write) || !vm_.io_bus().take(write))
+			break;
+		next = complete_pending();
+	}
+	return next;
 }
 
 /* On CPUs of Linux, until it has to go back to user space or gets a CPU of its own. */

@@ -43,6 +43,8 @@ Result<> Vm::init()
 	if (Result<> r = srcu_.init(); !r)
 		return r;
 	srcu_made_ = true;
+	if (Result<> r = io_bus_.create(); !r)
+		return r;
 	if (Result<> r = mmu_.create(); !r)
 		return r;
 	if (Result<> r = hardware_get(); !r)

@@ -10,6 +10,7 @@
 #include "directed_yield.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
+#include "io_bus.hpp"
 #include "memslots.hpp"
 #include "mmu.hpp"
 #include "vcpu_table.hpp"
@@ -51,6 +52,7 @@ public:
 	{
 		return *slots_.load(std::memory_order_acquire);
 	}
+	IoBus &io_bus() { return io_bus_; }
 	ApicMap &apics() { return *apics_; }
 	TscRecord &tsc() { return *tsc_; }
 	/* Counted from the module's load; and who made it: for those who look from outside. */
@@ -85,6 +87,7 @@ private:
 	/* Written under slots_lock_, read under srcu_. */
 	std::atomic<MemslotTable *> slots_{nullptr};
 	Srcu srcu_;
+	IoBus io_bus_{srcu_};
 
 	/* Of its own, since dedicated CPUs see it. */
 	Owned<ApicMap> apics_;
