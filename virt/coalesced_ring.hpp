@@ -21,8 +21,7 @@ public:
 	 * The array begins where C has it: to C++ the header's flexible array comes after an empty
 	 * structure, which takes room.
 	 */
-	static constexpr u32 entries =
-		(page_size - 2 * sizeof(u32)) / sizeof(kvm_coalesced_mmio);
+	static constexpr u32 entries = (page_size - 2 * sizeof(u32)) / sizeof(kvm_coalesced_mmio);
 
 	/* Errno::nomem. */
 	Result<> create() MAY_SLEEP;

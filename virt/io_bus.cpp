@@ -99,8 +99,7 @@ Result<> IoBus::add(IoSpace space, const IoTaker &taker)
 
 Result<> IoBus::ioeventfd(const kvm_ioeventfd &request)
 {
-	IoSpace space =
-		request.flags & KVM_IOEVENTFD_FLAG_PIO ? IoSpace::port : IoSpace::mmio;
+	IoSpace space = request.flags & KVM_IOEVENTFD_FLAG_PIO ? IoSpace::port : IoSpace::mmio;
 
 	return request.flags & KVM_IOEVENTFD_FLAG_DEASSIGN ? deassign(space, request)
 							   : assign(space, request);
@@ -109,8 +108,7 @@ Result<> IoBus::ioeventfd(const kvm_ioeventfd &request)
 Result<> IoBus::assign(IoSpace space, const kvm_ioeventfd &request)
 {
 	/* There are no virtio-ccw devices that would notify: KVM takes the flag, and no notice comes. */
-	constexpr u32 known =
-		KVM_IOEVENTFD_VALID_FLAG_MASK & ~KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY;
+	constexpr u32 known = KVM_IOEVENTFD_VALID_FLAG_MASK & ~KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY;
 	u32 length = request.len;
 
 	if (length > 8 || (length & (length - 1)))
@@ -171,9 +169,8 @@ Result<> IoBus::uncoalesce(const kvm_coalesced_mmio_zone &zone)
 	if (!space)
 		return space.error();
 	Locked locked(lock_);
-	auto less = table(*space).without([&](const IoTaker &t) {
-		return t.is_zone() && t.contains(zone.addr, zone.size);
-	});
+	auto less = table(*space).without(
+		[&](const IoTaker &t) { return t.is_zone() && t.contains(zone.addr, zone.size); });
 	if (!less)
 		return Errno::nomem;
 	/* There may have been none, which is no error. */

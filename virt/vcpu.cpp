@@ -81,8 +81,10 @@ Vcpu::Vcpu(Vm &vm, u32 id)
 {
 }
 
-Vcpu::~Vcpu()
+/* Nobody has it any more. */
+Vcpu::~Vcpu() NO_THREAD_SAFETY_ANALYSIS
 {
+	vm_.clock().remove(clock_);
 	if (fpu_)
 		glue_guest_fpu_free(fpu_);
 }
@@ -106,6 +108,8 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 	    !r)
 		return r;
 	seen_vmcs_ = vmx_.lent_vmcs();
+	state_.clock.wall_clock = &vm_.clock().wall_clock();
+	vm_.clock().add(clock_, identity_.id, state_.tsc_offset);
 	return {};
 }
 
@@ -294,14 +298,25 @@ Result<Next> Vcpu::past_bus(Result<Next> next)
 	return next;
 }
 
+/* The guest is about to go on: if its time is another than it was told, it is told. */
+void Vcpu::follow_clock()
+{
+	if (!vm_.clock().is_due(clock_, state_)) [[likely]]
+		return;
+	SrcuRead read(vm_.srcu());
+	vm_.clock().update(clock_, state_, GuestMemory(vm_.slots(read)));
+}
+
 /* On CPUs of Linux, until it has to go back to user space or gets a CPU of its own. */
 Result<Next> Vcpu::run_shared()
 {
 	InRun in_run(*this, fpu_, notifier_);
 	Result<Next> next = Next::resume;
 
-	while (next && *next == Next::resume && dedicated_.place() == Dedicated::Place::shared)
+	while (next && *next == Next::resume && dedicated_.place() == Dedicated::Place::shared) {
+		follow_clock();
 		next = step();
+	}
 	/* For kvm_run::if_flag: here, where VMX may be on for this thread only. */
 	if (Result<> r = vmx_.fetch(state_, Group::rflags); !r && next)
 		next = r.error();
@@ -356,6 +371,7 @@ Result<Next> Vcpu::run_dedicated()
 	if (!lent_)
 		if (Result<> r = lend(); !r)
 			return r.error();
+	follow_clock();
 	if (!dedicated_.post(lent_for_))
 		return Next::resume;
 	if (Result<> r = dedicated_.wait(true); !r) {

@@ -4,6 +4,7 @@
 
 #include "arch/x86/handlers.hpp"
 #include "arch/x86/vmx_vcpu.hpp"
+#include "clock.hpp"
 #include "dedicated_cpus.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
@@ -26,7 +27,7 @@ public:
 	static constexpr unsigned shared_pages = 3, ring_page = 2;
 
 	Vcpu(Vm &vm, u32 id);
-	~Vcpu();
+	~Vcpu() MAY_SLEEP;
 	/* Errno::nomem. May sleep. */
 	Result<> init() MAY_SLEEP;
 
@@ -62,6 +63,7 @@ private:
 	Result<Next> finish_pending() REQUIRES(mutex_);
 	Result<Next> complete_pending() REQUIRES(mutex_);
 	Result<Next> past_bus(Result<Next> next) REQUIRES(mutex_);
+	void follow_clock() REQUIRES(mutex_) MAY_SLEEP;
 	void show_exit() REQUIRES(mutex_);
 	template <class Registers>
 	Result<> get_registers(unsigned long argument, void (*get)(const VcpuState &, Registers &),
@@ -73,6 +75,7 @@ private:
 	Mutex mutex_ ACQUIRED_AFTER(cpus_stay);
 	VcpuState state_ GUARDED_BY(mutex_);
 	VmxVcpu vmx_ GUARDED_BY(mutex_);
+	VcpuClock clock_ GUARDED_BY(mutex_);
 	Page run_page_;
 	Page port_page_;
 	/* Its CPU, if it has one of its own; and what that one knows of it. */

@@ -7,6 +7,7 @@
 
 #include "arch/x86/tsc_record.hpp"
 #include "arch/x86/x2apic.hpp"
+#include "clock.hpp"
 #include "directed_yield.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
@@ -53,6 +54,7 @@ public:
 		return *slots_.load(std::memory_order_acquire);
 	}
 	IoBus &io_bus() { return io_bus_; }
+	VmClock &clock() { return clock_; }
 	ApicMap &apics() { return *apics_; }
 	TscRecord &tsc() { return *tsc_; }
 	/* Counted from the module's load; and who made it: for those who look from outside. */
@@ -92,6 +94,7 @@ private:
 	/* Of its own, since dedicated CPUs see it. */
 	Owned<ApicMap> apics_;
 	Owned<TscRecord> tsc_;
+	VmClock clock_{vcpus_};
 	Mmu mmu_{vcpus_};
 	glue_mmu_notifier *notifier_ = nullptr;
 };

@@ -3,6 +3,7 @@
 #include "dedicated.hpp"
 #include "machine.hpp"
 
+#include <linux_glue/clock.h>
 #include <linux_glue/cpu.h>
 #include <linux_glue/crash.h>
 #include <linux_glue/debugfs.h>
@@ -135,6 +136,15 @@ void glue_sched_notifier_register(glue_sched_notifier *, void *)
 }
 void glue_sched_notifier_unregister(glue_sched_notifier *)
 {
+}
+
+void glue_clock_read(glue_clock *clock)
+{
+	*clock = {};
+}
+int glue_tsc_stable(void)
+{
+	return 1;
 }
 
 int glue_eventfd_get(int, glue_eventfd **)

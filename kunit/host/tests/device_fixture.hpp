@@ -118,7 +118,10 @@ protected:
 		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_REGS, regs), 0);
 		return regs.rip;
 	}
-	template <class T> T &at(u64 guest_phys) { return *reinterpret_cast<T *>(ram + guest_phys); }
+	template <class T> T &at(u64 guest_phys)
+	{
+		return *reinterpret_cast<T *>(ram + guest_phys);
+	}
 
 	u8 *ram;
 	int vm = -1, vcpu = -1;

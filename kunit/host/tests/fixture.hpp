@@ -9,6 +9,7 @@
 
 #include "arch/x86/cpuid.hpp"
 #include "arch/x86/vpid.hpp"
+#include "model/clock.hpp"
 #include "model/cpus.hpp"
 #include "model/dedicated.hpp"
 #include "model/eventfd.hpp"
@@ -38,6 +39,7 @@ protected:
 		reset_dedicated();
 		reset_memory();
 		reset_eventfds();
+		reset_clock();
 		reset_module();
 		reset_locks();
 		reset_thread();

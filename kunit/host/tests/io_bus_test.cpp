@@ -50,10 +50,7 @@ protected:
 		u32 first, last;
 		kvm_coalesced_mmio entry[CoalescedRing::entries];
 	};
-	Ring &ring()
-	{
-		return *static_cast<Ring *>(kvmpp_vcpu_page(object_of(vcpu), 2));
-	}
+	Ring &ring() { return *static_cast<Ring *>(kvmpp_vcpu_page(object_of(vcpu), 2)); }
 	/* The guest stores a word; whether user space had to see it. */
 	bool store_is_seen(u64 address, u16 value)
 	{
