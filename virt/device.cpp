@@ -40,7 +40,16 @@ int check_extension(unsigned long capability)
 	case KVM_CAP_INTERNAL_ERROR_DATA:
 	case KVM_CAP_IMMEDIATE_EXIT:
 	case KVM_CAP_CHECK_EXTENSION_VM:
+	case KVM_CAP_IOEVENTFD:
+	case KVM_CAP_IOEVENTFD_NO_LENGTH:
+	case KVM_CAP_IOEVENTFD_ANY_LENGTH:
+	case KVM_CAP_COALESCED_PIO:
+	case KVM_CAP_KVMCLOCK_CTRL:
 		return 1;
+	case KVM_CAP_ADJUST_CLOCK:
+		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
+	case KVM_CAP_COALESCED_MMIO:
+		return Vcpu::ring_page;
 	case KVMPP_CAP_DEDICATED_CPU:
 		return dedicated_count_possible();
 	case KVM_CAP_NR_MEMSLOTS:
@@ -83,6 +92,34 @@ Result<> set_memory_region(Vm &vm, unsigned long argument)
 	if (!request)
 		return request.error();
 	return vm.set_memory(*request);
+}
+
+/* The ioctls of the bus that take a structure. */
+template <class Argument>
+Result<> ask_bus(Vm &vm, unsigned long argument, Result<> (IoBus::*ask)(const Argument &))
+{
+	Argument request;
+
+	if (Result<> r = from_errno(glue_copy_from_user(&request, argument, sizeof(request))); !r)
+		return r;
+	return (vm.io_bus().*ask)(request);
+}
+
+Result<> get_clock(Vm &vm, unsigned long argument)
+{
+	kvm_clock_data data;
+
+	vm.clock().get(data);
+	return from_errno(glue_copy_to_user(argument, &data, sizeof(data)));
+}
+
+Result<> set_clock(Vm &vm, unsigned long argument)
+{
+	kvm_clock_data data;
+
+	if (Result<> r = from_errno(glue_copy_from_user(&data, argument, sizeof(data))); !r)
+		return r;
+	return vm.clock().set(data);
 }
 
 long to_long(Result<int> result)
@@ -145,6 +182,16 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 							: Errno::inval);
 	case KVM_SET_USER_MEMORY_REGION:
 		return to_errno(set_memory_region(vm, argument));
+	case KVM_GET_CLOCK:
+		return to_errno(get_clock(vm, argument));
+	case KVM_SET_CLOCK:
+		return to_errno(set_clock(vm, argument));
+	case KVM_IOEVENTFD:
+		return to_errno(ask_bus(vm, argument, &IoBus::ioeventfd));
+	case KVM_REGISTER_COALESCED_MMIO:
+		return to_errno(ask_bus(vm, argument, &IoBus::coalesce));
+	case KVM_UNREGISTER_COALESCED_MMIO:
+		return to_errno(ask_bus(vm, argument, &IoBus::uncoalesce));
 	case KVM_SET_TSS_ADDR:
 		/*
 		 * Real mode needs no TSS of the VMM's: guests are unrestricted. KVM's bound holds.

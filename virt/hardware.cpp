@@ -3,6 +3,7 @@
 
 #include "arch/x86/cpuid.hpp"
 #include "arch/x86/vmx_cpu.hpp"
+#include "clock.hpp"
 #include "dedicated_cpus.hpp"
 #include "include/kvmpp/guards.hpp"
 
@@ -214,6 +215,7 @@ void kvmpp_syscore_suspend(void)
 /* It is the only CPU. */
 void kvmpp_syscore_resume(void) REQUIRES(cpus_stay)
 {
+	VmClock::machine_woke();
 	/* A failure is in the log; vCPUs wait for VMX on this CPU until they are killed. */
 	if (wanted)
 		(void)enable_one();

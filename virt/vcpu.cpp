@@ -22,6 +22,24 @@ template <class T> T read_once(const T &field)
 	return *const_cast<const volatile T *>(&field);
 }
 
+/* Whether user space is to see a write to a device; which one. */
+bool is_write(const UserExit &user, IoWrite &write)
+{
+	if (user.reason == KVM_EXIT_IO && user.io.direction == KVM_EXIT_IO_OUT) {
+		write = {.space = IoSpace::port, .address = user.io.port, .length = user.io.size};
+		std::memcpy(write.data, user.io.data, user.io.size);
+		return true;
+	}
+	if (user.reason == KVM_EXIT_MMIO && user.mmio.is_write) {
+		write = {.space = IoSpace::mmio,
+			 .address = user.mmio.phys_addr,
+			 .length = user.mmio.len};
+		std::memcpy(write.data, user.mmio.data, user.mmio.len);
+		return true;
+	}
+	return false;
+}
+
 /* The thread's FPU state and the notice of being scheduled away, for the time of a KVM_RUN. */
 class InRun
 {
@@ -63,8 +81,10 @@ Vcpu::Vcpu(Vm &vm, u32 id)
 {
 }
 
-Vcpu::~Vcpu()
+/* Nobody has it any more. */
+Vcpu::~Vcpu() NO_THREAD_SAFETY_ANALYSIS
 {
+	vm_.clock().remove(clock_);
 	if (fpu_)
 		glue_guest_fpu_free(fpu_);
 }
@@ -88,6 +108,8 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 	    !r)
 		return r;
 	seen_vmcs_ = vmx_.lent_vmcs();
+	state_.clock.wall_clock = &vm_.clock().wall_clock();
+	vm_.clock().add(clock_, identity_.id, state_.tsc_offset);
 	return {};
 }
 
@@ -98,6 +120,8 @@ void *Vcpu::shared_page(unsigned long index) const
 		return run_page_.as<void>();
 	case 1:
 		return port_page_.as<void>();
+	case ring_page:
+		return vm_.io_bus().ring_page();
 	default:
 		return nullptr;
 	}
@@ -163,8 +187,7 @@ Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 	return emulate_mmio(state_, exit, GuestMemory(vm_.slots(read)));
 }
 
-/* What an exit asks for. */
-Result<Next> Vcpu::after_exit(const Exit &exit)
+Result<Next> Vcpu::handle(const Exit &exit)
 {
 	Next next;
 	{
@@ -178,6 +201,12 @@ Result<Next> Vcpu::after_exit(const Exit &exit)
 		return Next::resume;
 	}
 	return next;
+}
+
+/* What an exit asks for. */
+Result<Next> Vcpu::after_exit(const Exit &exit)
+{
+	return past_bus(handle(exit));
 }
 
 /* One entry, on this CPU, and what its exit asks for. */
@@ -211,8 +240,7 @@ Result<Next> Vcpu::step()
 	return after_exit(exit);
 }
 
-/* The access that the last KVM_RUN left to user space. */
-Result<Next> Vcpu::finish_pending()
+Result<Next> Vcpu::complete_pending()
 {
 	using Kind = PendingAccess::Kind;
 	Groups needed = emulation_state;
@@ -251,14 +279,44 @@ Result<Next> Vcpu::finish_pending()
 	return complete_access(state_, GuestMemory(vm_.slots(read)), data);
 }
 
+/* The access that the last KVM_RUN left to user space. */
+Result<Next> Vcpu::finish_pending()
+{
+	return past_bus(complete_pending());
+}
+
+/* A write of which user space need not know, if somebody in the kernel takes it, is done here. */
+Result<Next> Vcpu::past_bus(Result<Next> next)
+{
+	while (next && *next == Next::user) {
+		IoWrite write;
+
+		if (!is_write(state_.user, write) || !vm_.io_bus().take(write))
+			break;
+		next = complete_pending();
+	}
+	return next;
+}
+
+/* The guest is about to go on: if its time is another than it was told, it is told. */
+void Vcpu::follow_clock()
+{
+	if (!vm_.clock().is_due(clock_, state_)) [[likely]]
+		return;
+	SrcuRead read(vm_.srcu());
+	vm_.clock().update(clock_, state_, GuestMemory(vm_.slots(read)));
+}
+
 /* On CPUs of Linux, until it has to go back to user space or gets a CPU of its own. */
 Result<Next> Vcpu::run_shared()
 {
 	InRun in_run(*this, fpu_, notifier_);
 	Result<Next> next = Next::resume;
 
-	while (next && *next == Next::resume && dedicated_.place() == Dedicated::Place::shared)
+	while (next && *next == Next::resume && dedicated_.place() == Dedicated::Place::shared) {
+		follow_clock();
 		next = step();
+	}
 	/* For kvm_run::if_flag: here, where VMX may be on for this thread only. */
 	if (Result<> r = vmx_.fetch(state_, Group::rflags); !r && next)
 		next = r.error();
@@ -313,6 +371,7 @@ Result<Next> Vcpu::run_dedicated()
 	if (!lent_)
 		if (Result<> r = lend(); !r)
 			return r.error();
+	follow_clock();
 	if (!dedicated_.post(lent_for_))
 		return Next::resume;
 	if (Result<> r = dedicated_.wait(true); !r) {

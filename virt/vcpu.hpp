@@ -4,6 +4,7 @@
 
 #include "arch/x86/handlers.hpp"
 #include "arch/x86/vmx_vcpu.hpp"
+#include "clock.hpp"
 #include "dedicated_cpus.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
@@ -19,11 +20,14 @@ class Vm;
 class Vcpu
 {
 public:
-	/* Pages that user space maps: struct kvm_run, and the data of port accesses. */
-	static constexpr unsigned shared_pages = 2;
+	/*
+	 * Pages that user space maps: struct kvm_run, the data of port accesses, and the VM's ring of
+	 * coalesced writes.
+	 */
+	static constexpr unsigned shared_pages = 3, ring_page = 2;
 
 	Vcpu(Vm &vm, u32 id);
-	~Vcpu();
+	~Vcpu() MAY_SLEEP;
 	/* Errno::nomem. May sleep. */
 	Result<> init() MAY_SLEEP;
 
@@ -50,12 +54,16 @@ private:
 	Result<Next> run_dedicated() REQUIRES(mutex_);
 	Result<Next> step() REQUIRES(mutex_);
 	Result<Next> after_exit(const Exit &exit) REQUIRES(mutex_);
+	Result<Next> handle(const Exit &exit) REQUIRES(mutex_);
 	Result<> lend() REQUIRES(mutex_);
 	Result<Next> take_back() REQUIRES(mutex_);
 	long set_dedicated_cpu(long cpu) MAY_SLEEP;
 	long get_dedicated_cpu(unsigned long argument) MAY_SLEEP;
 	Result<Next> handle_ept_violation(const Exit &exit) REQUIRES(mutex_);
 	Result<Next> finish_pending() REQUIRES(mutex_);
+	Result<Next> complete_pending() REQUIRES(mutex_);
+	Result<Next> past_bus(Result<Next> next) REQUIRES(mutex_);
+	void follow_clock() REQUIRES(mutex_) MAY_SLEEP;
 	void show_exit() REQUIRES(mutex_);
 	template <class Registers>
 	Result<> get_registers(unsigned long argument, void (*get)(const VcpuState &, Registers &),
@@ -67,6 +75,7 @@ private:
 	Mutex mutex_ ACQUIRED_AFTER(cpus_stay);
 	VcpuState state_ GUARDED_BY(mutex_);
 	VmxVcpu vmx_ GUARDED_BY(mutex_);
+	VcpuClock clock_ GUARDED_BY(mutex_);
 	Page run_page_;
 	Page port_page_;
 	/* Its CPU, if it has one of its own; and what that one knows of it. */

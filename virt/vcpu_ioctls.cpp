@@ -49,6 +49,11 @@ Result<> Vcpu::dispatch(unsigned command, unsigned long argument)
 		SrcuRead read(vm_.srcu());
 		return set_sregs(state_, sregs, GuestMemory(vm_.slots(read)));
 	}
+	case KVM_KVMCLOCK_CTRL:
+		if (!state_.clock.enabled())
+			return Errno::inval;
+		state_.clock.stopped = state_.clock.changed = true;
+		return {};
 	default:
 		return Errno::inval;
 	}
@@ -94,6 +99,8 @@ long Vcpu::ioctl(unsigned command, unsigned long argument)
 	if (!mutex_.lock_killable())
 		return -static_cast<int>(Errno::intr);
 	Result<> result = dispatch(command, argument);
+	/* Here, for a vCPU whose TSC user space sets may be one that does not run for long. */
+	vm_.clock().follow_tsc(clock_, state_.tsc_offset);
 	mutex_.unlock();
 	return to_errno(result);
 }

@@ -36,6 +36,8 @@ Result<> Vm::init()
 	if (!apics_ || !tsc_)
 		return Errno::nomem;
 	tsc_->begin(insn::rdtsc(), glue_tsc_khz() * 1000);
+	if (Result<> r = clock_.create(); !r)
+		return r;
 	auto slots = Owned<MemslotTable>::create();
 	if (!slots)
 		return Errno::nomem;
@@ -43,6 +45,8 @@ Result<> Vm::init()
 	if (Result<> r = srcu_.init(); !r)
 		return r;
 	srcu_made_ = true;
+	if (Result<> r = io_bus_.create(); !r)
+		return r;
 	if (Result<> r = mmu_.create(); !r)
 		return r;
 	if (Result<> r = hardware_get(); !r)

@@ -7,9 +7,11 @@
 
 #include "arch/x86/tsc_record.hpp"
 #include "arch/x86/x2apic.hpp"
+#include "clock.hpp"
 #include "directed_yield.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
+#include "io_bus.hpp"
 #include "memslots.hpp"
 #include "mmu.hpp"
 #include "vcpu_table.hpp"
@@ -51,6 +53,8 @@ public:
 	{
 		return *slots_.load(std::memory_order_acquire);
 	}
+	IoBus &io_bus() { return io_bus_; }
+	VmClock &clock() { return clock_; }
 	ApicMap &apics() { return *apics_; }
 	TscRecord &tsc() { return *tsc_; }
 	/* Counted from the module's load; and who made it: for those who look from outside. */
@@ -85,10 +89,12 @@ private:
 	/* Written under slots_lock_, read under srcu_. */
 	std::atomic<MemslotTable *> slots_{nullptr};
 	Srcu srcu_;
+	IoBus io_bus_{srcu_};
 
 	/* Of its own, since dedicated CPUs see it. */
 	Owned<ApicMap> apics_;
 	Owned<TscRecord> tsc_;
+	VmClock clock_{vcpus_};
 	Mmu mmu_{vcpus_};
 	glue_mmu_notifier *notifier_ = nullptr;
 };

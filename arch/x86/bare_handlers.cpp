@@ -30,6 +30,24 @@ Next handle_cpuid(VcpuState &s, const VcpuIdentity &identity, const Exit &exit)
 	return Next::resume;
 }
 
+/* Such that its thread has something to do before the guest goes on: see VmClock. */
+bool is_msr_for_thread(u32 index, bool write)
+{
+	return kvmclock::is_msr(index) ||
+	       (write && (index == msr::tsc || index == msr::tsc_adjust));
+}
+
+Next handle_xsetbv(VcpuState &s, const Exit &exit)
+{
+	if (s.cpl() > 0 || static_cast<u32>(s.gpr[rcx]) != 0 ||
+	    !write_xcr0(s, s.gpr[rdx] << 32 | static_cast<u32>(s.gpr[rax])))
+		return after_injection(s, s.inject(Vector::general_protection, 0));
+	s.skip_instruction(exit.instruction_length);
+	return Next::resume;
+}
+
+} // namespace
+
 Next handle_msr(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, bool write)
 {
 	u32 index = static_cast<u32>(s.gpr[rcx]);
@@ -52,20 +70,11 @@ Next handle_msr(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, bo
 	}
 	if (!ok)
 		return after_injection(s, s.inject(Vector::general_protection, 0));
+	if (write)
+		s.clock.note_guests_write(index);
 	s.skip_instruction(exit.instruction_length);
 	return Next::resume;
 }
-
-Next handle_xsetbv(VcpuState &s, const Exit &exit)
-{
-	if (s.cpl() > 0 || static_cast<u32>(s.gpr[rcx]) != 0 ||
-	    !write_xcr0(s, s.gpr[rdx] << 32 | static_cast<u32>(s.gpr[rax])))
-		return after_injection(s, s.inject(Vector::general_protection, 0));
-	s.skip_instruction(exit.instruction_length);
-	return Next::resume;
-}
-
-} // namespace
 
 Next after_injection(VcpuState &s, bool injected)
 {
@@ -105,11 +114,14 @@ bool handle_bare(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, N
 		next = handle_cpuid(s, identity, exit);
 		return true;
 	case ExitReason::rdmsr:
-		next = handle_msr(s, identity, exit, false);
+	case ExitReason::wrmsr: {
+		bool write = exit.reason() == ExitReason::wrmsr;
+
+		if (is_msr_for_thread(static_cast<u32>(s.gpr[rcx]), write))
+			return false;
+		next = handle_msr(s, identity, exit, write);
 		return true;
-	case ExitReason::wrmsr:
-		next = handle_msr(s, identity, exit, true);
-		return true;
+	}
 	case ExitReason::xsetbv:
 		next = handle_xsetbv(s, exit);
 		return true;

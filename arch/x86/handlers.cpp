@@ -224,6 +224,9 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 		return Next::ept_violation;
 	case ExitReason::io_instruction:
 		return handle_io(s, exit, memory);
+	case ExitReason::rdmsr:
+	case ExitReason::wrmsr:
+		return handle_msr(s, identity, exit, exit.reason() == ExitReason::wrmsr);
 	case ExitReason::control_register_access:
 		return handle_cr(s, identity, exit, memory);
 	case ExitReason::mov_dr:

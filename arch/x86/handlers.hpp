@@ -39,6 +39,9 @@ void deliver_again(VcpuState &state, const Exit &exit);
  */
 bool handle_bare(VcpuState &state, const VcpuIdentity &identity, const Exit &exit, Next &next);
 
+/* RDMSR or WRMSR, whichever it is of. */
+Next handle_msr(VcpuState &state, const VcpuIdentity &identity, const Exit &exit, bool write);
+
 /*
  * The MOV at RIP accesses memory that is not RAM: user space is to do it. Needs emulation_state.
  * @exit is an EPT violation.

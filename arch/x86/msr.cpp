@@ -104,7 +104,7 @@ bool read_msr(VcpuState &s, u32 index, u64 &value)
 		value = 0;
 		return true;
 	default:
-		return false;
+		return s.clock.read(index, value);
 	}
 }
 
@@ -158,7 +158,7 @@ bool write_msr(VcpuState &s, u32 index, u64 value)
 	case msr::debugctl:
 		return value == 0;
 	default:
-		return false;
+		return s.clock.write(index, value);
 	}
 }
 

@@ -13,6 +13,7 @@
 
 #include "controls.hpp"
 #include "include/kvmpp/types.hpp"
+#include "kvmclock.hpp"
 #include "x86.hpp"
 
 #include <atomic>
@@ -235,6 +236,7 @@ struct VcpuState {
 	u64 apic_base = 0;
 	u64 misc_enable = 0;
 	LocalApic apic;
+	GuestClock clock;
 
 	Groups valid;
 	Groups dirty;

@@ -25,6 +25,7 @@ enum class Errno : int {
 	busy = EBUSY,
 	exist = EEXIST,
 	inval = EINVAL,
+	nospc = ENOSPC,
 	opnotsupp = EOPNOTSUPP,
 	timedout = ETIMEDOUT,
 };

@@ -68,6 +68,12 @@ static inline int compat_for_each_module_part(void *context,
 #define compat_core_of(cpu) ((u64)cpu_data(cpu).phys_proc_id << 32 | cpu_data(cpu).cpu_core_id)
 #endif
 
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#define compat_eventfd_signal(context) eventfd_signal(context)
+#else
+#define compat_eventfd_signal(context) eventfd_signal(context, 1)
+#endif
+
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
 #define compat_note_context_switch() rcu_virt_note_context_switch()
 #else

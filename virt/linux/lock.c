@@ -16,6 +16,9 @@ static const char *const names[GLUE_LOCK_CLASSES] = {
 	[GLUE_LOCK_MMU] = "kvmpp_mmu_lock",
 	[GLUE_LOCK_VPID] = "kvmpp_vpid_lock",
 	[GLUE_LOCK_DEDICATED] = "kvmpp_dedicated_lock",
+	[GLUE_LOCK_IO] = "kvmpp_io_lock",
+	[GLUE_LOCK_RING] = "kvmpp_ring_lock",
+	[GLUE_LOCK_CLOCK] = "kvmpp_clock_lock",
 };
 
 static struct mutex *to_mutex(struct glue_mutex *mutex)

@@ -3,10 +3,12 @@
 #include "dedicated.hpp"
 #include "machine.hpp"
 
+#include <linux_glue/clock.h>
 #include <linux_glue/cpu.h>
 #include <linux_glue/crash.h>
 #include <linux_glue/debugfs.h>
 #include <linux_glue/dedicated.h>
+#include <linux_glue/eventfd.h>
 #include <linux_glue/guest.h>
 #include <linux_glue/log.h>
 #include <linux_glue/memory.h>
@@ -133,6 +135,26 @@ void glue_sched_notifier_register(glue_sched_notifier *, void *)
 {
 }
 void glue_sched_notifier_unregister(glue_sched_notifier *)
+{
+}
+
+void glue_clock_read(glue_clock *clock)
+{
+	*clock = {};
+}
+int glue_tsc_stable(void)
+{
+	return 1;
+}
+
+int glue_eventfd_get(int, glue_eventfd **)
+{
+	return -9;
+}
+void glue_eventfd_put(glue_eventfd *)
+{
+}
+void glue_eventfd_signal(glue_eventfd *)
 {
 }
 

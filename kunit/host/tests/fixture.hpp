@@ -9,8 +9,10 @@
 
 #include "arch/x86/cpuid.hpp"
 #include "arch/x86/vpid.hpp"
+#include "model/clock.hpp"
 #include "model/cpus.hpp"
 #include "model/dedicated.hpp"
+#include "model/eventfd.hpp"
 #include "model/locks.hpp"
 #include "model/log.hpp"
 #include "model/memory.hpp"
@@ -36,6 +38,8 @@ protected:
 		reset_vmx();
 		reset_dedicated();
 		reset_memory();
+		reset_eventfds();
+		reset_clock();
 		reset_module();
 		reset_locks();
 		reset_thread();
@@ -57,6 +61,7 @@ protected:
 			ADD_FAILURE() << "violation: " << line;
 		EXPECT_EQ(live_allocations(), live_before_) << "memory is left behind";
 		EXPECT_EQ(user_pages_held(), 0) << "references to user pages are left behind";
+		EXPECT_EQ(eventfds_held(), 0) << "references to eventfds are left behind";
 		EXPECT_TRUE(may_sleep()) << "interrupts or preemption are left off";
 		EXPECT_FALSE(any_lock_held());
 		EXPECT_EQ(open_fds(), 0u);

@@ -33,7 +33,7 @@ TEST_F(Device, ioctls)
 {
 	EXPECT_EQ(kvmpp_device_ioctl(KVM_GET_API_VERSION, 0), 12);
 	EXPECT_EQ(kvmpp_device_ioctl(KVM_GET_API_VERSION, 1), -EINVAL);
-	EXPECT_EQ(kvmpp_device_ioctl(KVM_GET_VCPU_MMAP_SIZE, 0), 0x2000);
+	EXPECT_EQ(kvmpp_device_ioctl(KVM_GET_VCPU_MMAP_SIZE, 0), 0x3000);
 	EXPECT_EQ(kvmpp_device_ioctl(KVM_GET_VCPU_MMAP_SIZE, 1), -EINVAL);
 	EXPECT_EQ(kvmpp_device_ioctl(KVM_CREATE_VM, 1), -EINVAL);
 	EXPECT_EQ(kvmpp_device_ioctl(KVM_RUN, 0), -EINVAL);
@@ -214,7 +214,8 @@ TEST_F(VmTest, shared_pages)
 
 	EXPECT_NE(kvmpp_vcpu_page(object_of(vcpu), 0), nullptr);
 	EXPECT_NE(kvmpp_vcpu_page(object_of(vcpu), 1), nullptr);
-	EXPECT_EQ(kvmpp_vcpu_page(object_of(vcpu), 2), nullptr);
+	EXPECT_NE(kvmpp_vcpu_page(object_of(vcpu), 2), nullptr);
+	EXPECT_EQ(kvmpp_vcpu_page(object_of(vcpu), 3), nullptr);
 	EXPECT_EQ(kvmpp_vcpu_page(object_of(vcpu), ~0ul), nullptr);
 	close_fd(vcpu);
 }
