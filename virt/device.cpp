@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The ioctls of the device and of a VM, with KVM's semantics and errnos. */
 #include "arch/x86/cpuid.hpp"
+#include "arch/x86/vcpu_state.hpp"
 #include "arch/x86/vpid.hpp"
 #include "dedicated_cpus.hpp"
 #include "hardware.hpp"
@@ -50,6 +51,14 @@ int check_extension(unsigned long capability)
 		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 	case KVM_CAP_COALESCED_MMIO:
 		return Vcpu::ring_page;
+	case KVM_CAP_MP_STATE:
+	case KVM_CAP_USER_NMI:
+	case KVM_CAP_VCPU_EVENTS:
+	case KVM_CAP_SET_GUEST_DEBUG:
+	case KVM_CAP_X86_ROBUST_SINGLESTEP:
+		return 1;
+	case KVM_CAP_SET_GUEST_DEBUG2:
+		return GuestDebug::all;
 	case KVMPP_CAP_DEDICATED_CPU:
 		return dedicated_count_possible();
 	case KVM_CAP_NR_MEMSLOTS:

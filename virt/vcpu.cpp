@@ -2,6 +2,8 @@
 #include "vcpu.hpp"
 
 #include "arch/x86/cpuid.hpp"
+#include "arch/x86/events.hpp"
+#include "arch/x86/guest_debug.hpp"
 #include "hardware.hpp"
 #include "vm.hpp"
 
@@ -161,6 +163,13 @@ void Vcpu::show_exit()
 		run.msr.index = user.msr.index;
 		run.msr.data = user.msr.data;
 		break;
+	case KVM_EXIT_DEBUG:
+		run.debug.arch = {.exception = user.debug.exception,
+				  .pad = 0,
+				  .pc = user.debug.pc,
+				  .dr6 = user.debug.dr6,
+				  .dr7 = user.debug.dr7};
+		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		run.internal.suberror = user.internal.suberror;
 		run.internal.ndata = user.internal.ndata;
@@ -307,6 +316,25 @@ void Vcpu::follow_clock()
 	vm_.clock().update(clock_, state_, GuestMemory(vm_.slots(read)));
 }
 
+/* Before the guest goes on: what user space wants to know of first. */
+Result<Next> Vcpu::before_next()
+{
+	if (state_.debug.step_due) {
+		if (Result<> r = vmx_.fetch(state_, debug_state); !r)
+			return r.error();
+		return debug_exit(state_, Vector::debug, dr6::bs | dr6::fixed);
+	}
+	state_.window_wanted = read_once(run_page_.as<kvm_run>()->request_interrupt_window);
+	if (!state_.window_wanted)
+		return Next::resume;
+	if (Result<> r = vmx_.fetch(state_, window_state); !r)
+		return r.error();
+	if (!ready_for_interrupt(state_))
+		return Next::resume;
+	state_.user = {.reason = KVM_EXIT_IRQ_WINDOW_OPEN, .io = {}};
+	return Next::user;
+}
+
 /* On CPUs of Linux, until it has to go back to user space or gets a CPU of its own. */
 Result<Next> Vcpu::run_shared()
 {
@@ -316,9 +344,11 @@ Result<Next> Vcpu::run_shared()
 	while (next && *next == Next::resume && dedicated_.place() == Dedicated::Place::shared) {
 		follow_clock();
 		next = step();
+		if (next && *next == Next::resume)
+			next = before_next();
 	}
-	/* For kvm_run::if_flag: here, where VMX may be on for this thread only. */
-	if (Result<> r = vmx_.fetch(state_, Group::rflags); !r && next)
+	/* For kvm_run: here, where VMX may be on for this thread only. */
+	if (Result<> r = vmx_.fetch(state_, window_state); !r && next)
 		next = r.error();
 	return next;
 }
@@ -346,7 +376,7 @@ Result<> Vcpu::lend()
 	return {};
 }
 
-/* And back, that CPU being gone. A guest that has halted there is one for user space to wake. */
+/* And back, that CPU being gone. A guest that has halted there is one for user space to wake, unless it has. */
 Result<Next> Vcpu::take_back()
 {
 	DedicatedRun &run = dedicated_run_;
@@ -357,7 +387,8 @@ Result<Next> Vcpu::take_back()
 	if (Result<> r = from_errno(glue_guest_fpu_load(fpu_, run.fpu_image)); !r)
 		return r.error();
 	/* Unless user space has set it elsewhere since. */
-	if (std::exchange(run.left.activity, 0) != activity_hlt || state_.dirty.has(Group::rip))
+	if (std::exchange(run.left.activity, 0) != activity_hlt || state_.dirty.has(Group::rip) ||
+	    has_events(state_))
 		return Next::resume;
 	state_.user = {.reason = KVM_EXIT_HLT, .io = {}};
 	return Next::user;
@@ -412,6 +443,11 @@ Result<> Vcpu::run_guest()
 	kvm_run &run = *run_page_.as<kvm_run>();
 	Result<Next> next = finish_pending();
 
+	if (next && *next == Next::resume) {
+		state_.window_wanted = read_once(run.request_interrupt_window);
+		if (state_.debug.step_due)
+			next = before_next();
+	}
 	if (next && *next == Next::resume && read_once(run.immediate_exit))
 		next = Errno::intr;
 	while (next && *next == Next::resume) {
@@ -421,8 +457,13 @@ Result<> Vcpu::run_guest()
 			break;
 		case Dedicated::Place::own:
 			/* It may have come from another one, of which it has not been taken back. */
-			next = lent_ && lent_for_ != dedicated_.times_taken() ? take_back()
-									      : run_dedicated();
+			if (lent_ && lent_for_ != dedicated_.times_taken()) {
+				next = take_back();
+				break;
+			}
+			next = run_dedicated();
+			if (next && *next == Next::resume)
+				next = before_next();
 			break;
 		case Dedicated::Place::moving:
 			if (Result<> r = dedicated_.wait_until_moved(); !r)
@@ -433,8 +474,6 @@ Result<> Vcpu::run_guest()
 			break;
 		}
 	}
-	if (state_.valid.has(Group::rflags))
-		run.if_flag = !!(state_.rflags & rflags::if_);
 	return next ? Result<>() : next.error();
 }
 
@@ -451,14 +490,21 @@ Result<> Vcpu::run()
 	run.flags = 0;
 	state_.cr8 = cr8;
 
+	if (has_signal_mask_)
+		glue_signal_mask_enter(signal_mask_);
 	Result<> result = run_guest();
+	if (has_signal_mask_)
+		glue_signal_mask_leave();
 	if (result)
 		show_exit();
 	else if (result.error() == Errno::intr)
 		run.exit_reason = KVM_EXIT_INTR;
 	run.cr8 = state_.cr8;
 	run.apic_base = state_.apic_base;
-	run.ready_for_interrupt_injection = 0;
+	/* What the guest has not run for is not fetched yet. */
+	bool known = bool(vmx_.fetch(state_, window_state));
+	run.if_flag = known && (state_.rflags & rflags::if_);
+	run.ready_for_interrupt_injection = known && ready_for_interrupt(state_);
 	return result;
 }
 

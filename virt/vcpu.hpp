@@ -53,10 +53,16 @@ private:
 	Result<Next> run_shared() REQUIRES(mutex_);
 	Result<Next> run_dedicated() REQUIRES(mutex_);
 	Result<Next> step() REQUIRES(mutex_);
+	Result<Next> before_next() REQUIRES(mutex_);
 	Result<Next> after_exit(const Exit &exit) REQUIRES(mutex_);
 	Result<Next> handle(const Exit &exit) REQUIRES(mutex_);
 	Result<> lend() REQUIRES(mutex_);
 	Result<Next> take_back() REQUIRES(mutex_);
+	Result<> events_ioctl(unsigned command, unsigned long argument) REQUIRES(mutex_);
+	Result<> get_events(unsigned long argument) REQUIRES(mutex_);
+	Result<> set_events(unsigned long argument) REQUIRES(mutex_);
+	Result<> set_debug(unsigned long argument) REQUIRES(mutex_);
+	Result<> set_signal_mask(unsigned long argument) REQUIRES(mutex_);
 	long set_dedicated_cpu(long cpu) MAY_SLEEP;
 	long get_dedicated_cpu(unsigned long argument) MAY_SLEEP;
 	Result<Next> handle_ept_violation(const Exit &exit) REQUIRES(mutex_);
@@ -88,6 +94,9 @@ private:
 	bool lent_ GUARDED_BY(mutex_) = false;
 	/* To which of the CPUs that it has had, by Dedicated::times_taken(). */
 	u32 lent_for_ GUARDED_BY(mutex_) = 0;
+	/* Of the thread in KVM_RUN. */
+	bool has_signal_mask_ GUARDED_BY(mutex_) = false;
+	u64 signal_mask_ GUARDED_BY(mutex_) = 0;
 	glue_guest_fpu *fpu_ GUARDED_BY(mutex_) = nullptr;
 	glue_sched_notifier notifier_ GUARDED_BY(mutex_){};
 };

@@ -35,6 +35,10 @@ Result<> Vcpu::dispatch(unsigned command, unsigned long argument)
 
 		if (Result<> r = from_errno(glue_copy_from_user(&regs, argument, sizeof(regs))); !r)
 			return r;
+		/* Whether it is where the debugger's step begins. */
+		if (state_.is_debugged(GuestDebug::single_step))
+			if (Result<> r = vmx_.fetch(state_, Group::segments); !r)
+				return r;
 		set_regs(state_, regs);
 		return {};
 	}
@@ -55,7 +59,7 @@ Result<> Vcpu::dispatch(unsigned command, unsigned long argument)
 		state_.clock.stopped = state_.clock.changed = true;
 		return {};
 	default:
-		return Errno::inval;
+		return events_ioctl(command, argument);
 	}
 }
 

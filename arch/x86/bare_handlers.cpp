@@ -94,19 +94,6 @@ bool write_xcr0(VcpuState &s, u64 value)
 	return true;
 }
 
-void deliver_again(VcpuState &s, const Exit &exit)
-{
-	/* Vector, type, error code, valid: the other bits mean something else here. */
-	constexpr u32 kept = InterruptionInfo::valid_bit | 0xfff;
-
-	if (!exit.vectoring.valid())
-		return;
-	s.has_event = true;
-	s.event = {.info = {exit.vectoring.raw & kept},
-		   .error_code = exit.vectoring_error_code,
-		   .instruction_length = exit.instruction_length};
-}
-
 bool handle_bare(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, Next &next)
 {
 	switch (exit.reason()) {
@@ -132,6 +119,10 @@ bool handle_bare(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, N
 		 * it.
 		 */
 		s.skip_instruction(exit.instruction_length);
+		next = Next::resume;
+		return true;
+	case ExitReason::nmi_window:
+		/* The next entry delivers it. */
 		next = Next::resume;
 		return true;
 	default:

@@ -13,6 +13,10 @@ const char *exit_reason_name(ExitReason reason)
 		return "external_interrupt";
 	case ExitReason::triple_fault:
 		return "triple_fault";
+	case ExitReason::interrupt_window:
+		return "interrupt_window";
+	case ExitReason::nmi_window:
+		return "nmi_window";
 	case ExitReason::task_switch:
 		return "task_switch";
 	case ExitReason::cpuid:

@@ -17,10 +17,11 @@ inline constexpr u32 external_interrupt_exiting = 1 << 0, nmi_exiting = 1 << 3,
 /* "Primary Processor-Based VM-Execution Controls" */
 namespace primary
 {
-inline constexpr u32 use_tsc_offsetting = 1 << 3, hlt_exiting = 1 << 7, invlpg_exiting = 1 << 9,
-		     mwait_exiting = 1 << 10, rdpmc_exiting = 1 << 11, rdtsc_exiting = 1 << 12,
-		     cr3_load_exiting = 1 << 15, cr3_store_exiting = 1 << 16,
-		     cr8_load_exiting = 1 << 19, cr8_store_exiting = 1 << 20,
+inline constexpr u32 interrupt_window_exiting = 1 << 2, use_tsc_offsetting = 1 << 3,
+		     hlt_exiting = 1 << 7, invlpg_exiting = 1 << 9, mwait_exiting = 1 << 10,
+		     rdpmc_exiting = 1 << 11, rdtsc_exiting = 1 << 12, cr3_load_exiting = 1 << 15,
+		     cr3_store_exiting = 1 << 16, cr8_load_exiting = 1 << 19,
+		     cr8_store_exiting = 1 << 20, nmi_window_exiting = 1 << 22,
 		     mov_dr_exiting = 1 << 23, unconditional_io_exiting = 1 << 24,
 		     use_msr_bitmaps = 1 << 28, monitor_exiting = 1 << 29, pause_exiting = 1 << 30;
 inline constexpr u32 activate_secondary_controls = u32{1} << 31;

@@ -3,6 +3,7 @@
 
 #include "cpu_insn.hpp"
 #include "cpuid.hpp"
+#include "events.hpp"
 #include "vmcs_state.hpp"
 #include "vmx_insn.hpp"
 
@@ -41,7 +42,7 @@ void attach(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 
 	VmcsControls controls = run.controls;
 	controls.host_rip = reinterpret_cast<u64>(kvmpp_dedicated_exit);
-	write_controls(vmcs, *run.config, controls);
+	write_controls(vmcs, *run.config, controls, s);
 	write_host_state(vmcs, cpu.host_state);
 	vmcs.write(field::host_cr3, cpu.cr3);
 	vmcs.write(field::host_cr4, cpu.registers.cr4 | cr4::vmxe);
@@ -77,12 +78,13 @@ void prepare_entry(const DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 	if (s.syscall_msrs_dirty)
 		load_guest_msrs(s, *run.config);
 	/* What is injected wakes a guest that has halted, and so does who sets it elsewhere. */
-	if (s.has_event || s.dirty.has(Group::rip))
-		vmcs.write(field::guest_activity_state, 0);
+	bool elsewhere = s.dirty.has(Group::rip);
 	write_state(vmcs, s, *run.config);
+	if (s.delivering != Delivery::none || elsewhere)
+		vmcs.write(field::guest_activity_state, 0);
 	insn::write_cr2(s.cr2);
-	if (s.dr7 & dr7::enabled)
-		insn::write_debug_registers(s.dr);
+	if (s.effective_dr7() & dr7::enabled)
+		insn::write_debug_registers(s.effective_dr());
 	if (own_xcr0(cpu, s))
 		insn::xsetbv(0, s.xcr0);
 }
@@ -94,11 +96,11 @@ void after_exit(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 	s.cr2 = insn::read_cr2();
 	read_exit(vmcs, cpu.cpu, run.exit);
 	if (run.exit.entry_failed()) {
-		vmcs.write(field::vm_entry_interruption_info, 0);
+		cancel_delivery(vmcs, s);
 		return;
 	}
 	vmcs.set_launched();
-	s.has_event = false;
+	end_delivery(s);
 	forget_state(s);
 	read_state(vmcs, s, exit_state(run.exit));
 	if (auto reason = static_cast<unsigned>(run.exit.reason());
@@ -133,7 +135,7 @@ bool handle_here(DedicatedRun &run)
 		return true;
 	}
 	run.handled = handle_bare(*run.state, *run.identity, exit, run.next);
-	return run.handled && run.next == Next::resume;
+	return run.handled && run.next == Next::resume && !run.state->debug.step_due;
 }
 
 } // namespace
@@ -204,8 +206,10 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 			run.exit = Exit();
 			run.exit.cpu = cpu.cpu;
 			run.exit.raw_reason = vmcs.read(field::vm_instruction_error);
-			vmcs.write(field::vm_entry_interruption_info, 0);
+			cancel_delivery(vmcs, s);
 			answer = Answer::vmfail;
+		} else {
+			cancel_delivery(vmcs, s);
 		}
 		Requests asked = run.kick->take();
 		if (asked.has(Request::flush_ept))

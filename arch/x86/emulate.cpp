@@ -199,7 +199,7 @@ Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 	Next next;
 
 	/* The guest's stack or a table of its is no RAM: there is no instruction to emulate. */
-	if (s.has_event)
+	if (exit.vectoring.valid())
 		return internal_error(s, KVM_INTERNAL_ERROR_DELIVERY_EV, exit.vectoring.raw,
 				      exit.raw_reason);
 	if (!fetch_mov(s, exit, memory, mov, next))

@@ -39,7 +39,28 @@ ExitFields exit_fields(ExitReason reason)
 	}
 }
 
-Groups exit_state(const Exit &exit)
+bool unblocked_nmis(const Exit &exit)
+{
+	constexpr u32 unblocked = 1 << 12;
+
+	if (exit.vectoring.valid())
+		return false;
+	switch (exit.reason()) {
+	case ExitReason::exception_or_nmi:
+		return exit.interruption.type() == InterruptionInfo::Type::hardware_exception &&
+		       static_cast<Vector>(exit.interruption.vector()) != Vector::double_fault &&
+		       (exit.interruption.raw & unblocked);
+	case ExitReason::ept_violation:
+		return exit.qualification & unblocked;
+	default:
+		return false;
+	}
+}
+
+namespace
+{
+
+Groups handler_state(const Exit &exit)
 {
 	switch (exit.reason()) {
 	case ExitReason::cpuid:
@@ -55,7 +76,8 @@ Groups exit_state(const Exit &exit)
 	case ExitReason::exception_or_nmi:
 		switch (static_cast<Vector>(exit.interruption.vector())) {
 		case Vector::debug:
-			return Group::rflags | Group::interruptibility;
+		case Vector::breakpoint:
+			return skip_state | Group::segments;
 		case Vector::alignment_check:
 			return Group::rip | Group::rflags | Group::cr0 | Group::segments;
 		default:
@@ -69,6 +91,17 @@ Groups exit_state(const Exit &exit)
 	default:
 		return {};
 	}
+}
+
+} // namespace
+
+Groups exit_state(const Exit &exit)
+{
+	bool blocking =
+		unblocked_nmis(exit) ||
+		(exit.vectoring.valid() && exit.vectoring.type() == InterruptionInfo::Type::nmi);
+
+	return handler_state(exit) | (blocking ? Groups(Group::interruptibility) : Groups());
 }
 
 } // namespace kvmpp

@@ -38,6 +38,9 @@ struct ExitFields {
 };
 ExitFields exit_fields(ExitReason reason);
 
+/* "Information for VM Exits Due to Vectored Events": the exit is of an IRET, which is to be done anew. */
+bool unblocked_nmis(const Exit &exit);
+
 /* What of the guest's state its handler reads; @exit has the fields of exit_fields(). */
 Groups exit_state(const Exit &exit);
 

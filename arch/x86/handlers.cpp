@@ -2,6 +2,8 @@
 #include "handlers.hpp"
 
 #include "cpuid.hpp"
+#include "events.hpp"
+#include "guest_debug.hpp"
 #include "paging.hpp"
 
 #include <linux_glue/x86.h>
@@ -29,7 +31,14 @@ Next handle_exception(VcpuState &s, const Exit &exit)
 			return Next::resume;
 		return after_injection(
 			s, s.inject(Vector::alignment_check, exit.interruption_error_code));
+	case Vector::breakpoint:
+		/* For INJECT_BP. */
+		s.soft_length = exit.instruction_length;
+		return debug_exit(s, Vector::breakpoint, 0);
 	case Vector::debug: {
+		if (s.is_debugged(GuestDebug::single_step | GuestDebug::hardware_breakpoints))
+			return debug_exit(s, Vector::debug, exit.qualification | dr6::fixed);
+
 		constexpr u64 breakpoints = 0xf;
 
 		/*
@@ -139,7 +148,9 @@ Next handle_dr(VcpuState &s, const Exit &exit)
 		return after_injection(s, s.inject(Vector::invalid_opcode));
 	if (s.cpl() > 0)
 		return after_injection(s, s.inject(Vector::general_protection, 0));
-	if (s.dr7 & dr7::gd) {
+	if (s.effective_dr7() & dr7::gd) {
+		if (s.is_debugged(GuestDebug::hardware_breakpoints))
+			return debug_exit(s, Vector::debug, dr6::bd | dr6::fixed);
 		/*
 		 * "General detect": the exit comes before the exception that the CPU would raise.
 		 */
@@ -231,8 +242,12 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 		return handle_cr(s, identity, exit, memory);
 	case ExitReason::mov_dr:
 		return handle_dr(s, exit);
+	case ExitReason::interrupt_window:
+		return Next::resume; /* who wanted it looks whether it is open */
 	case ExitReason::hlt:
 		s.skip_instruction(exit.instruction_length);
+		/* As KVM: it stands at the instruction after HLT, which is what is told. */
+		s.debug.step_due = false;
 		s.user = {.reason = KVM_EXIT_HLT, .io = {}};
 		return Next::user;
 	case ExitReason::pause:

@@ -30,9 +30,6 @@ struct VcpuIdentity {
 Next handle_exit(VcpuState &state, const VcpuIdentity &identity, const Exit &exit,
 		 const GuestMemory &memory);
 
-/* The exit came in the middle of an event's delivery, if so: the next entry delivers it again. */
-void deliver_again(VcpuState &state, const Exit &exit);
-
 /*
  * Those of them that need neither Linux nor the guest's memory, and run on a CPU that Linux does not
  * have. False: it is not one of them, and nothing was done.

@@ -2,6 +2,8 @@
 #include "sregs.hpp"
 
 #include "cpuid.hpp"
+#include "events.hpp"
+#include "guest_debug.hpp"
 #include "paging.hpp"
 #include "x2apic.hpp"
 
@@ -107,7 +109,7 @@ void get_regs(const VcpuState &s, kvm_regs &k)
 	     .r14 = s.gpr[r14],
 	     .r15 = s.gpr[r15],
 	     .rip = s.rip,
-	     .rflags = s.rflags};
+	     .rflags = s.own_rflags()};
 }
 
 void set_regs(VcpuState &s, const kvm_regs &k)
@@ -119,9 +121,10 @@ void set_regs(VcpuState &s, const kvm_regs &k)
 		s.gpr[i] = gpr[i];
 	s.rip = k.rip;
 	s.rip_passed_4g = false;
-	s.rflags = k.rflags | rflags::fixed;
-	/* An exception that was on its way belongs to the state before. */
-	if (s.has_event && s.event.info.type() == InterruptionInfo::Type::hardware_exception)
+	set_rflags(s, k.rflags | rflags::fixed);
+	s.debug.step_due = false;
+	/* An exception that was on its way belongs to the state before; half delivered, it does not. */
+	if (!s.event.again)
 		s.has_event = false;
 	s.mark_dirty(regs_groups);
 }
@@ -148,17 +151,14 @@ void get_sregs(const VcpuState &s, kvm_sregs &k)
 	k.cr8 = s.cr8;
 	k.efer = s.efer;
 	k.apic_base = s.apic_base;
-	/* No interrupt is ever pending in the kernel: there is no KVM_INTERRUPT yet. */
+	if (s.interrupt.queued && !s.interrupt.soft)
+		k.interrupt_bitmap[s.interrupt.vector / 64] |= __u64{1} << s.interrupt.vector % 64;
 }
 
 Result<> set_sregs(VcpuState &s, const kvm_sregs &k, const GuestMemory &memory)
 {
 	if (!valid_sregs(s, k))
 		return Errno::inval;
-	for (u64 word : k.interrupt_bitmap)
-		if (word)
-			return Errno::inval;
-
 	s.seg(Seg::cs) = from_kvm(k.cs, Seg::cs);
 	s.seg(Seg::ds) = from_kvm(k.ds, Seg::ds);
 	s.seg(Seg::es) = from_kvm(k.es, Seg::es);
@@ -184,6 +184,12 @@ Result<> set_sregs(VcpuState &s, const kvm_sregs &k, const GuestMemory &memory)
 	 */
 	if (s.pae_paging())
 		(void)load_pdptes(s, memory, guest_features().physical_address_bits);
+	/* The first; that there is none takes away none. */
+	for (unsigned vector = 0; vector < 256; vector++)
+		if (k.interrupt_bitmap[vector / 64] & (__u64{1} << vector % 64)) {
+			queue_interrupt(s, static_cast<u8>(vector));
+			break;
+		}
 	return {};
 }
 

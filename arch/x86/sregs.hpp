@@ -16,6 +16,7 @@ inline constexpr Groups sregs_groups = Group::cr0 | Group::cr3 | Group::cr4 | Gr
 
 /* The groups above are valid. */
 void get_regs(const VcpuState &state, kvm_regs &regs);
+/* Also segments where VcpuState::debug steps. */
 void set_regs(VcpuState &state, const kvm_regs &regs);
 void get_sregs(const VcpuState &state, kvm_sregs &sregs);
 /* Errno::inval, and nothing changed, where KVM refuses. May sleep. */

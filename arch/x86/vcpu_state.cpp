@@ -75,7 +75,9 @@ void VcpuState::skip_instruction(u32 length)
 		interruptibility &= ~blocking_by_sti_or_mov_ss;
 		mark_dirty(Group::interruptibility);
 	}
-	if (rflags & rflags::tf) {
+	if (is_debugged(GuestDebug::single_step)) {
+		debug.step_due = rflags & rflags::tf;
+	} else if (rflags & rflags::tf) {
 		dr6 |= dr6::bs;
 		(void)inject(Vector::debug);
 	}
@@ -117,7 +119,7 @@ bool VcpuState::inject(InterruptionInfo info, u32 error_code)
 		 */
 	}
 	has_event = true;
-	event = {.info = info, .error_code = error_code, .instruction_length = 0};
+	event = {.info = info, .error_code = error_code, .instruction_length = 0, .again = false};
 	return true;
 }
 

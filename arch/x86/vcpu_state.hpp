@@ -63,6 +63,7 @@ enum class Group : u32 {
 	pdpte = 1 << 12,
 	pat = 1 << 13,
 	tsc_offset = 1 << 14,
+	controls = 1 << 15, /* primary controls with the windows, exception bitmap */
 };
 
 /* Bits that the guest changes without an exit. */
@@ -71,14 +72,15 @@ inline constexpr u64 cr4_guest_owned =
 	cr4::pvi | cr4::tsd | cr4::de | cr4::pce | cr4::osfxsr | cr4::osxmmexcpt | cr4::pge;
 
 /* In VcpuState::interruptibility. */
-inline constexpr u32 blocking_by_sti_or_mov_ss = 3;
+inline constexpr u32 blocking_by_sti = 1, blocking_by_mov_ss = 2, blocking_by_sti_or_mov_ss = 3,
+		     blocking_by_nmi = 8;
 
 class Groups
 {
 public:
 	constexpr Groups() = default;
 	constexpr Groups(Group group) : bits_(static_cast<u32>(group)) {}
-	static constexpr Groups all() { return Groups((1 << 15) - 1); }
+	static constexpr Groups all() { return Groups((1 << 16) - 1); }
 
 	constexpr Groups operator|(Groups other) const { return Groups(bits_ | other.bits_); }
 	constexpr Groups operator-(Groups other) const { return Groups(bits_ & ~other.bits_); }
@@ -101,6 +103,42 @@ struct Event {
 	InterruptionInfo info;
 	u32 error_code = 0;
 	u32 instruction_length = 0;
+	/* Its delivery had begun, before an exit or in the VM that the state comes from. */
+	bool again = false;
+};
+
+/* An interrupt that user space has queued, or whose delivery is to be done again. */
+struct QueuedInterrupt {
+	bool queued = false;
+	bool soft = false; /* INT n */
+	u8 vector = 0;
+	u32 instruction_length = 0;
+};
+
+struct NmiState {
+	bool injected = false; /* to be delivered at the next entry, blocked or not */
+	u8 queued = 0;         /* they have come since the last look at them */
+	u8 pending = 0;
+};
+
+/* Which of the events is on its way in the VMCS. */
+enum class Delivery : u8 { none, exception, nmi, interrupt };
+
+/* What KVM_SET_GUEST_DEBUG has set: KVM_GUESTDBG_*, and the VMM's debug registers. */
+struct GuestDebug {
+	u32 control = 0;
+	u64 dr[4] = {};
+	u64 dr7 = 0;
+	/* Linear: where RFLAGS.TF is the VMM's, and not what the guest's register is set to. */
+	u64 step_from = 0;
+	/* An instruction was emulated: before the next one user space is told. */
+	bool step_due = false;
+
+	static constexpr u32 enable = 1 << 0, single_step = 1 << 1, block_irq = 1 << 20,
+			     software_breakpoints = 1 << 16, hardware_breakpoints = 1 << 17,
+			     inject_db = 1 << 18, inject_bp = 1 << 19;
+	static constexpr u32 all = enable | single_step | block_irq | software_breakpoints |
+				   hardware_breakpoints | inject_db | inject_bp;
 };
 
 /* What user space is told when KVM_RUN returns; virt/ copies it into struct kvm_run. */
@@ -127,6 +165,10 @@ struct UserExit {
 			u64 hardware_entry_failure_reason;
 			u32 cpu;
 		} fail_entry;
+		struct {
+			u32 exception;
+			u64 pc, dr6, dr7;
+		} debug;
 		struct {
 			u32 suberror;
 			u32 ndata;
@@ -247,8 +289,21 @@ struct VcpuState {
 	/* The guest's TLB entries are to be dropped before the next entry. */
 	bool flush_tlb = false;
 
+	/* In the order of their priority: see settle_events(). */
 	bool has_event = false;
-	Event event; /* to be delivered at the next entry, when has_event */
+	Event event; /* an exception, when has_event */
+	NmiState nmi;
+	QueuedInterrupt interrupt;
+	Delivery delivering = Delivery::none;
+	/* Of the software exception or interrupt seen last: for one that user space has injected. */
+	u32 soft_length = 0;
+
+	/* User space wants to know when an interrupt can be delivered. */
+	bool window_wanted = false;
+	/* Of the primary controls: what the VMCS was set up with, and windows to exit for. */
+	u32 primary_controls = 0;
+	u32 windows = 0;
+	GuestDebug debug;
 
 	PendingAccess pending;
 	UserExit user;
@@ -261,6 +316,26 @@ struct VcpuState {
 	bool paging() const { return cr0 & cr0::pg; }
 	bool pae_paging() const { return paging() && (cr4 & cr4::pae) && !long_mode(); }
 	unsigned cpl() const { return seg(Seg::ss).dpl(); }
+	bool is_debugged(u32 how) const { return debug.control & how; }
+	/* Those that the guest runs with. */
+	u64 effective_dr7() const
+	{
+		return is_debugged(GuestDebug::hardware_breakpoints) ? debug.dr7 : dr7;
+	}
+	const u64 (&effective_dr() const)[4]
+	{
+		return is_debugged(GuestDebug::hardware_breakpoints) ? debug.dr : dr;
+	}
+	/* Needs segments. */
+	u64 linear_rip() const
+	{
+		return code64() ? rip : static_cast<u32>(seg(Seg::cs).base + rip);
+	}
+	/* RFLAGS without the VMM's TF. Needs rflags. */
+	u64 own_rflags() const
+	{
+		return is_debugged(GuestDebug::single_step) ? rflags & ~rflags::tf : rflags;
+	}
 
 	void mark_dirty(Groups groups)
 	{
@@ -273,7 +348,7 @@ struct VcpuState {
 
 	/*
 	 * The instruction at RIP is done. Needs rip, rflags, interruptibility. A single-step trap
-	 * that was due after it becomes pending.
+	 * that was due after it becomes pending: the guest's, or the VMM's.
 	 */
 	void skip_instruction(u32 length);
 

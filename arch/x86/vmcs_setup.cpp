@@ -9,27 +9,18 @@
 namespace kvmpp
 {
 
-namespace
+void write_controls(ActiveVmcs &vmcs, const VmxConfig &config, const VmcsControls &c,
+		    VcpuState &state)
 {
-
-constexpr u32 exceptions = 1 << static_cast<u32>(Vector::debug) |
-			   /* An endless loop of them would shut interrupts out. */
-			   1 << static_cast<u32>(Vector::alignment_check) |
-			   1 << static_cast<u32>(Vector::machine_check);
-
-} // namespace
-
-void write_controls(ActiveVmcs &vmcs, const VmxConfig &config, const VmcsControls &c)
-{
+	state.primary_controls = c.primary;
+	state.mark_dirty(Group::controls);
 	vmcs.write(field::pin_based_controls, c.pin);
-	vmcs.write(field::primary_processor_based_controls, c.primary);
 	vmcs.write(field::secondary_processor_based_controls, c.secondary);
 	if (c.secondary & secondary::pause_loop_exiting) {
 		vmcs.write(field::ple_gap, c.ple_gap);
 		vmcs.write(field::ple_window, c.ple_window);
 	}
 	vmcs.write(field::vm_exit_controls, config.exit);
-	vmcs.write(field::exception_bitmap, exceptions);
 	vmcs.write(field::page_fault_error_code_mask, 0);
 	vmcs.write(field::page_fault_error_code_match, 0);
 	vmcs.write(field::cr3_target_count, 0);

@@ -10,6 +10,8 @@
 namespace kvmpp
 {
 
+struct VcpuState;
+
 /* What differs from vCPU to vCPU, and between dedicated CPUs and others. */
 struct VmcsControls {
 	u32 pin = 0, primary = 0, secondary = 0;
@@ -21,8 +23,9 @@ struct VmcsControls {
 	u64 host_rip = 0;
 };
 
-/* Of a VMCS's life, but for its host state. */
-void write_controls(ActiveVmcs &vmcs, const VmxConfig &config, const VmcsControls &controls);
+/* Of a VMCS's life, but for its host state; Group::controls of @state becomes dirty. */
+void write_controls(ActiveVmcs &vmcs, const VmxConfig &config, const VmcsControls &controls,
+		    VcpuState &state);
 /* What is a CPU's own of the host state. */
 void write_host_state(ActiveVmcs &vmcs, const glue_host_state &host);
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "vmcs_state.hpp"
 
+#include "events.hpp"
+
+#include <utility>
+
 namespace kvmpp
 {
 
@@ -65,6 +69,17 @@ u64 rip_to_write(ActiveVmcs &vmcs, VcpuState &s)
 	return s.rip;
 }
 
+u32 exceptions(const VcpuState &s)
+{
+	constexpr u32 both = GuestDebug::enable | GuestDebug::software_breakpoints;
+
+	return 1 << static_cast<u32>(Vector::debug) |
+	       /* An endless loop of them would shut interrupts out. */
+	       1 << static_cast<u32>(Vector::alignment_check) |
+	       1 << static_cast<u32>(Vector::machine_check) |
+	       ((s.debug.control & both) == both ? 1 << static_cast<u32>(Vector::breakpoint) : 0);
+}
+
 } // namespace
 
 void read_state(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
@@ -112,12 +127,14 @@ void read_state(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 
 void write_state(ActiveVmcs &vmcs, VcpuState &s, const VmxConfig &config)
 {
-	if (s.has_event) {
-		vmcs.write(field::vm_entry_interruption_info, s.event.info.raw);
-		if (s.event.info.has_error_code())
-			vmcs.write(field::vm_entry_exception_error_code, s.event.error_code);
-		if (s.event.info.is_software())
-			vmcs.write(field::vm_entry_instruction_length, s.event.instruction_length);
+	if (looks_at_interruptibility(s))
+		read_state(vmcs, s, Group::interruptibility);
+	if (Event event = settle_events(s); event.info.valid()) {
+		vmcs.write(field::vm_entry_interruption_info, event.info.raw);
+		if (event.info.has_error_code())
+			vmcs.write(field::vm_entry_exception_error_code, event.error_code);
+		if (event.info.is_software())
+			vmcs.write(field::vm_entry_instruction_length, event.instruction_length);
 	}
 	Groups dirty = s.dirty;
 	if (dirty.empty())
@@ -157,7 +174,7 @@ void write_state(ActiveVmcs &vmcs, VcpuState &s, const VmxConfig &config)
 		vmcs.write(field::guest_pending_debug_exceptions, s.pending_debug);
 	}
 	if (dirty.has(Group::dr7))
-		vmcs.write(field::guest_dr7, s.dr7);
+		vmcs.write(field::guest_dr7, s.effective_dr7());
 	if (dirty.has(Group::sysenter)) {
 		vmcs.write(field::guest_sysenter_cs, static_cast<u32>(s.sysenter_cs));
 		vmcs.write(field::guest_sysenter_esp, s.sysenter_esp);
@@ -173,7 +190,17 @@ void write_state(ActiveVmcs &vmcs, VcpuState &s, const VmxConfig &config)
 		vmcs.write(field::guest_ia32_pat, s.pat);
 	if (dirty.has(Group::tsc_offset))
 		vmcs.write(field::tsc_offset, s.tsc_offset);
+	if (dirty.has(Group::controls)) {
+		vmcs.write(field::primary_processor_based_controls, s.primary_controls | s.windows);
+		vmcs.write(field::exception_bitmap, exceptions(s));
+	}
 	s.dirty = {};
+}
+
+void cancel_delivery(ActiveVmcs &vmcs, VcpuState &s)
+{
+	if (std::exchange(s.delivering, Delivery::none) != Delivery::none)
+		vmcs.write(field::vm_entry_interruption_info, 0);
 }
 
 void forget_state(VcpuState &s)

@@ -13,8 +13,11 @@ namespace kvmpp
 /* Reads those of @groups that are not valid. */
 void read_state(ActiveVmcs &vmcs, VcpuState &state, Groups groups);
 
-/* Writes what is dirty, and the event to deliver. */
+/* Writes what is dirty, and the event to deliver: see settle_events(). */
 void write_state(ActiveVmcs &vmcs, VcpuState &state, const VmxConfig &config);
+
+/* The entry that was to deliver it has not happened, or has failed. */
+void cancel_delivery(ActiveVmcs &vmcs, VcpuState &state);
 
 /* The guest ran: what it can have changed is no longer valid here. */
 void forget_state(VcpuState &state);

@@ -4,6 +4,7 @@
 #include "cpu_insn.hpp"
 #include "cpuid.hpp"
 #include "dedicated_cpu.hpp"
+#include "events.hpp"
 #include "vmcs_state.hpp"
 #include "vmx_cpu.hpp"
 #include "vpid.hpp"
@@ -125,8 +126,8 @@ bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 	glue_guest_fpu_restore();
 	if (own_xcr0)
 		insn::xsetbv(0, s.xcr0);
-	if (s.dr7 & dr7::enabled)
-		insn::write_debug_registers(s.dr);
+	if (s.effective_dr7() & dr7::enabled)
+		insn::write_debug_registers(s.effective_dr());
 	u64 debugctl = glue_debugctl();
 
 	glue_guest_timing_enter();
@@ -148,7 +149,7 @@ bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 	if (exit.entry_failed())
 		return true;
 	vmcs.set_launched();
-	s.has_event = false;
+	end_delivery(s);
 	forget_state(s);
 	read_state(vmcs, s, exit_state(exit));
 	if (exit.reason() == ExitReason::exception_or_nmi) {
@@ -182,7 +183,7 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 		}
 		ActiveVmcs &vmcs = *active;
 		if (!own.set_up)
-			write_controls(vmcs, config_, controls());
+			write_controls(vmcs, config_, controls(), s);
 		if (own.host_cpu != irq.cpu()) {
 			glue_host_state host;
 
@@ -220,6 +221,7 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 			ept_.invalidate_here(irq);
 		if (asked.has(Request::come_out)) {
 			kick.leave(irq);
+			cancel_delivery(vmcs, s);
 			return Entry::asked;
 		}
 		bool entered = run(vmcs, s, exit);
@@ -234,7 +236,7 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 		}
 		/* Only an entry that succeeds takes the event out of the VMCS. */
 		if (entry == Entry::vmfail || exit.entry_failed())
-			vmcs.write(field::vm_entry_interruption_info, 0);
+			cancel_delivery(vmcs, s);
 		accesses = vmcs.ok();
 	}
 	/* The interrupt that caused the exit has been taken, its tick charged to the guest. */

@@ -84,6 +84,12 @@ int glue_work_pending(void) NEEDS_IRQS_OFF;
 /* Does it. -EINTR when a signal is pending. May sleep. */
 int glue_work_handle(void) MAY_SLEEP;
 int glue_signal_pending(void);
+/*
+ * The calling thread's signal mask becomes @mask, less what cannot be blocked, until glue_signal_mask_leave().
+ * The thread must not return to user space in between.
+ */
+void glue_signal_mask_enter(glue_u64 mask);
+void glue_signal_mask_leave(void);
 /* Gives the scheduler a chance to take this thread off a CPU that is going offline. Sleeps. */
 void glue_wait_a_tick(void) MAY_SLEEP;
 

@@ -263,6 +263,23 @@ int glue_work_handle(void)
 	return xfer_to_guest_mode_handle_work(&vcpu);
 }
 
+void glue_signal_mask_enter(glue_u64 mask)
+{
+	sigset_t set;
+
+	BUILD_BUG_ON(sizeof(set) != sizeof(mask));
+	memcpy(&set, &mask, sizeof(set));
+	sigdelsetmask(&set, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	/* As sigtimedwait(): what the old mask blocks is not to wake other threads either. */
+	sigprocmask(SIG_SETMASK, &set, &current->real_blocked);
+}
+
+void glue_signal_mask_leave(void)
+{
+	sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+	sigemptyset(&current->real_blocked);
+}
+
 int glue_signal_pending(void)
 {
 	return signal_pending(current);

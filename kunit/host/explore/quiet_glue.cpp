@@ -174,6 +174,14 @@ int glue_work_handle(void)
 }
 
 /* One who waited for VMX to come on here or there gives up the next time: schedules are finite. */
+void glue_signal_mask_enter(glue_u64)
+{
+}
+
+void glue_signal_mask_leave(void)
+{
+}
+
 int glue_signal_pending(void)
 {
 	return exploring() && (self().ticked || signal_is_pending());

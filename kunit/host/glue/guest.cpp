@@ -12,6 +12,7 @@
 
 #include <asm/errno.h>
 
+#include <optional>
 #include <utility>
 
 /* The address that entry.S gives the CPU to come back to. */
@@ -30,6 +31,7 @@ namespace
 
 bool signal_is_pending, need_resched, in_guest_timing, perf_in_guest, fpu_loaded;
 unsigned ticks, nmis;
+std::optional<kvmpp::u64> signal_mask;
 std::function<void()> wait_hook, reschedule_hook;
 glue_sched_notifier *notifier;
 
@@ -41,6 +43,7 @@ void reset_thread()
 	ticks = nmis = 0;
 	wait_hook = reschedule_hook = nullptr;
 	notifier = nullptr;
+	signal_mask.reset();
 }
 
 void set_signal_pending(bool pending)
@@ -95,6 +98,11 @@ bool sched_notifier_registered()
 bool guest_fpu_loaded()
 {
 	return fpu_loaded;
+}
+
+std::optional<u64> entered_signal_mask()
+{
+	return signal_mask;
 }
 
 unsigned nmis_delivered()
@@ -261,6 +269,20 @@ int glue_work_handle(void)
 	if (auto hook = std::exchange(reschedule_hook, nullptr))
 		hook();
 	return 0;
+}
+
+void glue_signal_mask_enter(glue_u64 mask)
+{
+	if (signal_mask)
+		violation("signal mask entered twice");
+	signal_mask = mask;
+}
+
+void glue_signal_mask_leave(void)
+{
+	if (!signal_mask)
+		violation("signal mask left that was not entered");
+	signal_mask.reset();
 }
 
 int glue_signal_pending(void)

@@ -5,6 +5,7 @@
 #include "include/kvmpp/types.hpp"
 
 #include <functional>
+#include <optional>
 
 namespace kvmpp::host
 {
@@ -26,6 +27,8 @@ unsigned ticks_waited();
 void reschedule_to(int cpu, const std::function<void()> &meanwhile = nullptr);
 bool sched_notifier_registered();
 bool guest_fpu_loaded();
+/* Of the VMM's thread in KVM_RUN. */
+std::optional<u64> entered_signal_mask();
 unsigned nmis_delivered();
 
 /* All of the VMM's threads are alive, and the calling one is thread 0. */

@@ -336,6 +336,7 @@ TEST_F(RunDedicated, nmi_that_nobody_sent)
 
 TEST_F(RunDedicated, event_interrupted_in_its_delivery_is_delivered_again)
 {
+	s.cr0 |= cr0::pe;
 	guest({[](Vmcs &vmcs, u64 *) {
 		       nmi_comes(on);
 		       wait_for_nmi(vmcs);

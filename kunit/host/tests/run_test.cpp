@@ -460,7 +460,106 @@ TEST_F(Run, shared_page_follows)
 	EXPECT_EQ(run(), 0);
 	EXPECT_TRUE(run_page().if_flag);
 	EXPECT_EQ(run_page().apic_base, 0xfee00900u);
-	EXPECT_FALSE(run_page().ready_for_interrupt_injection);
+	EXPECT_TRUE(run_page().ready_for_interrupt_injection);
+}
+
+TEST_F(Run, interrupt_and_its_window)
+{
+	constexpr u32 window = primary::interrupt_window_exiting;
+	auto controls = [](Vmcs &vmcs) {
+		return vmcs.fields[field::primary_processor_based_controls.encoding];
+	};
+
+	guest({[&](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_TRUE(controls(vmcs) & window);
+		       vmcs.fields[field::guest_rflags.encoding] |= rflags::if_;
+		       return exits(ExitReason::interrupt_window)(vmcs, gprs);
+	       },
+	       [&](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_FALSE(controls(vmcs) & window);
+		       EXPECT_EQ(vmcs.fields[field::vm_entry_interruption_info.encoding],
+				 0x80000031u);
+		       return halts()(vmcs, gprs);
+	       },
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_EQ(vmcs.fields[field::vm_entry_interruption_info.encoding] >> 31, 0u);
+		       return halts()(vmcs, gprs);
+	       }});
+	run_page().request_interrupt_window = 1;
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_IRQ_WINDOW_OPEN});
+	EXPECT_TRUE(run_page().ready_for_interrupt_injection);
+	run_page().request_interrupt_window = 0;
+	kvm_interrupt interrupt{.irq = 0x31};
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_INTERRUPT, interrupt), 0);
+	interrupt.irq = 256;
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_INTERRUPT, interrupt), -EINVAL);
+	EXPECT_EQ(run(), 0);
+	/* The model takes out what an entry has delivered only where an entry was. */
+	vmcs_at(processor(0).current).fields[field::vm_entry_interruption_info.encoding] = 0;
+	EXPECT_EQ(run(), 0);
+}
+
+TEST_F(Run, step_over_an_emulated_instruction)
+{
+	guest({exits(ExitReason::io_instruction, 0x03f80000, 1)});
+	kvm_guest_debug debug{
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP, .pad = 0, .arch = {}};
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_GUEST_DEBUG, debug), 0);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_IO});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_DEBUG});
+	EXPECT_EQ(run_page().debug.arch.pc, 0x1001u);
+	EXPECT_EQ(run_page().debug.arch.exception, 1u);
+	EXPECT_EQ(run_page().debug.arch.dr6, dr6::fixed | dr6::bs);
+	EXPECT_FALSE(regs().rflags & rflags::tf);
+}
+
+TEST_F(Run, breakpoints_are_the_vmms_while_it_debugs)
+{
+	constexpr u32 breakpoint = 1 << 3;
+	auto bitmap = [](Vmcs &vmcs) { return vmcs.fields[field::exception_bitmap.encoding]; };
+
+	guest({[&](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_TRUE(bitmap(vmcs) & breakpoint);
+		       return halts()(vmcs, gprs);
+	       },
+	       [&](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_FALSE(bitmap(vmcs) & breakpoint);
+		       return halts()(vmcs, gprs);
+	       }});
+	kvm_guest_debug debug{
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP, .pad = 0, .arch = {}};
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_GUEST_DEBUG, debug), 0);
+	EXPECT_EQ(run(), 0);
+	debug.control = 0;
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_GUEST_DEBUG, debug), 0);
+	EXPECT_EQ(run(), 0);
+}
+
+TEST_F(Run, signal_mask_is_that_of_a_run)
+{
+	struct {
+		u32 length;
+		u8 set[8];
+	} mask{.length = 4, .set = {0x11, 0, 0, 0, 0, 0, 0, 0x80}};
+
+	guest({[](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_EQ(entered_signal_mask(), 0x8000000000000011u);
+		       return halts()(vmcs, gprs);
+	       },
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_FALSE(entered_signal_mask());
+		       return halts()(vmcs, gprs);
+	       }});
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_SIGNAL_MASK, mask), -EINVAL);
+	mask.length = 8;
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_SIGNAL_MASK, mask), 0);
+	EXPECT_EQ(run(), 0);
+	EXPECT_FALSE(entered_signal_mask());
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_SIGNAL_MASK, 0ul), 0);
+	EXPECT_EQ(run(), 0);
 }
 
 TEST_F(Run, invalid_guest_state)

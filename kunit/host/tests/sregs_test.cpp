@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "guest.hpp"
 
+#include "arch/x86/events.hpp"
 #include "arch/x86/sregs.hpp"
 
 using namespace kvmpp;
@@ -68,10 +69,9 @@ TEST_F(Sregs, setting_registers_drops_an_exception_but_no_interrupt)
 	ASSERT_TRUE(s.inject(Vector::general_protection, 0));
 	set_regs(s, k);
 	EXPECT_FALSE(s.has_event);
-	s.has_event = true;
-	s.event.info = {InterruptionInfo::valid_bit | 0x20};
+	queue_interrupt(s, 0x20);
 	set_regs(s, k);
-	EXPECT_TRUE(s.has_event);
+	EXPECT_TRUE(s.interrupt.queued);
 }
 
 TEST_F(Sregs, round_trip_in_each_mode)
@@ -177,7 +177,24 @@ TEST_F(Sregs, impossible_states_are_refused_and_change_nothing)
 	refused([](kvm_sregs &k) { k.cr8 = 16; });
 	refused([](kvm_sregs &k) { k.apic_base |= 1 << 10; }); /* x2APIC */
 	refused([](kvm_sregs &k) { k.apic_base |= u64{1} << 39; });
-	refused([](kvm_sregs &k) { k.interrupt_bitmap[1] = 4; });
+}
+
+TEST_F(Sregs, interrupt_bitmap_is_the_queued_interrupt)
+{
+	protected_mode();
+	kvm_sregs k = get();
+	k.interrupt_bitmap[1] = 4 | 1 << 8;
+	k.interrupt_bitmap[3] = 1;
+	ASSERT_TRUE(set(k));
+	EXPECT_TRUE(s.interrupt.queued);
+	EXPECT_EQ(s.interrupt.vector, 66) << "the lowest";
+	k = get();
+	EXPECT_EQ(k.interrupt_bitmap[1], 4u);
+	k.interrupt_bitmap[1] = 0;
+	ASSERT_TRUE(set(k));
+	EXPECT_TRUE(s.interrupt.queued) << "none in it takes none away";
+	s.interrupt.soft = true;
+	EXPECT_EQ(get().interrupt_bitmap[1], 0u);
 }
 
 TEST_F(Sregs, pae_loads_the_pdptes)

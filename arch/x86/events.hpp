@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Exceptions, NMIs and interrupts on their way into the guest, in KVM's order: an exception first, then an
+ * NMI or an interrupt that is to be delivered whatever blocks it, then an NMI that is pending. What does not
+ * get its turn keeps its place.
+ */
+#pragma once
+
+#include "exit.hpp"
+#include "include/kvmpp/result.hpp"
+#include "vcpu_state.hpp"
+
+struct kvm_vcpu_events;
+
+namespace kvmpp
+{
+
+/* settle_events() needs Group::interruptibility. */
+bool looks_at_interruptibility(const VcpuState &state);
+
+/*
+ * What the next entry is to deliver, noted in VcpuState::delivering; not valid when nothing. Sets the
+ * windows that are to be exited for. Needs interruptibility where looks_at_interruptibility().
+ */
+Event settle_events(VcpuState &state);
+
+/* The entry took it: what is to be delivered again the exit says, see deliver_again(). */
+void end_delivery(VcpuState &state);
+
+/*
+ * The exit came in the middle of an event's delivery, if so: the next entry delivers it again. Or in an IRET
+ * that had unblocked NMIs: they are blocked again. Needs exit_state().
+ */
+void deliver_again(VcpuState &state, const Exit &exit);
+
+/* Something is to be delivered, which wakes a vCPU that has halted. */
+bool has_events(const VcpuState &state);
+
+/* KVM_INTERRUPT. */
+void queue_interrupt(VcpuState &state, u8 vector);
+/* KVM_NMI. */
+void queue_nmi(VcpuState &state);
+
+/* An interrupt that is queued now would be delivered. Needs window_state. */
+inline constexpr Groups window_state = Group::rflags | Group::interruptibility;
+bool ready_for_interrupt(const VcpuState &state);
+
+/* Need interruptibility. Setting is refused with Errno::inval, and nothing changed, where KVM does. */
+void get_vcpu_events(VcpuState &state, kvm_vcpu_events &events);
+Result<> set_vcpu_events(VcpuState &state, const kvm_vcpu_events &events);
+
+} // namespace kvmpp
