@@ -35,6 +35,7 @@ int check_extension(unsigned long capability)
 	case KVM_CAP_DESTROY_MEMORY_REGION_WORKS:
 	case KVM_CAP_JOIN_MEMORY_REGIONS_WORKS:
 	case KVM_CAP_SYNC_MMU:
+	case KVM_CAP_READONLY_MEM:
 	case KVM_CAP_SET_TSS_ADDR:
 	case KVM_CAP_SET_IDENTITY_MAP_ADDR:
 	case KVM_CAP_INTERNAL_ERROR_DATA:
@@ -83,6 +84,15 @@ Result<> set_memory_region(Vm &vm, unsigned long argument)
 	if (!request)
 		return request.error();
 	return vm.set_memory(*request);
+}
+
+Result<> get_dirty_log(Vm &vm, unsigned long argument)
+{
+	kvm_dirty_log log;
+
+	if (Result<> r = from_errno(glue_copy_from_user(&log, argument, sizeof(log))); !r)
+		return r;
+	return vm.get_dirty_log(log.slot, log.padding2);
 }
 
 long to_long(Result<int> result)
@@ -145,6 +155,8 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 							: Errno::inval);
 	case KVM_SET_USER_MEMORY_REGION:
 		return to_errno(set_memory_region(vm, argument));
+	case KVM_GET_DIRTY_LOG:
+		return to_errno(get_dirty_log(vm, argument));
 	case KVM_SET_TSS_ADDR:
 		/*
 		 * Real mode needs no TSS of the VMM's: guests are unrestricted. KVM's bound holds.
