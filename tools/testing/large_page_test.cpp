@@ -77,6 +77,7 @@ void used_as_it_is()
 	}
 	poke(machine, window, 0);
 	const uint64_t before = host::stats()["exit_ept_violation"];
+	that("EPT violations are counted", before > 0);
 	for (size_t i = 0; i < pages; i += 8)
 		poke(machine, window + i * page_size + 8, i);
 	const uint64_t exits = host::stats()["exit_ept_violation"] - before;
