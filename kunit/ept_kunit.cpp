@@ -18,7 +18,7 @@ u64 walk(const Ept &ept, u64 guest)
 	for (int level = levels;; level--) {
 		u64 entry = table[(guest >> (page_shift + shift_of(level))) & low_bits(index_bits)];
 
-		if (level == 1 || !(entry & readable))
+		if (!is_table(entry, level))
 			return entry;
 		table = table_at(entry);
 	}
@@ -30,8 +30,7 @@ bool map(Ept &ept, u64 guest, u64 host, bool writable = true)
 
 	if (!pages.fill())
 		return false;
-	ept.map({guest}, {host}, writable, pages);
-	return true;
+	return !ept.map({guest}, {host}, {.writable = writable}, pages);
 }
 
 TEST_CASE(entries_of_a_page)

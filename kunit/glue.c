@@ -62,3 +62,8 @@ void kvmpp_mmu_invalidate_begin(void *vm, glue_u64 start, glue_u64 end)
 void kvmpp_mmu_invalidate_end(void *vm)
 {
 }
+
+int kvmpp_mmu_young(void *vm, glue_u64 start, glue_u64 end, int clear)
+{
+	return 0;
+}

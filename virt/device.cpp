@@ -36,6 +36,7 @@ int check_extension(unsigned long capability)
 	case KVM_CAP_DESTROY_MEMORY_REGION_WORKS:
 	case KVM_CAP_JOIN_MEMORY_REGIONS_WORKS:
 	case KVM_CAP_SYNC_MMU:
+	case KVM_CAP_READONLY_MEM:
 	case KVM_CAP_SET_TSS_ADDR:
 	case KVM_CAP_SET_IDENTITY_MAP_ADDR:
 	case KVM_CAP_INTERNAL_ERROR_DATA:
@@ -131,6 +132,15 @@ Result<> set_clock(Vm &vm, unsigned long argument)
 	return vm.clock().set(data);
 }
 
+Result<> get_dirty_log(Vm &vm, unsigned long argument)
+{
+	kvm_dirty_log log;
+
+	if (Result<> r = from_errno(glue_copy_from_user(&log, argument, sizeof(log))); !r)
+		return r;
+	return vm.get_dirty_log(log.slot, log.padding2);
+}
+
 long to_long(Result<int> result)
 {
 	return result ? *result : -static_cast<int>(result.error());
@@ -201,6 +211,8 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 		return to_errno(ask_bus(vm, argument, &IoBus::coalesce));
 	case KVM_UNREGISTER_COALESCED_MMIO:
 		return to_errno(ask_bus(vm, argument, &IoBus::uncoalesce));
+	case KVM_GET_DIRTY_LOG:
+		return to_errno(get_dirty_log(vm, argument));
 	case KVM_SET_TSS_ADDR:
 		/*
 		 * Real mode needs no TSS of the VMM's: guests are unrestricted. KVM's bound holds.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "memslots.hpp"
 
+#include "dirty_log.hpp"
+
+#include <linux/kvm.h>
 #include <linux_glue/memory.h>
 
 namespace kvmpp
@@ -77,6 +80,13 @@ bool GuestMemory::is_ram(GuestPhys address) const
 	return table_.find_frame(address.frame()) != nullptr;
 }
 
+bool GuestMemory::takes_writes(GuestPhys address) const
+{
+	const Memslot *slot = table_.find_frame(address.frame());
+
+	return slot && !slot->read_only;
+}
+
 Result<> GuestMemory::read(GuestPhys address, void *to, u32 length) const
 {
 	const Memslot *slot = table_.find_frame(address.frame());
@@ -91,10 +101,13 @@ Result<> GuestMemory::write(GuestPhys address, const void *from, u32 length) con
 {
 	const Memslot *slot = table_.find_frame(address.frame());
 
-	if (!slot)
+	if (!slot || slot->read_only)
 		return Errno::noent;
-	return from_errno(glue_copy_to_user(
+	Result<> written = from_errno(glue_copy_to_user(
 		slot->user_address(address.frame()).value + address.page_offset(), from, length));
+	if (written && slot->log)
+		slot->log->add(address.frame() - slot->first_frame);
+	return written;
 }
 
 Result<SlotRequest> check_slot_request(u32 slot, u32 flags, u64 guest_phys, u64 size,
@@ -102,8 +115,7 @@ Result<SlotRequest> check_slot_request(u32 slot, u32 flags, u64 guest_phys, u64 
 {
 	constexpr u64 max_frames = (u64{1} << 31) - 1;
 
-	/* No flag is offered: neither the dirty log nor read-only memory. */
-	if (flags != 0)
+	if (flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
 		return Errno::inval;
 	if ((size | guest_phys | user_address) & ~page_mask)
 		return Errno::inval;
@@ -119,8 +131,10 @@ Result<SlotRequest> check_slot_request(u32 slot, u32 flags, u64 guest_phys, u64 
 				    .invalid = false,
 				    .first_frame = guest_phys >> page_shift,
 				    .frames = size >> page_shift,
-				    .user = {user_address}},
-			   .remove = size == 0};
+				    .user = {user_address},
+				    .read_only = (flags & KVM_MEM_READONLY) != 0},
+			   .remove = size == 0,
+			   .log = (flags & KVM_MEM_LOG_DIRTY_PAGES) != 0};
 }
 
 Result<SlotChange> classify_slot_change(const MemslotTable &table, const SlotRequest &request)
@@ -134,11 +148,12 @@ Result<SlotChange> classify_slot_change(const MemslotTable &table, const SlotReq
 		return SlotChange::remove;
 	}
 	if (old) {
-		/* A slot keeps its size and its memory; only its place can change. */
-		if (old->frames != slot.frames || old->user != slot.user)
+		/* A slot keeps its size and its memory; only its place and its log can change. */
+		if (old->frames != slot.frames || old->user != slot.user ||
+		    old->read_only != slot.read_only)
 			return Errno::inval;
 		if (old->first_frame == slot.first_frame)
-			return SlotChange::none;
+			return request.log == !!old->log ? SlotChange::none : SlotChange::log;
 	}
 	if (table.overlaps(slot))
 		return Errno::exist;

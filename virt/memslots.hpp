@@ -14,6 +14,8 @@
 namespace kvmpp
 {
 
+class DirtyLog;
+
 struct Memslot {
 	u32 id = 0;
 	/*
@@ -24,6 +26,9 @@ struct Memslot {
 	u64 first_frame = 0;
 	u64 frames = 0;
 	UserAddress user;
+	bool read_only = false;
+	/* Null where writes are not logged. The VM's: all tables with the slot share it. */
+	DirtyLog *log = nullptr;
 
 	u64 last_frame() const { return first_frame + frames - 1; }
 	bool contains(u64 frame) const { return frame - first_frame < frames; }
@@ -65,6 +70,11 @@ public:
 	/* Whether @slot overlaps one of another id. */
 	bool overlaps(const Memslot &slot) const;
 
+	template <class Visit> void for_each(Visit visit) const
+	{
+		for (u32 i = 0; i < count_; i++)
+			visit(slots_[i]);
+	}
 	/* A copy without the slot of @removed_id, and with @added if not null. Empty: no memory. */
 	Owned<MemslotTable> with_change(u32 removed_id, const Memslot *added) const MAY_SLEEP;
 
@@ -77,11 +87,12 @@ private:
 struct SlotRequest {
 	Memslot slot;
 	bool remove = false;
+	bool log = false;
 };
 Result<SlotRequest> check_slot_request(u32 slot, u32 flags, u64 guest_phys, u64 size,
 				       u64 user_address, unsigned physical_address_bits);
 
-enum class SlotChange { none, create, move, remove };
+enum class SlotChange { none, create, move, remove, log };
 /* Which change @request is of @table; Errno::inval or Errno::exist where it is none that can be. */
 Result<SlotChange> classify_slot_change(const MemslotTable &table, const SlotRequest &request);
 

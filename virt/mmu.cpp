@@ -1,24 +1,54 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "mmu.hpp"
 
+#include "dirty_log.hpp"
+
 #include <linux_glue/memory.h>
 
 namespace kvmpp
 {
 
+namespace
+{
+
+/*
+ * The level of the page that @frame, behind guest @address, can be mapped by: no more of the VMM's
+ * memory than Linux has in one entry, hence takes away at once, and nothing beyond the slot.
+ */
+int level_for(const Memslot &slot, GuestPhys address, u64 frame, int largest)
+{
+	u64 user = slot.user_address(address.frame()).value;
+	int level = largest;
+
+	for (; level > level_4k; level--) {
+		u64 frames = frames_of_level(level), first = address.frame() & ~(frames - 1);
+
+		if (((slot.first_frame ^ (slot.user.value >> page_shift)) & (frames - 1)) == 0 &&
+		    first >= slot.first_frame && first + frames - 1 <= slot.last_frame())
+			break;
+	}
+	while (level > level_4k && glue_user_mapping_frames(user, frame) < frames_of_level(level))
+		level--;
+	return level;
+}
+
+} // namespace
+
 /* Nobody else has it yet. */
-Result<> Mmu::create() NO_THREAD_SAFETY_ANALYSIS
+Result<> Mmu::create(int largest_level, bool small_for_fetch) NO_THREAD_SAFETY_ANALYSIS
 {
 	lock_.init(GLUE_LOCK_MMU);
+	largest_level_ = largest_level;
+	small_for_fetch_ = small_for_fetch;
 	if (Result<> r = cpus_.create(); !r)
 		return r;
 	return ept_.create();
 }
 
-Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, bool write)
+Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, GuestAccess access)
 {
 	const Memslot *slot = table.find_frame(address.frame());
-	if (!slot)
+	if (!slot || (access.write && slot->read_only))
 		return FaultOutcome::mmio;
 	if (slot->invalid)
 		return FaultOutcome::resume;
@@ -32,28 +62,47 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, bo
 		Locked locked(lock_);
 		ended = ended_;
 	}
+	u64 user = slot->user_address(address.frame()).value;
 	u64 frame;
 	int writable;
-	if (Result<> r = from_errno(glue_user_page_get(slot->user_address(address.frame()).value,
-						       write, &frame, &writable));
-	    !r)
+	if (Result<> r = from_errno(glue_user_page_get(user, access.write, &frame, &writable)); !r)
 		return r.error();
+	/* With a log, the first write is to be seen. */
+	EptLeaf leaf{.writable = writable && !slot->read_only && (access.write || !slot->log)};
 	bool mapped = false;
 	{
 		Locked locked(lock_);
 
+		if (!slot->log && !(access.fetch && small_for_fetch_))
+			leaf.level = level_for(*slot, address, frame, largest_level_);
+		leaf.executable = leaf.level == level_4k || !small_for_fetch_;
+		u64 size = frames_of_level(leaf.level) << page_shift;
 		/*
 		 * An invalidation that began or ended since `ended` was read may have been for this
 		 * very page, after it was looked up: then the guest faults again and finds what is
 		 * there now.
 		 */
-		if (in_progress_ == 0 && ended == ended_) {
-			ept_.map(address, {frame << page_shift}, writable, pages);
+		if (!is_invalidated(user & ~(size - 1), size) && ended == ended_) {
+			if (ept_.map(address, {frame << page_shift}, leaf, pages))
+				flush();
+			if (leaf.writable && slot->log)
+				slot->log->add(address.frame() - slot->first_frame);
 			mapped = true;
 		}
 	}
-	glue_user_page_put(frame, mapped && writable);
+	glue_user_page_put(frame, mapped && leaf.writable);
 	return FaultOutcome::resume;
+}
+
+void Mmu::flush()
+{
+	vcpus_.ask_all(Request::flush_ept, cpus_);
+	ept_.free_retired();
+}
+
+bool Mmu::is_invalidated(u64 start, u64 size) const
+{
+	return in_progress_ && start < invalid_end_ && start + size > invalid_start_;
 }
 
 void Mmu::unmap(u64 first_frame, u64 last_frame)
@@ -64,7 +113,29 @@ void Mmu::unmap(u64 first_frame, u64 last_frame)
 		flush();
 }
 
-void Mmu::unmap_user(const MemslotTable &table, u64 start, u64 end)
+void Mmu::write_protect(u64 first_frame, u64 last_frame)
+{
+	Locked locked(lock_);
+
+	if (ept_.write_protect(first_frame, last_frame))
+		flush();
+}
+
+void Mmu::take_log(const Memslot &slot)
+{
+	Locked locked(lock_);
+	bool found = false;
+
+	slot.log->take([&](u64 page) NO_THREAD_SAFETY_ANALYSIS {
+		u64 frame = slot.first_frame + page;
+
+		found |= ept_.write_protect(frame, frame);
+	});
+	if (found)
+		flush();
+}
+
+bool Mmu::unmap_user(const MemslotTable &table, u64 start, u64 end)
 {
 	Locked locked(lock_);
 	bool found = false;
@@ -73,19 +144,35 @@ void Mmu::unmap_user(const MemslotTable &table, u64 start, u64 end)
 	table.for_each_in(start, end, [&](u64 first, u64 last) NO_THREAD_SAFETY_ANALYSIS {
 		found |= ept_.unmap(first, last);
 	});
-	/*
-	 * Under the lock: whoever comes next and finds the page gone from the tables relies on its
-	 * being gone from every TLB as well.
-	 */
 	if (found)
 		flush();
+	return found;
 }
 
-void Mmu::invalidate_begin()
+bool Mmu::maps_user(const MemslotTable &table, u64 start, u64 end)
+{
+	Locked locked(lock_);
+	bool found = false;
+
+	table.for_each_in(start, end, [&](u64 first, u64 last) NO_THREAD_SAFETY_ANALYSIS {
+		found |= ept_.maps(first, last);
+	});
+	return found;
+}
+
+void Mmu::invalidate_begin(u64 start, u64 end)
 {
 	Locked locked(lock_);
 
-	in_progress_++;
+	if (in_progress_++ == 0) {
+		invalid_start_ = start;
+		invalid_end_ = end;
+		return;
+	}
+	if (start < invalid_start_)
+		invalid_start_ = start;
+	if (end > invalid_end_)
+		invalid_end_ = end;
 }
 
 void Mmu::invalidate_end()

@@ -16,7 +16,13 @@ namespace kvmpp
 
 enum class FaultOutcome {
 	resume, /* mapped, or to be tried again */
-	mmio,   /* no RAM there */
+	mmio,   /* no RAM there, or none that takes writes */
+};
+
+/* What the guest was about to do. */
+struct GuestAccess {
+	bool write = false;
+	bool fetch = false;
 };
 
 class Mmu
@@ -24,42 +30,70 @@ class Mmu
 public:
 	/* @vcpus are those that use the EPT. */
 	explicit Mmu(const VcpuTable &vcpus) : vcpus_(vcpus) {}
-	/* Errno::nomem. May sleep. */
-	Result<> create() MAY_SLEEP;
+	/*
+	 * @largest_level: of the pages that the CPU can have. With @small_for_fetch those that are
+	 * executed are of 4 KiB. Errno::nomem. May sleep.
+	 */
+	Result<> create(int largest_level, bool small_for_fetch) MAY_SLEEP;
 	Ept &ept() NO_THREAD_SAFETY_ANALYSIS { return ept_; }
 
 	/*
 	 * An EPT violation at @address. The caller keeps @table in place. Errno::fault when the VMM
 	 * has nothing there that may be accessed so; Errno::nomem. May sleep.
 	 */
-	Result<FaultOutcome> fault(const MemslotTable &table, GuestPhys address, bool write)
+	Result<FaultOutcome> fault(const MemslotTable &table, GuestPhys address, GuestAccess access)
 		EXCLUDES(lock_) MAY_SLEEP;
 
 	/* Pages of [first, last] frames go out of the EPT, and out of every CPU's TLB. */
 	void unmap(u64 first_frame, u64 last_frame) EXCLUDES(lock_) WAITS_FOR_IPIS;
 
 	/*
-	 * The MMU notifier: nothing is mapped between the two, whichever page it is. Only then does
-	 * the caller look up the table for unmap_user(): whatever was mapped before was mapped by it
-	 * or by an older one.
+	 * From now on every write to [first, last] frames is an EPT violation first. The table that
+	 * has the slot's log is the current one already.
 	 */
-	void invalidate_begin() EXCLUDES(lock_) WAITS_FOR_IPIS;
+	void write_protect(u64 first_frame, u64 last_frame) EXCLUDES(lock_) WAITS_FOR_IPIS;
+	/* Takes over what @slot's log has, and write-protects those pages again. */
+	void take_log(const Memslot &slot) EXCLUDES(lock_) WAITS_FOR_IPIS;
+
+	/*
+	 * The MMU notifier: nothing of [start, end) of the VMM's addresses is mapped between the
+	 * two. Only then does the caller look up the table for unmap_user(): whatever was mapped
+	 * before was mapped by it or by an older one.
+	 */
+	void invalidate_begin(u64 start, u64 end) EXCLUDES(lock_) WAITS_FOR_IPIS;
 	void invalidate_end() EXCLUDES(lock_) WAITS_FOR_IPIS;
-	/* What lies in [start, end) of the VMM's addresses goes out as in unmap(). */
-	void unmap_user(const MemslotTable &table, u64 start, u64 end)
+	/*
+	 * What lies in [start, end) of the VMM's addresses goes out as in unmap(). Whether there was
+	 * something.
+	 */
+	bool unmap_user(const MemslotTable &table, u64 start, u64 end)
+		EXCLUDES(lock_) WAITS_FOR_IPIS;
+	/* Whether something of it is mapped. */
+	bool maps_user(const MemslotTable &table, u64 start, u64 end)
 		EXCLUDES(lock_) WAITS_FOR_IPIS;
 
 private:
-	/* No CPU uses an entry any more that was taken out before. */
-	void flush() REQUIRES(lock_) WAITS_FOR_IPIS { vcpus_.ask_all(Request::flush_ept, cpus_); }
+	/*
+	 * No CPU uses an entry any more that was taken out before. Under the lock: whoever comes next
+	 * and finds the page gone from the tables relies on its being gone from every TLB as well.
+	 */
+	void flush() REQUIRES(lock_) WAITS_FOR_IPIS;
+	/* Whether an invalidation is under way that has to do with @size bytes at @start. */
+	bool is_invalidated(u64 start, u64 size) const REQUIRES(lock_);
 
 	const VcpuTable &vcpus_;
 	SpinLock lock_;
 	Ept ept_ GUARDED_BY(lock_);
 	CpuMask cpus_ GUARDED_BY(lock_);
-	/* Invalidations under way, and how many have ended: see fault(). */
+	/*
+	 * Invalidations under way, the least range that all of them are in since there was none, and
+	 * how many have ended: see fault().
+	 */
 	unsigned in_progress_ GUARDED_BY(lock_) = 0;
+	u64 invalid_start_ GUARDED_BY(lock_) = 0, invalid_end_ GUARDED_BY(lock_) = 0;
 	u64 ended_ GUARDED_BY(lock_) = 0;
+	int largest_level_ = level_4k;
+	bool small_for_fetch_ = false;
 };
 
 } // namespace kvmpp

@@ -182,8 +182,10 @@ Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 {
 	{
 		SrcuRead read(vm_.srcu());
-		Result<FaultOutcome> outcome = vm_.mmu().fault(
-			vm_.slots(read), exit.guest_phys, EptViolation(exit.qualification).write);
+		EptViolation violation(exit.qualification);
+		Result<FaultOutcome> outcome =
+			vm_.mmu().fault(vm_.slots(read), exit.guest_phys,
+					{.write = violation.write, .fetch = violation.fetch});
 
 		if (!outcome)
 			return outcome.error();

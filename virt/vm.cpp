@@ -2,6 +2,7 @@
 #include "vm.hpp"
 
 #include "arch/x86/cpu_insn.hpp"
+#include "dirty_log.hpp"
 #include "hardware.hpp"
 #include "vcpu.hpp"
 
@@ -47,7 +48,9 @@ Result<> Vm::init()
 	srcu_made_ = true;
 	if (Result<> r = io_bus_.create(); !r)
 		return r;
-	if (Result<> r = mmu_.create(); !r)
+	if (Result<> r = mmu_.create(hardware_config().largest_page_level(),
+				     glue_executed_pages_must_be_small());
+	    !r)
 		return r;
 	if (Result<> r = hardware_get(); !r)
 		return r;
@@ -64,7 +67,8 @@ Vm::~Vm()
 		hardware_put();
 	if (srcu_made_)
 		srcu_.cleanup();
-	Owned<MemslotTable>::adopt(slots_.load(std::memory_order_relaxed));
+	if (auto slots = Owned<MemslotTable>::adopt(slots_.load(std::memory_order_relaxed)); slots)
+		slots->for_each([](const Memslot &slot) { Owned<DirtyLog>::adopt(slot.log); });
 }
 
 void Vm::put()
@@ -94,16 +98,28 @@ Result<> Vm::set_memory(const SlotRequest &request)
 		return {};
 
 	u32 id = request.slot.id;
-	auto final =
-		current.with_change(id, *change == SlotChange::remove ? nullptr : &request.slot);
+	const Memslot *old = current.find_id(id);
+	DirtyLog *old_log = old ? old->log : nullptr;
+	Owned<DirtyLog> made;
+	Memslot slot = request.slot;
+	if (*change != SlotChange::remove && request.log) {
+		slot.log = old_log;
+		if (!old_log) {
+			made = DirtyLog::create(slot.frames);
+			if (!made)
+				return Errno::nomem;
+			slot.log = made.get();
+		}
+	}
+	auto final = current.with_change(id, *change == SlotChange::remove ? nullptr : &slot);
 	if (!final)
 		return Errno::nomem;
-	if (*change != SlotChange::create) {
+	if (*change == SlotChange::move || *change == SlotChange::remove) {
 		/*
 		 * In two steps: while pages are still mapped, the notifier must find the slot that
 		 * they are mapped by, and faults must not map more.
 		 */
-		Memslot leaving = *current.find_id(id);
+		Memslot leaving = *old;
 		leaving.invalid = true;
 		auto without = current.with_change(id, &leaving);
 		if (!without)
@@ -112,7 +128,29 @@ Result<> Vm::set_memory(const SlotRequest &request)
 		mmu_.unmap(leaving.first_frame, leaving.last_frame());
 	}
 	publish(std::move(final));
+	(void)made.release();
+	if (old_log != slot.log)
+		Owned<DirtyLog>::adopt(old_log);
+	if (*change == SlotChange::log && !slot.read_only) {
+		if (slot.log)
+			mmu_.write_protect(slot.first_frame, slot.last_frame());
+		else /* so that large pages come back */
+			mmu_.unmap(slot.first_frame, slot.last_frame());
+	}
 	return {};
+}
+
+Result<> Vm::get_dirty_log(u32 id, u64 bitmap)
+{
+	if (id >= MemslotTable::max_slots)
+		return Errno::inval;
+
+	Locked locked(slots_lock_);
+	const Memslot *slot = slots_.load(std::memory_order_relaxed)->find_id(id);
+	if (!slot || !slot->log)
+		return Errno::noent;
+	mmu_.take_log(*slot);
+	return from_errno(glue_copy_to_user(bitmap, slot->log->taken(), slot->log->bytes()));
 }
 
 Result<int> Vm::create_vcpu(u32 id)
@@ -157,10 +195,18 @@ void Vm::destroy_vcpu(Vcpu *vcpu)
 
 void Vm::invalidate_begin(u64 start, u64 end)
 {
-	mmu_.invalidate_begin();
+	mmu_.invalidate_begin(start, end);
 
 	SrcuRead read(srcu_);
 	mmu_.unmap_user(slots(read), start, end);
+}
+
+bool Vm::is_young(u64 start, u64 end, bool clear)
+{
+	SrcuRead read(srcu_);
+
+	return clear ? mmu_.unmap_user(slots(read), start, end)
+		     : mmu_.maps_user(slots(read), start, end);
 }
 
 } // namespace kvmpp
@@ -180,4 +226,9 @@ void kvmpp_mmu_invalidate_begin(void *vm, glue_u64 start, glue_u64 end)
 void kvmpp_mmu_invalidate_end(void *vm)
 {
 	static_cast<Vm *>(vm)->invalidate_end();
+}
+
+int kvmpp_mmu_young(void *vm, glue_u64 start, glue_u64 end, int clear)
+{
+	return static_cast<Vm *>(vm)->is_young(start, end, clear);
 }

@@ -37,6 +37,11 @@ public:
 
 	/* KVM_SET_USER_MEMORY_REGION with checked arguments. May sleep. */
 	Result<> set_memory(const SlotRequest &request) EXCLUDES(slots_lock_, srcu_) MAY_SLEEP;
+	/*
+	 * KVM_GET_DIRTY_LOG to the VMM's @bitmap. Errno::inval where there can be no such slot,
+	 * Errno::noent where it has no log, Errno::fault. May sleep.
+	 */
+	Result<> get_dirty_log(u32 slot, u64 bitmap) EXCLUDES(slots_lock_) MAY_SLEEP;
 	/* KVM_CREATE_VCPU: a descriptor. Errno::exist, Errno::inval, Errno::nomem. May sleep. */
 	Result<int> create_vcpu(u32 id) EXCLUDES(vcpus_.lock) MAY_SLEEP;
 	/* The last file of the vCPU is closed: frees it and its id, at once. May sleep. */
@@ -63,6 +68,11 @@ public:
 
 	void invalidate_begin(u64 start, u64 end) EXCLUDES(slots_lock_) WAITS_FOR_IPIS;
 	void invalidate_end() { mmu_.invalidate_end(); }
+	/*
+	 * Whether guests have used the VMM's pages in [start, end) since this was called last with
+	 * @clear: nothing but the EPT entries tells, so those then go.
+	 */
+	bool is_young(u64 start, u64 end, bool clear) EXCLUDES(slots_lock_) WAITS_FOR_IPIS;
 
 private:
 	template <class T> friend class Owned;

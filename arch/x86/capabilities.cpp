@@ -179,6 +179,8 @@ bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 					     exit_control::save_pat | exit_control::load_pat);
 	config.entry = settle(r.entry, entry_control::load_debug_controls |
 					       entry_control::load_efer | entry_control::load_pat);
+	config.ept_2m = r.ept_vpid & ept_cap::page_2m;
+	config.ept_1g = r.ept_vpid & ept_cap::page_1g;
 	/* With EPT the guest's own CR3 is none of the host's business. */
 	constexpr u32 must_be_off =
 		primary::cr3_load_exiting | primary::cr3_store_exiting | primary::invlpg_exiting;

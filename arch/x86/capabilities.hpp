@@ -43,9 +43,12 @@ struct VmxConfig {
 	/* Bits that a guest's CR0 and CR4 must have set in VMX operation, less PE and PG. */
 	u64 cr0_must_be_set = 0;
 	u64 cr4_must_be_set = 0;
+	/* Sizes of pages that EPT entries can have, beyond 4 KiB. */
+	bool ept_2m = false, ept_1g = false;
 
 	bool operator==(const VmxConfig &) const = default;
 	bool has_rdtscp() const { return secondary & secondary::enable_rdtscp; }
+	int largest_page_level() const { return ept_2m ? ept_1g ? 3 : 2 : 1; }
 	bool has_invpcid() const { return secondary & secondary::enable_invpcid; }
 };
 

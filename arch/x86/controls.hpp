@@ -53,9 +53,10 @@ inline constexpr u32 load_debug_controls = 1 << 2, ia32e_mode_guest = 1 << 9, lo
 /* IA32_VMX_EPT_VPID_CAP */
 namespace ept_cap
 {
-inline constexpr u64 walk_length_4 = 1 << 6, write_back = 1 << 14, invept = 1 << 20,
-		     invept_single = 1 << 25, invept_all = 1 << 26, invvpid = u64{1} << 32,
-		     invvpid_single = u64{1} << 41, invvpid_all = u64{1} << 42;
+inline constexpr u64 walk_length_4 = 1 << 6, write_back = 1 << 14, page_2m = 1 << 16,
+		     page_1g = 1 << 17, invept = 1 << 20, invept_single = 1 << 25,
+		     invept_all = 1 << 26, invvpid = u64{1} << 32, invvpid_single = u64{1} << 41,
+		     invvpid_all = u64{1} << 42;
 }
 
 /* "VMX Basic Exit Reasons" */

@@ -241,7 +241,8 @@ Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 	for (unsigned i = 0; i < part_count; i++) {
 		const Part &part = parts[i];
 
-		if (!memory.is_ram(part.address)) {
+		if (!(mov.store ? memory.takes_writes(part.address)
+				: memory.is_ram(part.address))) {
 			p.fragments[p.fragment_count++] = {part.address, part.offset, part.length};
 			continue;
 		}

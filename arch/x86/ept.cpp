@@ -13,7 +13,8 @@ namespace
 {
 
 /* "EPT Page-Structure Entries" */
-constexpr u64 readable = 1 << 0, writable_bit = 1 << 1, executable = 1 << 2, write_back = 6 << 3;
+constexpr u64 readable = 1 << 0, writable_bit = 1 << 1, executable = 1 << 2, write_back = 6 << 3,
+	      large_page = 1 << 7;
 constexpr u64 table_rights = readable | writable_bit | executable;
 constexpr u64 address_field = 0x000ffffffffff000;
 constexpr int levels = 4;
@@ -42,17 +43,56 @@ constexpr unsigned shift_of(int level)
 	return (level - 1) * index_bits;
 }
 
+constexpr bool is_table(u64 entry, int level)
+{
+	return level > 1 && (entry & readable) && !(entry & large_page);
+}
+
 void free_tables(u64 *table, int level)
 {
-	for (unsigned i = 0; level > 1 && i < entries; i++)
-		if (table[i] & readable)
+	for (unsigned i = 0; i < entries; i++)
+		if (is_table(table[i], level))
 			free_tables(table_at(table[i]), level - 1);
 	glue_page_free(table);
 }
 
-bool unmap_in(u64 *table, int level, u64 table_first_frame, u64 first, u64 last)
+/* @table, which no entry has any more, and those below it. A CPU may still walk them. */
+void retire(u64 *table, int level, u64 *&retired)
 {
-	u64 frames = u64{1} << shift_of(level);
+	for (unsigned i = 0; i < entries; i++)
+		if (u64 entry = load(table[i]); is_table(entry, level))
+			retire(table_at(entry), level - 1, retired);
+	/* An entry without rights: where it leads is of no interest to a CPU. */
+	store(table[0], reinterpret_cast<u64>(retired));
+	retired = table;
+}
+
+void take_out(u64 &entry, int level, u64 *&retired)
+{
+	u64 was = load(entry);
+
+	store(entry, 0);
+	if (is_table(was, level))
+		retire(table_at(was), level - 1, retired);
+}
+
+bool is_empty(u64 *table)
+{
+	for (unsigned i = 0; i < entries; i++)
+		if (load(table[i]))
+			return false;
+	return true;
+}
+
+/*
+ * Calls visit(entry, level) for each page with a part in [first, last] frames, and for each table
+ * whose frames are all in there; if that returns false, it goes on into the table. Whether one
+ * returned true.
+ */
+template <class Visit>
+bool visit_range(u64 *table, int level, u64 table_first_frame, u64 first, u64 last, Visit visit)
+{
+	u64 frames = frames_of_level(level);
 	bool found = false;
 
 	for (unsigned i = 0; i < entries; i++) {
@@ -63,12 +103,11 @@ bool unmap_in(u64 *table, int level, u64 table_first_frame, u64 first, u64 last)
 		u64 entry = load(table[i]);
 		if (!(entry & readable) || from + frames - 1 < first)
 			continue;
-		if (level == 1) {
-			store(table[i], 0);
+		bool whole = from >= first && from + frames - 1 <= last;
+		if ((whole || !is_table(entry, level)) && visit(table[i], level))
 			found = true;
-		} else {
-			found |= unmap_in(table_at(entry), level - 1, from, first, last);
-		}
+		else if (is_table(entry, level))
+			found |= visit_range(table_at(entry), level - 1, from, first, last, visit);
 	}
 	return found;
 }
@@ -97,6 +136,7 @@ u64 *Ept::TablePages::take()
 
 Ept::~Ept()
 {
+	free_retired();
 	if (root_)
 		free_tables(static_cast<u64 *>(root_.release()), levels);
 }
@@ -114,28 +154,88 @@ u64 Ept::pointer() const
 	return root_.phys().value | walk_write_back | walk_length;
 }
 
-void Ept::map(GuestPhys guest, HostPhys host, bool writable, TablePages &pages)
+bool Ept::map(GuestPhys guest, HostPhys host, EptLeaf leaf, TablePages &pages)
 {
 	u64 frame = guest.frame();
 	u64 *table = root_.as<u64>();
+	bool replaced = false;
+	int level = levels;
 
-	for (int level = levels; level > 1; level--) {
+	for (;; level--) {
 		u64 &entry = table[(frame >> shift_of(level)) & low_bits(index_bits)];
+		u64 was = load(entry);
 
-		if (!(load(entry) & readable)) {
+		if (level == leaf.level) {
+			if (!is_table(was, level))
+				break;
+			if (is_empty(table_at(was))) {
+				take_out(entry, level, retired_);
+				replaced = true;
+				break;
+			}
+			leaf.level--;
+			leaf.executable |= leaf.level == level_4k;
+		}
+		if (!is_table(was, level)) {
 			u64 *below = pages.take();
+			/* Of a larger page the rest is mapped anew when it is touched. */
+			replaced |= was & readable;
 			store(entry, glue_virt_to_phys(below) | table_rights);
 		}
 		table = table_at(load(entry));
 	}
-	u64 &leaf = table[frame & low_bits(index_bits)];
-	store(leaf, (host.value & address_field) | readable | executable |
-			    (writable ? writable_bit : 0) | write_back);
+	u64 &entry = table[(frame >> shift_of(level)) & low_bits(index_bits)];
+	u64 host_frame = (host.value >> page_shift) & ~(frames_of_level(level) - 1);
+	u64 place = host_frame << page_shift;
+	u64 rights =
+		readable | (leaf.writable ? writable_bit : 0) | (leaf.executable ? executable : 0);
+	if (u64 was = load(entry); was & readable) {
+		/* What another vCPU got of the same page meanwhile stays. */
+		if ((was & address_field) == place)
+			rights |= was & table_rights;
+		else
+			replaced = true;
+	}
+	store(entry, place | rights | write_back | (level > 1 ? large_page : 0));
+	return replaced;
 }
 
 bool Ept::unmap(u64 first_frame, u64 last_frame)
 {
-	return unmap_in(root_.as<u64>(), levels, 0, first_frame, last_frame);
+	return visit_range(root_.as<u64>(), levels, 0, first_frame, last_frame,
+			   [&](u64 &entry, int level) {
+				   take_out(entry, level, retired_);
+				   return true;
+			   });
+}
+
+bool Ept::write_protect(u64 first_frame, u64 last_frame)
+{
+	return visit_range(root_.as<u64>(), levels, 0, first_frame, last_frame,
+			   [](u64 &entry, int level) {
+				   u64 was = load(entry);
+
+				   if (is_table(was, level) || !(was & writable_bit))
+					   return false;
+				   store(entry, level == level_4k ? was & ~writable_bit : 0);
+				   return true;
+			   });
+}
+
+bool Ept::maps(u64 first_frame, u64 last_frame) const
+{
+	return visit_range(root_.as<u64>(), levels, 0, first_frame, last_frame,
+			   [](u64 &entry, int level) { return !is_table(load(entry), level); });
+}
+
+void Ept::free_retired()
+{
+	while (retired_) {
+		u64 *table = retired_;
+
+		retired_ = reinterpret_cast<u64 *>(table[0]);
+		glue_page_free(table);
+	}
 }
 
 void Ept::invalidate_here(const IrqOff &irq) const

@@ -19,9 +19,11 @@ public:
 	explicit GuestMemory(const MemslotTable &table) : table_(table) {}
 
 	bool is_ram(GuestPhys address) const;
+	/* It is RAM, and not read-only: there a write is one to a device. */
+	bool takes_writes(GuestPhys address) const;
 	/*
-	 * [address, address + length) lies within one page. Errno::noent where there is no RAM,
-	 * Errno::fault where the VMM's memory is gone. May sleep.
+	 * [address, address + length) lies within one page. Errno::noent where there is no RAM, or
+	 * none that takes writes, Errno::fault where the VMM's memory is gone. May sleep.
 	 */
 	Result<> read(GuestPhys address, void *to, u32 length) const;
 	Result<> write(GuestPhys address, const void *from, u32 length) const;

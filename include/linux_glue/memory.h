@@ -23,6 +23,14 @@ int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writab
 void glue_user_page_put(glue_u64 frame, int dirty);
 
 /*
+ * How many page frames the current process's page table has in the entry that maps @address, if it
+ * maps it to @frame; else 1. True until the MMU notifier tells of the entry. Any context.
+ */
+glue_u64 glue_user_mapping_frames(glue_u64 address, glue_u64 frame);
+/* Whether a large page that a guest executes could take the machine down on this kind of CPU. */
+int glue_executed_pages_must_be_small(void);
+
+/*
  * Follows the address space of the current process: kvmpp_mmu_invalidate_begin(context, start, end)
  * before the pages of [start, end) go, kvmpp_mmu_invalidate_end(context) after. Both may be called
  * until glue_mmu_notifier_unregister() has returned. 0, -ENOMEM, or -EINTR when a signal came.

@@ -7,6 +7,7 @@
 #include "expect.hpp"
 #include "guests.hpp"
 #include "ktap.hpp"
+#include "window.hpp"
 
 #include <atomic>
 #include <cerrno>
@@ -22,55 +23,9 @@ namespace
 
 using expect::equal;
 using expect::that;
+using namespace window_machine;
 namespace lm = guest::longmode;
 namespace real = guest::real;
-
-constexpr uint64_t page_size = 0x1000;
-constexpr uint64_t mib = 1 << 20;
-// Where the tests put a slot of their own, beyond the default memory.
-constexpr uint64_t window = 0x40000000;
-
-uint64_t peek(Machine &machine, uint64_t address)
-{
-	call(machine, lm::peek, 0, address);
-	return machine.vcpu.regs().rax;
-}
-
-void poke(Machine &machine, uint64_t address, uint64_t value)
-{
-	call(machine, lm::poke, value, address);
-}
-
-// KVM_RUN's result for a guest that is to read or write at the address.
-long try_access(Machine &machine, uint64_t entry, uint64_t address)
-{
-	kvm_regs regs = machine.vcpu.regs();
-	regs.rip = entry;
-	regs.rbx = address;
-	machine.vcpu.set_regs(regs);
-	return machine.vcpu.try_run();
-}
-
-// A machine with a slot at the window for the test's own memory.
-struct WindowMachine : LongMachine {
-	explicit WindowMachine(size_t size = 4 * page_size)
-		: LongMachine(lm::peek), memory_in_window(size)
-	{
-		vm.set_memory(1, window, size, memory_in_window.data());
-	}
-
-	uint64_t &word(size_t offset = 0) const { return memory_in_window.at<uint64_t>(offset); }
-	void *address() const { return memory_in_window.data(); }
-
-	Memory memory_in_window;
-};
-
-void remap(void *address, size_t size, int protection = PROT_READ | PROT_WRITE)
-{
-	that("memory can be mapped anew",
-	     mmap(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-		     address);
-}
 
 // ---- Sizes
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/cpu.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
+#include <linux/pgtable.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -57,6 +59,51 @@ void glue_user_page_put(glue_u64 frame, int dirty)
 	put_page(page);
 }
 
+static glue_u64 mapping_frames(glue_u64 address, glue_u64 frame)
+{
+	/* Each entry is read once: it may become another kind of entry at any time. */
+	pgd_t pgd = READ_ONCE(*pgd_offset(current->mm, address));
+	p4d_t p4d;
+	pud_t pud;
+	pmd_t pmd;
+
+	if (pgd_none(pgd))
+		return 1;
+	p4d = READ_ONCE(*p4d_offset(&pgd, address));
+	if (p4d_none(p4d) || !p4d_present(p4d))
+		return 1;
+	pud = READ_ONCE(*pud_offset(&p4d, address));
+	if (pud_none(pud) || !pud_present(pud))
+		return 1;
+	if (pud_leaf(pud))
+		return pud_pfn(pud) == (frame & -(1ul << (PUD_SHIFT - PAGE_SHIFT)))
+			       ? 1ul << (PUD_SHIFT - PAGE_SHIFT)
+			       : 1;
+	pmd = READ_ONCE(*pmd_offset(&pud, address));
+	if (pmd_none(pmd) || !pmd_present(pmd) || !pmd_leaf(pmd))
+		return 1;
+	return pmd_pfn(pmd) == (frame & -(1ul << (PMD_SHIFT - PAGE_SHIFT)))
+		       ? 1ul << (PMD_SHIFT - PAGE_SHIFT)
+		       : 1;
+}
+
+glue_u64 glue_user_mapping_frames(glue_u64 address, glue_u64 frame)
+{
+	unsigned long flags;
+	glue_u64 frames;
+
+	/* Tables are freed after an IPI or by RCU: both wait for us. */
+	local_irq_save(flags);
+	frames = mapping_frames(address, frame);
+	local_irq_restore(flags);
+	return frames;
+}
+
+int glue_executed_pages_must_be_small(void)
+{
+	return boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off();
+}
+
 static int begin(struct mmu_notifier *notifier, const struct mmu_notifier_range *range)
 {
 	struct glue_mmu_notifier *glue = container_of(notifier, struct glue_mmu_notifier, notifier);
@@ -81,9 +128,27 @@ static void release(struct mmu_notifier *notifier, struct mm_struct *mm)
 	kvmpp_mmu_invalidate_end(glue->context);
 }
 
+static int clear_flush_young(struct mmu_notifier *notifier, struct mm_struct *mm,
+			     unsigned long start, unsigned long end)
+{
+	struct glue_mmu_notifier *glue = container_of(notifier, struct glue_mmu_notifier, notifier);
+
+	return kvmpp_mmu_young(glue->context, start, end, 1);
+}
+
+static int test_young(struct mmu_notifier *notifier, struct mm_struct *mm, unsigned long address)
+{
+	struct glue_mmu_notifier *glue = container_of(notifier, struct glue_mmu_notifier, notifier);
+
+	return kvmpp_mmu_young(glue->context, address, address + 1, 0);
+}
+
 static const struct mmu_notifier_ops ops = {
 	.invalidate_range_start = begin,
 	.invalidate_range_end = end,
+	.clear_flush_young = clear_flush_young,
+	.clear_young = clear_flush_young,
+	.test_young = test_young,
 	.release = release,
 };
 

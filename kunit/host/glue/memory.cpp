@@ -26,6 +26,8 @@ struct UserRange {
 	bool writable;
 };
 std::map<u64, UserRange> ranges;
+u64 mapping_frames = 1;
+bool executed_pages_small;
 std::function<void()> page_get_hook;
 int pages_held;
 unsigned pages_dirtied;
@@ -54,6 +56,16 @@ void add_user_memory(u64 address, u64 bytes, bool writable)
 void remove_user_memory(u64 address)
 {
 	ranges.erase(address);
+}
+
+void set_user_mapping_frames(u64 frames)
+{
+	mapping_frames = frames;
+}
+
+void set_executed_pages_must_be_small(bool small)
+{
+	executed_pages_small = small;
 }
 
 void on_user_page_get(std::function<void()> function)
@@ -133,6 +145,22 @@ void glue_user_page_put(glue_u64, int dirty)
 {
 	pages_held--;
 	pages_dirtied += dirty != 0;
+}
+
+glue_u64 glue_user_mapping_frames(glue_u64 address, glue_u64 frame)
+{
+	for (glue_u64 frames : {mapping_frames, mapping_frames > 512 ? 512 : glue_u64{1}}) {
+		glue_u64 bytes = frames << kvmpp::page_shift;
+
+		if (frame == address >> kvmpp::page_shift && range_of(address & -bytes, bytes))
+			return frames;
+	}
+	return 1;
+}
+
+int glue_executed_pages_must_be_small(void)
+{
+	return executed_pages_small;
 }
 
 int glue_mmu_notifier_register(void *context, glue_mmu_notifier **notifier)

@@ -28,6 +28,10 @@ bool allocation_failed();
 /* [address, address + bytes) of the VMM is there; its bytes are this process's own. */
 void add_user_memory(u64 address, u64 bytes, bool writable = true);
 void remove_user_memory(u64 address);
+/* The entries of Linux's page tables are for @frames frames there from now on, where that fits. */
+void set_user_mapping_frames(u64 frames);
+/* This is a CPU where a guest may not execute large pages. */
+void set_executed_pages_must_be_small(bool small);
 /* Called in the middle of each look-up of a page, when its frame is known. */
 void on_user_page_get(std::function<void()> function);
 /* References that glue_user_page_get() gave and glue_user_page_put() has not taken back. */

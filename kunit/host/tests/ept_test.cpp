@@ -19,7 +19,14 @@ protected:
 	void map(u64 guest, u64 host, bool writable = true)
 	{
 		ASSERT_TRUE(pages.fill());
-		ept.map({guest}, {host}, writable, pages);
+		EXPECT_FALSE(ept.map({guest}, {host}, {.writable = writable}, pages));
+	}
+	bool map_large(u64 guest, u64 host, int level, bool writable = true, bool executable = true)
+	{
+		EXPECT_TRUE(pages.fill());
+		return ept.map({guest}, {host},
+			       {.level = level, .writable = writable, .executable = executable},
+			       pages);
 	}
 	u64 walk(u64 guest) const { return ept_entry(ept.pointer(), guest); }
 
@@ -47,7 +54,9 @@ TEST_F(EptTest, entries_are_as_the_manual_has_them)
 TEST_F(EptTest, entry_is_replaced)
 {
 	map(0x1000, 0x5000, false);
-	map(0x1000, 0x6000);
+	map(0x1000, 0x5000);
+	EXPECT_EQ(walk(0x1000), 0x5000u | 6 << 3 | 7);
+	EXPECT_TRUE(map_large(0x1000, 0x6000, level_4k)) << "CPUs have the other page";
 	EXPECT_EQ(walk(0x1000), 0x6000u | 6 << 3 | 7);
 }
 
@@ -98,7 +107,7 @@ TEST_F(EptTest, unmap_ranges)
 TEST_F(EptTest, remapping_after_unmapping)
 {
 	map(0x1000, 0x5000);
-	ept.unmap(1, 1);
+	EXPECT_TRUE(ept.unmap(1, 1));
 	map(0x1000, 0x6000);
 	EXPECT_EQ(walk(0x1000), 0x6000u | 6 << 3 | 7);
 }
@@ -116,4 +125,102 @@ TEST_F(EptTest, out_of_memory)
 	Ept other;
 	fail_allocation_after(0);
 	EXPECT_FALSE(other.create());
+}
+
+TEST_F(EptTest, large_entries_are_as_the_manual_has_them)
+{
+	EXPECT_FALSE(map_large(0x40212000, 0x1234412000, level_2m));
+	EXPECT_EQ(walk(0x40200000), 0x1234400000u | 0x80 | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x403ff000), 0x1234400000u | 0x80 | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x401ff000), 0u);
+	EXPECT_EQ(walk(0x40400000), 0u);
+	EXPECT_FALSE(map_large(0xbfff5000, 0x4fffff5000, level_1g, false, false));
+	EXPECT_EQ(walk(0x80000000), 0x4fc0000000u | 0x80 | 6 << 3 | 1);
+	EXPECT_EQ(walk(0xc0000000), 0u);
+}
+
+TEST_F(EptTest, part_of_a_large_page_goes_as_a_whole)
+{
+	map_large(0x200000, 0x600000, level_2m);
+	map_large(0x40000000, 0x40000000, level_1g);
+	map(0x1ff000, 0x5000);
+	EXPECT_TRUE(ept.unmap(0x3ff, 0x3ff));
+	EXPECT_EQ(walk(0x200000), 0u);
+	EXPECT_NE(walk(0x1ff000), 0u);
+	EXPECT_TRUE(ept.unmap(0x40000, 0x40000));
+	EXPECT_EQ(walk(0x7ffff000), 0u);
+}
+
+TEST_F(EptTest, small_page_inside_a_large_one)
+{
+	map_large(0x200000, 0x600000, level_2m);
+	EXPECT_TRUE(map_large(0x201000, 0x601000, level_4k)) << "CPUs have the large one";
+	EXPECT_EQ(walk(0x201000), 0x601000u | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x200000), 0u) << "the rest is mapped when it is touched";
+	map_large(0x40000000, 0x40000000, level_1g);
+	EXPECT_TRUE(map_large(0x40201000, 0x40201000, level_4k));
+	EXPECT_EQ(walk(0x40201000), 0x40201000u | 6 << 3 | 7);
+}
+
+TEST_F(EptTest, large_page_where_a_table_is)
+{
+	map(0x201000, 0x601000);
+	EXPECT_FALSE(map_large(0x202000, 0x602000, level_2m, true, false));
+	EXPECT_EQ(walk(0x202000), 0x602000u | 6 << 3 | 7)
+		<< "what is there stays; 4 KiB, executable";
+	EXPECT_EQ(walk(0x201000), 0x601000u | 6 << 3 | 7);
+	/* The table is empty, and goes when no CPU walks it any more. */
+	EXPECT_TRUE(ept.unmap(0x201, 0x202));
+	int before = live_allocations();
+	EXPECT_TRUE(map_large(0x202000, 0x602000, level_2m));
+	EXPECT_EQ(walk(0x201000), 0x600000u | 0x80 | 6 << 3 | 7);
+	EXPECT_EQ(live_allocations(), before);
+	ept.free_retired();
+	EXPECT_EQ(live_allocations(), before - 1);
+	/* 1 GiB where 2 MiB are: 2 MiB beside it, not executable. */
+	EXPECT_FALSE(map_large(0x401000, 0x801000, level_1g, true, false));
+	EXPECT_EQ(walk(0x400000), 0x800000u | 0x80 | 6 << 3 | 3);
+}
+
+TEST_F(EptTest, tables_that_are_taken_out_are_freed_later)
+{
+	map(0x200000, 0x5000);
+	map(0x40000000, 0x6000);
+	map(0x40201000, 0x7000);
+	pages = {};
+	int before = live_allocations();
+	EXPECT_TRUE(ept.unmap(0x40000, 0x7ffff));
+	EXPECT_EQ(walk(0x40000000), 0u);
+	EXPECT_EQ(live_allocations(), before) << "CPUs may walk them";
+	ept.free_retired();
+	EXPECT_EQ(live_allocations(), before - 3);
+	EXPECT_NE(walk(0x200000), 0u);
+	map(0x40201000, 0x8000);
+	EXPECT_EQ(walk(0x40201000), 0x8000u | 6 << 3 | 7);
+}
+
+TEST_F(EptTest, rights_of_the_same_page_only_grow)
+{
+	map(0x1000, 0x5000);
+	map(0x1000, 0x5000, false);
+	EXPECT_EQ(walk(0x1000), 0x5000u | 6 << 3 | 7);
+	EXPECT_TRUE(map_large(0x1000, 0x6000, level_4k, false)) << "another page";
+	EXPECT_EQ(walk(0x1000), 0x6000u | 6 << 3 | 5);
+}
+
+TEST_F(EptTest, write_protection)
+{
+	for (u64 frame = 0x1f8; frame < 0x200; frame++)
+		map(frame << 12, frame << 12);
+	map_large(0x200000, 0x600000, level_2m);
+	map_large(0x400000, 0x800000, level_2m, false);
+	EXPECT_TRUE(ept.write_protect(0x1fa, 0x5ff));
+	for (u64 frame = 0x1f8; frame < 0x200; frame++)
+		EXPECT_EQ(walk(frame << 12) & 7, frame < 0x1fa ? 7u : 5u) << frame;
+	EXPECT_EQ(walk(0x200000), 0u) << "large pages go";
+	EXPECT_NE(walk(0x400000), 0u) << "unless they are read-only";
+	EXPECT_FALSE(ept.write_protect(0x1fa, 0x5ff));
+	EXPECT_TRUE(ept.maps(0x1fa, 0x1fa));
+	EXPECT_FALSE(ept.maps(0x200, 0x3ff));
+	EXPECT_TRUE(ept.maps(0, ~u64{0} >> 12));
 }

@@ -9,7 +9,7 @@
 namespace kvmpp::host
 {
 
-/* The leaf for @guest_phys, or 0. */
+/* The leaf for @guest_phys, of any size, or 0. */
 inline u64 ept_entry(u64 ept_pointer, u64 guest_phys)
 {
 	constexpr u64 address_field = 0x000ffffffffff000;
@@ -19,7 +19,7 @@ inline u64 ept_entry(u64 ept_pointer, u64 guest_phys)
 		u64 index = (guest_phys >> (12 + 9 * (level - 1))) & 0x1ff;
 		u64 entry = reinterpret_cast<u64 *>(table)[index];
 
-		if (level == 1 || !(entry & 7))
+		if (level == 1 || !(entry & 7) || (entry & 0x80))
 			return entry;
 		EXPECT_EQ(entry & 0xfff, 7u) << "a table grants all, and has no other bit";
 		table = entry & address_field;

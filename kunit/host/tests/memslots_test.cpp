@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "fixture.hpp"
 
+#include "virt/dirty_log.hpp"
 #include "virt/memslots.hpp"
+
+#include <linux/kvm.h>
 
 #include <optional>
 #include <utility>
@@ -65,8 +68,8 @@ TEST_F(Memslots, good_request)
 
 TEST_F(Memslots, request_rules)
 {
-	EXPECT_EQ(check(0, 1, 0, 0x1000, user), Errno::inval) << "dirty log";
-	EXPECT_EQ(check(0, 2, 0, 0x1000, user), Errno::inval) << "read-only";
+	EXPECT_EQ(check(0, 4, 0, 0x1000, user), Errno::inval) << "guest_memfd";
+	EXPECT_EQ(check(0, 0x80000001, 0, 0x1000, user), Errno::inval);
 	EXPECT_EQ(check(0, 0, 0x800, 0x1000, user), Errno::inval);
 	EXPECT_EQ(check(0, 0, 0, 0x1001, user), Errno::inval);
 	EXPECT_EQ(check(0, 0, 0, 0x1000, user + 1), Errno::inval);
@@ -85,6 +88,7 @@ TEST_F(Memslots, request_rules)
 TEST_F(Memslots, request_limits_that_are_fine)
 {
 	EXPECT_EQ(check(32763, 0, 0, 0x1000, user), ok);
+	EXPECT_EQ(check(0, KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY, 0, 0x1000, user), ok);
 	EXPECT_EQ(check(0, 0, (u64{1} << 39) - 0x1000, 0x1000, user), ok);
 	EXPECT_EQ(check(0, 0, 0, 0x1000, 0x7ffffffff000 - 0x1000), ok);
 	Result<SlotRequest> removal = check_slot_request(3, 0, 0, 0, 0, 39);
@@ -105,6 +109,60 @@ TEST_F(Memslots, create_remove_move_and_nothing)
 	EXPECT_EQ(error, Errno::inval) << "another size";
 	EXPECT_FALSE(classify(slot(1, 0x10, 4, user + 0x1000)));
 	EXPECT_EQ(error, Errno::inval) << "other memory";
+}
+
+TEST_F(Memslots, flags_of_a_slot)
+{
+	auto classify_with = [&](Memslot s, bool log) -> std::optional<SlotChange> {
+		Result<SlotChange> r =
+			classify_slot_change(*table, {.slot = s, .remove = false, .log = log});
+		return r ? std::optional(*r) : std::nullopt;
+	};
+	Memslot rom = slot(1, 0x10, 4);
+	rom.read_only = true;
+
+	add(slot(1, 0x10, 4));
+	EXPECT_EQ(classify_with(slot(1, 0x10, 4), true), SlotChange::log);
+	EXPECT_EQ(classify_with(slot(1, 0x12, 4), true), SlotChange::move);
+	EXPECT_EQ(classify_with(rom, false), std::nullopt) << "it cannot become read-only";
+	add(rom);
+	EXPECT_EQ(classify_with(rom, false), SlotChange::none);
+	EXPECT_EQ(classify_with(rom, true), SlotChange::log);
+	EXPECT_EQ(classify_with(slot(1, 0x10, 4), false), std::nullopt) << "nor writable";
+
+	auto log = DirtyLog::create(4);
+	Memslot logged = slot(1, 0x10, 4);
+	logged.log = log.get();
+	add(logged);
+	EXPECT_EQ(classify_with(slot(1, 0x10, 4), true), SlotChange::none);
+	EXPECT_EQ(classify_with(slot(1, 0x10, 4), false), SlotChange::log);
+}
+
+TEST_F(Memslots, dirty_log)
+{
+	for (unsigned n : {0u, 1u}) {
+		fail_allocation_after(n);
+		EXPECT_FALSE(DirtyLog::create(100));
+	}
+	auto log = DirtyLog::create(65);
+	ASSERT_TRUE(log);
+	EXPECT_EQ(log->bytes(), 16u) << "whole words";
+	std::vector<u64> seen;
+	auto take = [&] {
+		seen.clear();
+		log->take([&](u64 page) { seen.push_back(page); });
+		return seen;
+	};
+	EXPECT_EQ(take(), std::vector<u64>{});
+	for (u64 page : {64, 0, 63, 0})
+		log->add(page);
+	EXPECT_EQ(take(), (std::vector<u64>{0, 63, 64}));
+	EXPECT_EQ(log->taken()[0], u64{1} << 63 | 1);
+	EXPECT_EQ(log->taken()[1], 1u);
+	log->add(5);
+	EXPECT_EQ(log->taken()[0], u64{1} << 63 | 1) << "what was taken stays until the next time";
+	EXPECT_EQ(take(), std::vector<u64>{5});
+	EXPECT_EQ(log->taken()[1], 0u);
 }
 
 TEST_F(Memslots, overlap)
@@ -215,7 +273,9 @@ TEST_F(Memslots, guest_memory)
 	alignas(4096) static u8 bytes[0x2000];
 	add_user_memory(reinterpret_cast<u64>(bytes), 0x1000); /* the second page is gone */
 	add(slot(1, 0x10, 2, reinterpret_cast<u64>(bytes)));
-	GuestMemory memory(*table);
+	auto first_table = std::move(table);
+	GuestMemory memory(*first_table);
+	table = first_table->with_change(~0u, nullptr);
 	u32 value = 0x12345678, back = 0;
 
 	EXPECT_TRUE(memory.is_ram({0x10ff0}));
@@ -226,5 +286,31 @@ TEST_F(Memslots, guest_memory)
 	EXPECT_EQ(memory.read({0x12000}, &back, 4).error(), Errno::noent);
 	EXPECT_EQ(memory.write({0xfffc}, &back, 4).error(), Errno::noent);
 	EXPECT_EQ(memory.read({0x11000}, &back, 4).error(), Errno::fault);
+
+	/* A log has what was written, and nothing else. */
+	auto log = DirtyLog::create(2);
+	Memslot logged = slot(1, 0x10, 2, reinterpret_cast<u64>(bytes));
+	logged.log = log.get();
+	add(logged);
+	GuestMemory with_log(*table);
+	EXPECT_TRUE(with_log.read({0x10ffc}, &back, 4));
+	EXPECT_FALSE(with_log.write({0x11000}, &back, 4));
+	log->take([](u64) { ADD_FAILURE() << "not written"; });
+	EXPECT_TRUE(with_log.write({0x10ffc}, &value, 4));
+	log->take([](u64 page) { EXPECT_EQ(page, 0u); });
+	EXPECT_EQ(log->taken()[0], 1u);
+
+	Memslot rom = slot(1, 0x10, 2, reinterpret_cast<u64>(bytes));
+	rom.read_only = true;
+	add(rom);
+	GuestMemory read_only(*table);
+	EXPECT_TRUE(read_only.is_ram({0x10000}));
+	EXPECT_FALSE(read_only.takes_writes({0x10000}));
+	EXPECT_TRUE(memory.takes_writes({0x10000})) << "the table before";
+	EXPECT_TRUE(read_only.read({0x10ffc}, &back, 4));
+	back = 1;
+	EXPECT_EQ(read_only.write({0x10ffc}, &back, 4).error(), Errno::noent);
+	EXPECT_TRUE(read_only.read({0x10ffc}, &back, 4));
+	EXPECT_EQ(back, value);
 	remove_user_memory(reinterpret_cast<u64>(bytes));
 }

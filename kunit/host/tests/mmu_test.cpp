@@ -2,6 +2,7 @@
 #include "ept_walk.hpp"
 #include "fixture.hpp"
 
+#include "virt/dirty_log.hpp"
 #include "virt/mmu.hpp"
 
 using namespace kvmpp;
@@ -19,7 +20,7 @@ protected:
 
 	MmuTest()
 	{
-		EXPECT_TRUE(mmu.create());
+		EXPECT_TRUE(mmu.create(level_1g, false));
 		set_slot({.id = 1,
 			  .invalid = false,
 			  .first_frame = 0x100,
@@ -38,14 +39,15 @@ protected:
 	u64 entry(u64 frame) { return ept_entry(mmu.ept().pointer(), frame << 12); }
 	FaultOutcome fault(u64 frame, bool write = false)
 	{
-		Result<FaultOutcome> r = mmu.fault(*table, {frame << 12}, write);
+		Result<FaultOutcome> r = mmu.fault(*table, {frame << 12}, {.write = write});
 
 		EXPECT_TRUE(r);
 		return r ? *r : FaultOutcome::mmio;
 	}
 	void begin(u64 first_page, u64 pages)
 	{
-		mmu.invalidate_begin();
+		mmu.invalidate_begin(user + first_page * page_size,
+				     user + (first_page + pages) * page_size);
 		mmu.unmap_user(*table, user + first_page * page_size,
 			       user + (first_page + pages) * page_size);
 	}
@@ -53,6 +55,50 @@ protected:
 	VcpuTable vcpus;
 	Mmu mmu{vcpus};
 	Owned<MemslotTable> table;
+};
+
+/* 4 GiB and a bit, where Linux has large pages. */
+class LargeMmuTest : public MmuTest
+{
+protected:
+	static constexpr u64 large_user = 0x600000000000, size = (u64{1} << 32) + (u64{3} << 21);
+	static constexpr u64 first = 0x40000000 >> 12;
+
+	LargeMmuTest()
+	{
+		add_user_memory(large_user, size);
+		set_slot(large_slot());
+	}
+	~LargeMmuTest() override
+	{
+		set_user_mapping_frames(1);
+		remove_user_memory(large_user);
+	}
+	static Memslot large_slot(u64 place = first, u64 offset = 0)
+	{
+		return {.id = 1,
+			.invalid = false,
+			.first_frame = place,
+			.frames = (size - offset) >> 12,
+			.user = {large_user + offset}};
+	}
+	/* The size of the page there, by the bits that do not differ. */
+	u64 size_of(u64 frame)
+	{
+		u64 e = entry(frame);
+
+		if (!e)
+			return 0;
+		EXPECT_EQ(e & 7, 7u);
+		if (!(e & 0x80))
+			return 1;
+		return entry(frame ^ 512) == e ? 0x40000 : 512;
+	}
+	u64 mapped_by(u64 frame)
+	{
+		EXPECT_EQ(fault(frame), FaultOutcome::resume);
+		return size_of(frame);
+	}
 };
 
 } // namespace
@@ -77,14 +123,14 @@ TEST_F(MmuTest, read_only_pages_are_mapped_so)
 	EXPECT_EQ(fault(0x108), FaultOutcome::resume);
 	EXPECT_EQ(entry(0x108), (user + 0x8000) | read_only_flags);
 	EXPECT_EQ(user_pages_dirtied(), 0u);
-	Result<FaultOutcome> write = mmu.fault(*table, {u64{0x108} << 12}, true);
+	Result<FaultOutcome> write = mmu.fault(*table, {u64{0x108} << 12}, {.write = true});
 	ASSERT_FALSE(write);
 	EXPECT_EQ(write.error(), Errno::fault);
 }
 
 TEST_F(MmuTest, memory_that_is_gone)
 {
-	Result<FaultOutcome> r = mmu.fault(*table, {u64{0x10c} << 12}, false);
+	Result<FaultOutcome> r = mmu.fault(*table, {u64{0x10c} << 12}, {});
 
 	ASSERT_FALSE(r);
 	EXPECT_EQ(r.error(), Errno::fault);
@@ -101,7 +147,7 @@ TEST_F(MmuTest, out_of_memory)
 {
 	for (unsigned n = 0; n < 3; n++) {
 		fail_allocation_after(n);
-		Result<FaultOutcome> r = mmu.fault(*table, {0x100000}, false);
+		Result<FaultOutcome> r = mmu.fault(*table, {0x100000}, {});
 		ASSERT_FALSE(r);
 		EXPECT_EQ(r.error(), Errno::nomem);
 	}
@@ -128,18 +174,32 @@ TEST_F(MmuTest, notifier_takes_out_its_range)
 		EXPECT_EQ(entry(frame) != 0, frame < 0x102 || frame > 0x104) << frame;
 }
 
-TEST_F(MmuTest, nothing_is_mapped_during_an_invalidation)
+TEST_F(MmuTest, nothing_is_mapped_during_its_invalidation)
 {
-	begin(0, 1);
-	EXPECT_EQ(fault(0x105), FaultOutcome::resume);
-	EXPECT_EQ(entry(0x105), 0u);
-	begin(1, 1); /* two at once */
+	begin(2, 2);
+	for (u64 frame : {0x102, 0x103}) {
+		EXPECT_EQ(fault(frame), FaultOutcome::resume);
+		EXPECT_EQ(entry(frame), 0u) << frame;
+	}
+	for (u64 frame : {0x101, 0x104}) {
+		EXPECT_EQ(fault(frame), FaultOutcome::resume);
+		EXPECT_NE(entry(frame), 0u) << frame << " is none of it";
+	}
+	begin(5, 1); /* two at once, and what is between */
+	for (u64 frame : {0x103, 0x104, 0x105}) {
+		EXPECT_EQ(fault(frame), FaultOutcome::resume);
+		EXPECT_EQ(entry(frame) != 0, frame == 0x104) << "what is there stays";
+	}
 	mmu.invalidate_end();
-	EXPECT_EQ(fault(0x105), FaultOutcome::resume);
-	EXPECT_EQ(entry(0x105), 0u);
+	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
+	EXPECT_EQ(entry(0x103), 0u);
 	mmu.invalidate_end();
-	EXPECT_EQ(fault(0x105), FaultOutcome::resume);
-	EXPECT_NE(entry(0x105), 0u);
+	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
+	EXPECT_NE(entry(0x103), 0u);
+	begin(6, 1); /* the range of those before is forgotten */
+	EXPECT_EQ(fault(0x102), FaultOutcome::resume);
+	EXPECT_NE(entry(0x102), 0u);
+	mmu.invalidate_end();
 }
 
 TEST_F(MmuTest, invalidation_that_began_while_the_page_was_looked_up)
@@ -179,4 +239,205 @@ TEST_F(MmuTest, invalidation_that_ended_while_the_page_was_looked_up)
 	});
 	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
 	EXPECT_EQ(entry(0x103), 0u);
+}
+
+TEST_F(MmuTest, read_only_slot)
+{
+	Memslot rom{.id = 1, .invalid = false, .first_frame = 0x100, .frames = 16, .user = {user}};
+	rom.read_only = true;
+	set_slot(rom);
+	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
+	EXPECT_EQ(entry(0x103), (user + 0x3000) | read_only_flags);
+	EXPECT_EQ(user_pages_dirtied(), 0u);
+	EXPECT_EQ(fault(0x103, true), FaultOutcome::mmio);
+	EXPECT_EQ(entry(0x103), (user + 0x3000) | read_only_flags);
+	rom.invalid = true;
+	set_slot(rom);
+	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
+}
+
+TEST_F(MmuTest, log_has_each_page_that_was_written)
+{
+	auto log = DirtyLog::create(16);
+	Memslot slot{.id = 1, .invalid = false, .first_frame = 0x100, .frames = 16, .user = {user}};
+
+	fault(0x101);
+	fault(0x102);
+	slot.log = log.get();
+	set_slot(slot);
+	mmu.write_protect(0x100, 0x10f);
+	EXPECT_EQ(entry(0x101), (user + 0x1000) | read_only_flags);
+	fault(0x103);
+	EXPECT_EQ(entry(0x103), (user + 0x3000) | read_only_flags)
+		<< "the first write is to be seen";
+	mmu.take_log(slot);
+	EXPECT_EQ(log->taken()[0], 0u) << "reads leave no trace";
+	fault(0x101, true);
+	fault(0x104, true);
+	EXPECT_EQ(entry(0x101), (user + 0x1000) | entry_flags);
+	fault(0x101); /* another vCPU's read, late */
+	EXPECT_EQ(entry(0x101), (user + 0x1000) | entry_flags);
+	mmu.take_log(slot);
+	EXPECT_EQ(log->taken()[0], 0x12u);
+	EXPECT_EQ(entry(0x101), (user + 0x1000) | read_only_flags);
+	EXPECT_EQ(entry(0x104), (user + 0x4000) | read_only_flags);
+	mmu.take_log(slot);
+	EXPECT_EQ(log->taken()[0], 0u);
+	fault(0x104, true);
+	begin(4, 1); /* gone from the EPT, and still written to */
+	mmu.invalidate_end();
+	mmu.take_log(slot);
+	EXPECT_EQ(log->taken()[0], 0x10u);
+	/* A fault that comes to nothing is no write. */
+	on_user_page_get([&] {
+		on_user_page_get(nullptr);
+		begin(5, 1);
+		mmu.invalidate_end();
+	});
+	fault(0x105, true);
+	mmu.take_log(slot);
+	EXPECT_EQ(log->taken()[0], 0u);
+}
+
+TEST_F(MmuTest, age)
+{
+	fault(0x103);
+	EXPECT_TRUE(mmu.maps_user(*table, user + 0x3000, user + 0x4000));
+	EXPECT_FALSE(mmu.maps_user(*table, user, user + 0x3000));
+	EXPECT_TRUE(mmu.unmap_user(*table, user + 0x3000, user + 0x4000));
+	EXPECT_FALSE(mmu.unmap_user(*table, user + 0x3000, user + 0x4000));
+	EXPECT_FALSE(mmu.maps_user(*table, user + 0x3000, user + 0x4000));
+}
+
+TEST_F(LargeMmuTest, as_large_as_in_linux)
+{
+	EXPECT_EQ(mapped_by(first + 5), 1u);
+	set_user_mapping_frames(512);
+	EXPECT_EQ(mapped_by(first + 0x1205), 512u);
+	EXPECT_EQ(entry(first + 0x1205), (large_user + 0x1200000) | 0x80 | entry_flags);
+	set_user_mapping_frames(0x40000);
+	EXPECT_EQ(mapped_by(first + 0x40205), 0x40000u);
+	EXPECT_EQ(entry(first + 0x40205), (large_user + 0x40000000) | 0x80 | entry_flags);
+	/* The last ones are no whole gigabyte. */
+	EXPECT_EQ(mapped_by(first + 0x100205), 512u);
+	EXPECT_EQ(user_pages_held(), 0);
+}
+
+TEST_F(LargeMmuTest, not_larger_than_the_cpu_can)
+{
+	Mmu other{vcpus};
+
+	EXPECT_TRUE(other.create(level_2m, false));
+	set_user_mapping_frames(0x40000);
+	EXPECT_TRUE(other.fault(*table, {(first + 0x40205) << 12}, {}));
+	EXPECT_EQ(ept_entry(other.ept().pointer(), (first + 0x40205) << 12),
+		  (large_user + 0x40200000) | 0x80 | entry_flags);
+	Mmu small{vcpus};
+	EXPECT_TRUE(small.create(level_4k, false));
+	EXPECT_TRUE(small.fault(*table, {(first + 0x40205) << 12}, {}));
+	EXPECT_EQ(ept_entry(small.ept().pointer(), (first + 0x40205) << 12),
+		  (large_user + 0x40205000) | entry_flags);
+}
+
+TEST_F(LargeMmuTest, not_beyond_the_slot)
+{
+	set_user_mapping_frames(0x40000);
+	/* It begins in the middle of a gigabyte, and of two megabytes. */
+	set_slot(large_slot(first + 0x201, 0x201000));
+	EXPECT_EQ(mapped_by(first + 0x201), 1u);
+	EXPECT_EQ(mapped_by(first + 0x3ff), 1u);
+	EXPECT_EQ(mapped_by(first + 0x400), 512u);
+	EXPECT_EQ(mapped_by(first + 0x40400), 0x40000u);
+}
+
+TEST_F(LargeMmuTest, not_where_guest_and_vmm_are_aligned_differently)
+{
+	set_user_mapping_frames(0x40000);
+	set_slot(large_slot(first + 1));
+	EXPECT_EQ(mapped_by(first + 0x1205), 1u);
+	set_slot(large_slot(first + 0x200000 + 512));
+	EXPECT_EQ(mapped_by(first + 0x210205), 512u) << "by two megabytes only";
+}
+
+TEST_F(LargeMmuTest, whole_page_goes_with_its_part)
+{
+	set_user_mapping_frames(512);
+	EXPECT_EQ(mapped_by(first + 0x1205), 512u);
+	u64 at = large_user + 0x1300000;
+	mmu.invalidate_begin(at, at + page_size);
+	mmu.unmap_user(*table, at, at + page_size);
+	EXPECT_EQ(entry(first + 0x1205), 0u);
+	EXPECT_EQ(mapped_by(first + 0x1205), 0u) << "a part of it is being changed";
+	EXPECT_EQ(mapped_by(first + 0x1405), 512u) << "the next one is not";
+	mmu.invalidate_end();
+	set_user_mapping_frames(1); /* split */
+	EXPECT_EQ(mapped_by(first + 0x1205), 1u);
+}
+
+TEST_F(LargeMmuTest, large_page_split_while_it_was_looked_up)
+{
+	set_user_mapping_frames(512);
+	on_user_page_get([&] {
+		on_user_page_get(nullptr);
+		u64 at = large_user + 0x1200000;
+		mmu.invalidate_begin(at, at + (512 << 12));
+		mmu.unmap_user(*table, at, at + (512 << 12));
+		mmu.invalidate_end();
+		set_user_mapping_frames(1);
+	});
+	EXPECT_EQ(mapped_by(first + 0x1205), 0u);
+	EXPECT_EQ(mapped_by(first + 0x1205), 1u);
+}
+
+TEST_F(LargeMmuTest, made_large_after_it_was_mapped)
+{
+	EXPECT_EQ(mapped_by(first + 0x1205), 1u);
+	int pages_there = live_allocations();
+	u64 at = large_user + 0x1200000;
+	mmu.invalidate_begin(at, at + (512 << 12));
+	mmu.unmap_user(*table, at, at + (512 << 12));
+	mmu.invalidate_end();
+	EXPECT_EQ(live_allocations(), pages_there - 1) << "the table is gone";
+	set_user_mapping_frames(512);
+	EXPECT_EQ(mapped_by(first + 0x1205), 512u);
+}
+
+TEST_F(LargeMmuTest, log_wants_small_pages)
+{
+	auto log = DirtyLog::create(size >> 12);
+	Memslot slot = large_slot();
+
+	set_user_mapping_frames(512);
+	EXPECT_EQ(mapped_by(first + 0x1205), 512u);
+	slot.log = log.get();
+	set_slot(slot);
+	mmu.write_protect(slot.first_frame, slot.last_frame());
+	EXPECT_EQ(entry(first + 0x1205), 0u);
+	EXPECT_EQ(fault(first + 0x1205, true), FaultOutcome::resume);
+	EXPECT_EQ(size_of(first + 0x1205), 1u);
+	mmu.take_log(slot);
+	EXPECT_EQ(log->taken()[0x1200 / 64], u64{1} << 5);
+	set_slot(large_slot());
+	mmu.unmap(slot.first_frame, slot.last_frame());
+	EXPECT_EQ(mapped_by(first + 0x1205), 512u);
+}
+
+TEST_F(LargeMmuTest, executed_pages_are_small_where_they_must)
+{
+	Mmu other{vcpus};
+	auto there = [&](u64 frame) { return ept_entry(other.ept().pointer(), frame << 12); };
+	auto touch = [&](u64 frame, bool fetch) {
+		EXPECT_TRUE(other.fault(*table, {frame << 12}, {.write = false, .fetch = fetch}));
+	};
+
+	EXPECT_TRUE(other.create(level_1g, true));
+	set_user_mapping_frames(512);
+	touch(first + 0x1205, false);
+	EXPECT_EQ(there(first + 0x1205), (large_user + 0x1200000) | 0x80 | 6 << 3 | 3);
+	touch(first + 0x1205, true);
+	EXPECT_EQ(there(first + 0x1205), (large_user + 0x1205000) | entry_flags);
+	touch(first + 0x1206, false);
+	EXPECT_EQ(there(first + 0x1205), (large_user + 0x1205000) | entry_flags)
+		<< "data beside code does not take it out again";
+	EXPECT_EQ(there(first + 0x1206), (large_user + 0x1206000) | entry_flags);
 }

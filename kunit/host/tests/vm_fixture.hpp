@@ -50,10 +50,10 @@ protected:
 		InUserMemory there(argument);
 		return vcpu_ioctl(fd, command, reinterpret_cast<unsigned long>(&argument));
 	}
-	static long set_memory(int vm, u32 slot, u64 guest_phys, u64 bytes, u64 user)
+	static long set_memory(int vm, u32 slot, u64 guest_phys, u64 bytes, u64 user, u32 flags = 0)
 	{
 		kvm_userspace_memory_region region{.slot = slot,
-						   .flags = 0,
+						   .flags = flags,
 						   .guest_phys_addr = guest_phys,
 						   .memory_size = bytes,
 						   .userspace_addr = user};

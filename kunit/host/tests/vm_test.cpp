@@ -116,6 +116,67 @@ TEST_F(VmTest, memory_change_without_memory_changes_nothing)
 	fail_allocation_after(~0u);
 }
 
+TEST_F(VmTest, flags_of_memory)
+{
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x4000, user, KVM_MEM_READONLY), 0);
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x4000, user), -EINVAL) << "it stays read-only";
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x4000, user, KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES),
+		  0);
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x4000, user, 4), -EINVAL);
+	EXPECT_EQ(set_memory(vm, 0, 0, 0, 0, KVM_MEM_READONLY), 0) << "removed";
+}
+
+TEST_F(VmTest, dirty_log)
+{
+	u64 bitmap[2] = {~u64{0}, ~u64{0}};
+	add_user_memory(reinterpret_cast<u64>(bitmap), sizeof(bitmap));
+	kvm_dirty_log log{};
+	log.dirty_bitmap = bitmap;
+	auto get = [&](u32 slot) {
+		log.slot = slot;
+		return vm_ioctl(vm, KVM_GET_DIRTY_LOG, log);
+	};
+	EXPECT_EQ(get(0), -ENOENT) << "no slot";
+	EXPECT_EQ(get(32764), -EINVAL);
+	EXPECT_EQ(get(0x10000), -EINVAL);
+	EXPECT_EQ(vm_ioctl(vm, KVM_GET_DIRTY_LOG, user), -EFAULT);
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x41000, user), 0);
+	int without = live_allocations();
+	EXPECT_EQ(get(0), -ENOENT) << "no log";
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x41000, user, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	EXPECT_EQ(live_allocations(), without + 2);
+	EXPECT_EQ(get(0), 0);
+	EXPECT_EQ(bitmap[0], 0u);
+	EXPECT_EQ(bitmap[1], 0u) << "65 pages are two words";
+	EXPECT_EQ(set_memory(vm, 0, 0x100000, 0x41000, user, KVM_MEM_LOG_DIRTY_PAGES), 0)
+		<< "moved";
+	EXPECT_EQ(live_allocations(), without + 2);
+	remove_user_memory(reinterpret_cast<u64>(bitmap));
+	EXPECT_EQ(get(0), -EFAULT);
+	EXPECT_EQ(set_memory(vm, 0, 0x100000, 0x41000, user), 0) << "off";
+	EXPECT_EQ(live_allocations(), without);
+	EXPECT_EQ(get(0), -ENOENT);
+	EXPECT_EQ(set_memory(vm, 0, 0x100000, 0x41000, user, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	EXPECT_EQ(set_memory(vm, 0, 0, 0, 0), 0) << "removed";
+	EXPECT_EQ(live_allocations(), without) << "the table of none is one";
+	/* And what is there when the VM ends. */
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x41000, user, KVM_MEM_LOG_DIRTY_PAGES), 0);
+}
+
+TEST_F(VmTest, log_without_memory_changes_nothing)
+{
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x4000, user), 0);
+	int live = live_allocations();
+	for (unsigned n = 0; n < 4; n++) {
+		fail_allocation_after(n);
+		EXPECT_EQ(set_memory(vm, 0, 0, 0x4000, user, KVM_MEM_LOG_DIRTY_PAGES), -ENOMEM)
+			<< n;
+		EXPECT_EQ(live_allocations(), live) << n;
+	}
+	fail_allocation_after(~0u);
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x4000, user, KVM_MEM_LOG_DIRTY_PAGES), 0);
+}
+
 TEST_F(VmTest, vcpu_ids)
 {
 	int first = create_vcpu(vm, 0), last = create_vcpu(vm, 1023);

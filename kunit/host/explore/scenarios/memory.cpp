@@ -70,7 +70,8 @@ void fault_and_touch(int i)
 {
 	{
 		SrcuRead read(vm->srcu());
-		expect(!!vm->mmu().fault(vm->slots(read), {0}, true), "the fault is answered");
+		expect(!!vm->mmu().fault(vm->slots(read), {0}, {.write = true}),
+		       "the fault is answered");
 	}
 	guest_touches(0);
 	enter(i);
@@ -97,7 +98,7 @@ void set_up_mapped_memory()
 {
 	set_up_memory();
 	SrcuRead read(vm->srcu());
-	expect(!!vm->mmu().fault(vm->slots(read), {0}, true), "the page is mapped");
+	expect(!!vm->mmu().fault(vm->slots(read), {0}, {.write = true}), "the page is mapped");
 }
 
 void make_second_and_touch()

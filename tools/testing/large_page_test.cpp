@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+//
+// The VMM's memory in large pages, and what happens to them: split, punched, copied, made large, moved
+// and merged under the guest.
+
+#include "expect.hpp"
+#include "guests.hpp"
+#include "host.hpp"
+#include "ktap.hpp"
+#include "window.hpp"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <fcntl.h>
+#include <string>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace
+{
+
+using expect::equal;
+using expect::that;
+using namespace window_machine;
+namespace lm = guest::longmode;
+
+constexpr size_t large = 2 * mib, pages = large / page_size;
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE 101
+#endif
+
+// The window is one large page of anonymous memory, if Linux has one; each small page knows its number.
+struct LargeMachine : LongMachine {
+	explicit LargeMachine(bool huge = true) : LongMachine(lm::peek), room(2 * large)
+	{
+		at = reinterpret_cast<std::byte *>(
+			(reinterpret_cast<uintptr_t>(room.data()) + large - 1) & ~(large - 1));
+		madvise(at, large, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+		for (size_t i = 0; i < pages; i++)
+			word(i) = i;
+		vm.set_memory(1, window, large, at);
+	}
+	uint64_t &word(size_t page, size_t offset = 0) const
+	{
+		return *reinterpret_cast<uint64_t *>(at + page * page_size + offset);
+	}
+	std::byte *page(size_t number) const { return at + number * page_size; }
+	// The guest reads and writes each page but one.
+	void use_all_but(size_t left_out)
+	{
+		for (size_t i = 0; i < pages; i += 37) {
+			if (i == left_out)
+				continue;
+			equal("what is in the page", peek(*this, window + i * page_size), i);
+			poke(*this, window + i * page_size + 8, i * 3);
+			equal("what the guest wrote", word(i, 8), i * 3);
+		}
+	}
+
+	Memory room;
+	std::byte *at;
+};
+
+constexpr size_t odd = 37 * 5; // a page that is used
+
+void used_as_it_is()
+{
+	LargeMachine machine;
+	if (!Device::is_kvmpp() || !host::have_debugfs()) {
+		machine.use_all_but(pages);
+		return;
+	}
+	poke(machine, window, 0);
+	const uint64_t before = host::stats()["exit_ept_violation"];
+	that("EPT violations are counted", before > 0);
+	for (size_t i = 0; i < pages; i += 8)
+		poke(machine, window + i * page_size + 8, i);
+	const uint64_t exits = host::stats()["exit_ept_violation"] - before;
+	std::printf("# %llu EPT violations for %zu pages\n", static_cast<unsigned long long>(exits),
+		    pages / 8);
+	that("one entry is for all of it", exits < 8);
+}
+
+void part_discarded()
+{
+	LargeMachine machine;
+	machine.use_all_but(odd);
+	poke(machine, window + odd * page_size, 1);
+	that("madvise", !madvise(machine.page(odd), page_size, MADV_DONTNEED));
+	equal("a fresh page", peek(machine, window + odd * page_size), 0u);
+	machine.word(odd) = 7;
+	equal("what the VMM wrote", peek(machine, window + odd * page_size), 7u);
+	machine.use_all_but(odd);
+}
+
+void part_unmapped()
+{
+	LargeMachine machine;
+	machine.use_all_but(odd);
+	that("munmap", !munmap(machine.page(odd), page_size));
+	equal("KVM_RUN", try_access(machine, lm::peek, window + odd * page_size), -EFAULT);
+	machine.use_all_but(odd);
+	remap(machine.page(odd), page_size);
+	equal("a fresh page", peek(machine, window + odd * page_size), 0u);
+}
+
+void part_made_read_only()
+{
+	LargeMachine machine;
+	machine.use_all_but(odd);
+	that("mprotect", !mprotect(machine.page(odd), page_size, PROT_READ));
+	equal("read", peek(machine, window + odd * page_size), odd);
+	equal("KVM_RUN with a write", try_access(machine, lm::poke, window + odd * page_size),
+	      -EFAULT);
+	machine.use_all_but(odd);
+}
+
+void copied_on_write()
+{
+	LargeMachine machine;
+	machine.use_all_but(pages);
+	int to_child[2];
+	that("pipe", !pipe(to_child));
+	const pid_t child = fork();
+	if (child == 0) {
+		char token;
+		close(to_child[1]);
+		(void)!read(to_child[0], &token, 1);
+		for (size_t i = 0; i < pages; i++)
+			equal("the child's copy", machine.word(i), i);
+		_exit(0);
+	}
+	for (size_t i = 0; i < pages; i += 37)
+		equal("read after the fork", peek(machine, window + i * page_size), i);
+	poke(machine, window + odd * page_size, 99);
+	equal("what the guest wrote", machine.word(odd), 99u);
+	machine.word(odd + 1) = 98;
+	equal("what the VMM wrote", peek(machine, window + (odd + 1) * page_size), 98u);
+	machine.use_all_but(odd);
+	close(to_child[1]);
+	close(to_child[0]);
+	ktap::child_ok(child);
+}
+
+void made_large()
+{
+	LargeMachine machine(false);
+	machine.use_all_but(pages);
+	madvise(machine.at, large, MADV_HUGEPAGE);
+	if (madvise(machine.at, large, MADV_COLLAPSE))
+		ktap::skip("no MADV_COLLAPSE");
+	machine.use_all_but(pages);
+	machine.word(odd) = 5;
+	equal("what the VMM wrote", peek(machine, window + odd * page_size), 5u);
+	that("madvise", !madvise(machine.page(odd), page_size, MADV_DONTNEED));
+	equal("a fresh page", peek(machine, window + odd * page_size), 0u);
+	machine.use_all_but(odd);
+}
+
+void moved_elsewhere()
+{
+	LargeMachine machine;
+	machine.use_all_but(pages);
+	std::byte *other = static_cast<std::byte *>(
+		mmap(nullptr, 2 * large, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	other = reinterpret_cast<std::byte *>((reinterpret_cast<uintptr_t>(other) + large - 1) &
+					      ~(large - 1));
+	that("mremap", mremap(machine.at, large, large, MREMAP_MAYMOVE | MREMAP_FIXED, other) ==
+			       static_cast<void *>(other));
+	equal("KVM_RUN", try_access(machine, lm::peek, window), -EFAULT);
+	that("and back", mremap(other, large, large, MREMAP_MAYMOVE | MREMAP_FIXED, machine.at) ==
+				 static_cast<void *>(machine.at));
+	machine.use_all_but(pages);
+}
+
+// The page gets another frame, as it does when memory is compacted.
+void moved_to_another_frame()
+{
+	LargeMachine machine(false);
+	machine.use_all_but(pages);
+	if (madvise(machine.page(odd), page_size, MADV_SOFT_OFFLINE))
+		ktap::skip("no MADV_SOFT_OFFLINE");
+	machine.use_all_but(pages);
+	machine.word(odd) = 5;
+	equal("what the VMM wrote", peek(machine, window + odd * page_size), 5u);
+}
+
+void merged()
+{
+	LargeMachine machine(false);
+	if (madvise(machine.at, large, MADV_MERGEABLE))
+		ktap::skip("no KSM");
+	for (size_t i = 0; i < pages; i++) {
+		machine.word(i) = 42;
+		machine.word(i, 8) = 0;
+	}
+	for (size_t i = 0; i < pages; i += 37)
+		poke(machine, window + i * page_size, 42);
+	const auto set = [](const char *name, const char *value) {
+		const int fd = open((std::string("/sys/kernel/mm/ksm/") + name).c_str(), O_WRONLY);
+		if (fd < 0 || write(fd, value, std::strlen(value)) < 0)
+			ktap::skip("KSM cannot be set up");
+		close(fd);
+	};
+	set("pages_to_scan", "2000");
+	set("sleep_millisecs", "10");
+	set("run", "1");
+	for (int tries = 0; tries < 50; tries++) {
+		if (std::stoul(host::read_file("/sys/kernel/mm/ksm/pages_sharing")) > 400)
+			break;
+		usleep(100'000);
+	}
+	const bool shared = std::stoul(host::read_file("/sys/kernel/mm/ksm/pages_sharing")) > 400;
+	for (size_t i = 0; i < pages; i += 37)
+		equal("read when merged", peek(machine, window + i * page_size), 42u);
+	poke(machine, window + odd * page_size, 43);
+	equal("what the guest wrote", machine.word(odd), 43u);
+	for (size_t i = 0; i < pages; i++)
+		if (i != odd)
+			equal("the others", machine.word(i), 42u);
+	machine.word(37) = 44;
+	equal("what the VMM wrote", peek(machine, window + 37 * page_size), 44u);
+	set("run", "2");
+	equal("apart again", peek(machine, window), 42u);
+	set("run", "0");
+	if (!shared)
+		ktap::skip("nothing was merged in time");
+}
+
+void hugetlbfs()
+{
+	constexpr const char *count = "/proc/sys/vm/nr_hugepages";
+	const int control = open(count, O_WRONLY);
+	if (control < 0 || write(control, "8", 1) != 1)
+		ktap::skip("no hugetlbfs");
+	close(control);
+	const int fd = memfd_create("huge guest memory", MFD_HUGETLB);
+	that("memfd", fd >= 0 && !ftruncate(fd, 2 * large));
+	void *mapping = mmap(nullptr, 2 * large, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (mapping == MAP_FAILED)
+		ktap::skip("no huge pages to be had");
+	LongMachine machine(lm::peek);
+	machine.vm.set_memory(1, window, 2 * large, mapping);
+	auto *words = static_cast<uint64_t *>(mapping);
+	poke(machine, window + 8, 1);
+	poke(machine, window + large + 0x5008, 2);
+	equal("first", words[1], 1u);
+	equal("second", words[(large + 0x5008) / 8], 2u);
+	that("fallocate", !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, large));
+	equal("a hole", peek(machine, window + 8), 0u);
+	equal("the other page", peek(machine, window + large + 0x5008), 2u);
+	that("ftruncate", !ftruncate(fd, large));
+	equal("KVM_RUN behind the end", try_access(machine, lm::peek, window + large), -EFAULT);
+}
+
+// Code in a large page: with the mitigation of "iTLB multihit" it is mapped apart.
+void executed()
+{
+	LargeMachine machine;
+	const unsigned char code[] = {0x48, 0x8b, 0x03, 0xf4}; // mov (%rbx),%rax; hlt
+	std::memcpy(machine.page(odd), code, sizeof(code));
+	for (size_t i = 0; i < pages; i += 37) {
+		if (i == odd)
+			continue;
+		poke(machine, window + i * page_size + 8, i + 7);
+		kvm_regs regs = machine.vcpu.regs();
+		regs.rip = window + odd * page_size;
+		regs.rbx = window + i * page_size + 8;
+		machine.vcpu.set_regs(regs);
+		machine.vcpu.run_until(KVM_EXIT_HLT);
+		equal("what the code read", machine.vcpu.regs().rax, i + 7);
+	}
+	that("the code changes, and is fetched anew",
+	     !madvise(machine.page(odd), page_size, MADV_DONTNEED));
+	std::memcpy(machine.page(odd), "\xf4", 1);
+	kvm_regs regs = machine.vcpu.regs();
+	regs.rip = window + odd * page_size;
+	regs.rax = 1;
+	machine.vcpu.set_regs(regs);
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	equal("the other code ran", machine.vcpu.regs().rax, 1u);
+}
+
+constexpr ktap::Case cases[] = {
+	{"used_as_it_is", used_as_it_is},
+	{"part_discarded", part_discarded},
+	{"part_unmapped", part_unmapped},
+	{"part_made_read_only", part_made_read_only},
+	{"copied_on_write", copied_on_write},
+	{"made_large", made_large},
+	{"moved_elsewhere", moved_elsewhere},
+	{"moved_to_another_frame", moved_to_another_frame},
+	{"merged", merged},
+	{"hugetlbfs", hugetlbfs},
+	{"executed", executed},
+};
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+	return ktap::run(cases, argc, argv);
+}
