@@ -82,6 +82,7 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 		return Errno::nomem;
 	state_.reset(identity_.id, vm_.tsc().offset());
 	state_.tsc_record = &vm_.tsc();
+	state_.port_page = port_page_.as<u8>();
 	run_page_.as<kvm_run>()->apic_base = state_.apic_base;
 	if (Result<> r =
 		    vmx_.create({.process = vm_.process(), .vm = vm_.id(), .vcpu = identity_.id});
@@ -115,9 +116,10 @@ void Vcpu::show_exit()
 		run.io.direction = user.io.direction;
 		run.io.size = user.io.size;
 		run.io.port = user.io.port;
-		run.io.count = 1;
+		run.io.count = user.io.string_count ? user.io.string_count : 1;
 		run.io.data_offset = page_size;
-		std::memcpy(port_page_.as<u8>(), user.io.data, user.io.size);
+		if (!user.io.string_count)
+			std::memcpy(port_page_.as<u8>(), user.io.data, user.io.size);
 		break;
 	case KVM_EXIT_MMIO:
 		run.mmio.phys_addr = user.mmio.phys_addr;
@@ -226,9 +228,9 @@ Result<Next> Vcpu::finish_pending()
 		break;
 	case Kind::port_in:
 		needed = skip_state;
-		[[fallthrough]];
-	case Kind::string_in:
 		std::memcpy(data, port_page_.as<u8>(), state_.pending.size);
+		break;
+	case Kind::string_in:
 		break;
 	case Kind::mmio_read:
 		std::memcpy(data, run_page_.as<kvm_run>()->mmio.data, sizeof(data));

@@ -40,7 +40,7 @@ void deliver_again(VcpuState &state, const Exit &exit);
 bool handle_bare(VcpuState &state, const VcpuIdentity &identity, const Exit &exit, Next &next);
 
 /*
- * The MOV at RIP accesses memory that is not RAM: user space is to do it. Needs emulation_state.
+ * The instruction at RIP accesses memory that is not RAM: user space is to do it. Needs emulation_state.
  * @exit is an EPT violation.
  */
 Next emulate_mmio(VcpuState &state, const Exit &exit, const GuestMemory &memory);
