@@ -99,7 +99,7 @@ def emulated():
                        "--cmdline", "crashkernel=256M no_ipi_broadcast=1"),
         _second_kernel("stock-6.1: kexec under guests", "kexec", "-l", "--cmdline", "no_ipi_broadcast=1"),
         _tests("stock-6.1: the same tests on KVM",
-               ["guest_test", "register_test", "mmio_test", "vcpu_test", "abi_test", "tls32_test",
+               ["guest_test", "register_test", "mmio_test", "emulate_test", "vcpu_test", "abi_test", "tls32_test",
                 "stress_test", "yield_test", "machine_test", "storm_test rounds=20",
                 "kill_test running_on_all_cpus as_a_cpu_goes_or_comes vcpu_passed_on vcpu_inherited"],
                "--no-insmod", before="modprobe kvm_intel; export KVM_DEVICE=/dev/kvm; "),
