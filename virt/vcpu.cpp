@@ -27,7 +27,8 @@ template <class T> T read_once(const T &field)
 /* Whether user space is to see a write to a device; which one. */
 bool is_write(const UserExit &user, IoWrite &write)
 {
-	if (user.reason == KVM_EXIT_IO && user.io.direction == KVM_EXIT_IO_OUT) {
+	if (user.reason == KVM_EXIT_IO && user.io.direction == KVM_EXIT_IO_OUT &&
+	    !user.io.string_count) {
 		write = {.space = IoSpace::port, .address = user.io.port, .length = user.io.size};
 		std::memcpy(write.data, user.io.data, user.io.size);
 		return true;
@@ -104,6 +105,7 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 		return Errno::nomem;
 	state_.reset(identity_.id, vm_.tsc().offset());
 	state_.tsc_record = &vm_.tsc();
+	state_.port_page = port_page_.as<u8>();
 	run_page_.as<kvm_run>()->apic_base = state_.apic_base;
 	if (Result<> r =
 		    vmx_.create({.process = vm_.process(), .vm = vm_.id(), .vcpu = identity_.id});
@@ -141,9 +143,10 @@ void Vcpu::show_exit()
 		run.io.direction = user.io.direction;
 		run.io.size = user.io.size;
 		run.io.port = user.io.port;
-		run.io.count = 1;
+		run.io.count = user.io.string_count ? user.io.string_count : 1;
 		run.io.data_offset = page_size;
-		std::memcpy(port_page_.as<u8>(), user.io.data, user.io.size);
+		if (!user.io.string_count)
+			std::memcpy(port_page_.as<u8>(), user.io.data, user.io.size);
 		break;
 	case KVM_EXIT_MMIO:
 		run.mmio.phys_addr = user.mmio.phys_addr;
@@ -265,9 +268,9 @@ Result<Next> Vcpu::complete_pending()
 		break;
 	case Kind::port_in:
 		needed = skip_state;
-		[[fallthrough]];
-	case Kind::string_in:
 		std::memcpy(data, port_page_.as<u8>(), state_.pending.size);
+		break;
+	case Kind::string_in:
 		break;
 	case Kind::mmio_read:
 		std::memcpy(data, run_page_.as<kvm_run>()->mmio.data, sizeof(data));

@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Instructions that user space completes: MOV on device memory, and string I/O. */
-#include "handlers.hpp"
-#include "mov.hpp"
+/*
+ * Instructions on device memory, which the host carries out and user space completes.
+ *
+ * An instruction is one straight function, execute(). Where it reads a device it returns to user
+ * space with KVM_EXIT_MMIO; when the datum is there it begins again from the top, and finds what
+ * has been read in PendingAccess. Only when all is read do registers, flags and memory change, and
+ * last come the writes to devices, an exit each. So nothing is half done at any exit but these.
+ * Of a REP it does one iteration; the guest then meets the device again at the next one.
+ */
+#include "emulate.hpp"
+
+#include "alu.hpp"
 #include "paging.hpp"
 
 #include <linux/kvm.h>
@@ -12,59 +21,6 @@ namespace kvmpp
 namespace
 {
 
-void store_bytes(u8 (&data)[8], u64 value)
-{
-	for (int i = 0; i < 8; i++)
-		data[i] = static_cast<u8>(value >> (8 * i));
-}
-
-u64 load_bytes(const u8 *data, unsigned size)
-{
-	u64 value = 0;
-
-	for (unsigned i = 0; i < size; i++)
-		value |= u64{data[i]} << (8 * i);
-	return value;
-}
-
-u64 sign_extend(u64 value, unsigned size)
-{
-	unsigned shift = 64 - 8 * size;
-
-	return static_cast<u64>(static_cast<s64>(value << shift) >> shift);
-}
-
-/* Writes the low @size bytes of a register as instructions do: 4 bytes clear the upper half. */
-void write_register(VcpuState &s, u8 reg, unsigned size, bool high_byte, u64 value)
-{
-	u64 &r = s.gpr[reg];
-
-	if (high_byte)
-		r = (r & ~u64{0xff00}) | (value & 0xff) << 8;
-	else if (size == 8)
-		r = value;
-	else if (size == 4)
-		r = static_cast<u32>(value);
-	else
-		r = (r & ~low_bits(8 * size)) | (value & low_bits(8 * size));
-	if (reg == rsp)
-		s.mark_dirty(Group::rsp);
-}
-
-Next emulation_failed(VcpuState &s, const Exit &exit)
-{
-	return internal_error(s, KVM_INTERNAL_ERROR_EMULATION, exit.raw_reason,
-			      exit.guest_phys.value);
-}
-
-/* The outcome of a translation that is no address: a fault for the guest, or the end. */
-Next translation_failed(VcpuState &s, const Exit &exit, GuestLinear linear, const Translation &t)
-{
-	if (t.outcome == Translation::Outcome::page_fault)
-		return after_injection(s, s.inject_page_fault(linear.value, t.error_code));
-	return emulation_failed(s, exit);
-}
-
 CodeSize code_size(const VcpuState &s)
 {
 	if (s.code64())
@@ -73,15 +29,8 @@ CodeSize code_size(const VcpuState &s)
 	return s.seg(Seg::cs).is_big() ? CodeSize::bits32 : CodeSize::bits16;
 }
 
-/* Linear addresses have 32 bits but in 64-bit code: what goes past 4 GiB begins anew at 0. */
-GuestLinear linear_address(const VcpuState &s, u64 value)
-{
-	return {s.code64() ? value : static_cast<u32>(value)};
-}
-
-/* Fetches and decodes the instruction at RIP. What is not `ok` is done already, with @next. */
-bool fetch_mov(VcpuState &s, const Exit &exit, const GuestMemory &memory, MovInstruction &mov,
-	       Next &next)
+/* Decodes the instruction at RIP, fetching no page that it does not reach into. */
+Fault fetch(const VcpuState &s, const GuestMemory &memory, Instruction &instruction)
 {
 	constexpr unsigned longest = 15;
 	u8 bytes[longest];
@@ -93,31 +42,26 @@ bool fetch_mov(VcpuState &s, const Exit &exit, const GuestMemory &memory, MovIns
 		GuestLinear linear = linear_address(s, base + s.rip + have);
 		Translation t = translate(s, memory, linear, {.fetch = true});
 
-		if (t.outcome != Translation::Outcome::ok) {
-			next = translation_failed(s, exit, linear, t);
-			return false;
-		}
+		if (t.outcome == Translation::Outcome::page_fault)
+			return {.kind = Fault::Kind::page,
+				.linear = linear,
+				.error_code = t.error_code};
+		if (t.outcome == Translation::Outcome::no_tables)
+			break;
 		u64 rest_of_page = page_size - t.address.page_offset();
 		unsigned length = rest_of_page < longest - have
 					  ? static_cast<unsigned>(rest_of_page)
 					  : longest - have;
-		if (!memory.read(t.address, bytes + have, length)) {
-			next = emulation_failed(s, exit);
-			return false;
-		}
+		if (!memory.read(t.address, bytes + have, length))
+			break;
 		have += length;
-		switch (decode_mov(bytes, have, code, mov)) {
-		case DecodeOutcome::ok:
-			return true;
-		case DecodeOutcome::too_short:
-			continue;
-		case DecodeOutcome::unknown:
-			next = emulation_failed(s, exit);
-			return false;
-		}
+		DecodeOutcome outcome = decode(bytes, have, code, instruction);
+		if (outcome == DecodeOutcome::ok)
+			return {};
+		if (outcome == DecodeOutcome::unknown)
+			break;
 	}
-	next = emulation_failed(s, exit);
-	return false;
+	return {.kind = Fault::Kind::failed};
 }
 
 /* Tells user space of the next fragment. */
@@ -136,165 +80,327 @@ Next show_fragment(VcpuState &s)
 	return Next::user;
 }
 
-Next finish_mmio(VcpuState &s)
+/* One run through an instruction. */
+class Execution
 {
-	PendingAccess &p = s.pending;
-
-	if (p.kind == PendingAccess::Kind::mmio_read) {
-		u64 value = load_bytes(p.data, p.size);
-
-		write_register(s, p.reg, p.reg_size, p.high_byte,
-			       p.sign_extend ? sign_extend(value, p.size) : value);
-		s.skip_instruction(p.instruction_length);
+public:
+	Execution(VcpuState &s, const Exit &exit, const GuestMemory &memory, const Instruction &i)
+		: s_(s), exit_(exit), memory_(memory), i_(i)
+	{
 	}
-	p.kind = PendingAccess::Kind::none;
-	return Next::resume;
+	Next execute();
+
+private:
+	enum class Reading { done, asked, failed };
+
+	Fault locate_operand(const Operand &o, bool write, Place &place) const;
+	Reading read(const Operand &o, const Place &place, u64 &value);
+	bool write(const Place &place, u64 value);
+	void compute();
+	void compare_and_exchange();
+	void compare_and_exchange_8_bytes();
+	void finish();
+	Next failed() { return emulation_failed(s_, exit_); }
+
+	VcpuState &s_;
+	const Exit &exit_;
+	const GuestMemory &memory_;
+	const Instruction i_; /* a copy: PendingAccess, which it may come from, changes */
+	/* Of the fragments in PendingAccess, those that this run has come by. */
+	unsigned fragments_ = 0;
+	unsigned fragment_bytes_ = 0;
+	/* The operands' values; compute() makes the new ones of the old. */
+	u64 destination_ = 0, source_ = 0;
+};
+
+Fault Execution::locate_operand(const Operand &o, bool write, Place &place) const
+{
+	u64 displacement = 0;
+	bool bit_string = i_.operation >= Operation::bt && i_.operation <= Operation::btc;
+
+	if (!o.is_memory())
+		return {};
+	/* "Bit(BitBase, BitOffset)": the register's number may lead anywhere. */
+	if (bit_string && i_.source.kind == Operand::Kind::reg) {
+		u64 bit = sign_extend(read_register(s_, i_.source), i_.source.size);
+
+		displacement = static_cast<u64>(static_cast<s64>(bit) >> 3) & ~u64(o.size - 1);
+	}
+	return locate(s_, memory_, o.memory, i_.length, displacement, o.size, write, place);
 }
 
-/* Copies between guest memory at @linear and @data, page by page. Else @next says what now. */
-bool copy_linear(VcpuState &s, const Exit &exit, const GuestMemory &memory, GuestLinear linear,
-		 u8 *data, unsigned size, bool write, Next &next)
+/* The operand's value, unless a device has to be asked first. */
+Execution::Reading Execution::read(const Operand &o, const Place &place, u64 &value)
 {
-	while (size) {
-		Translation t = translate(s, memory, linear, {.write = write});
+	PendingAccess &p = s_.pending;
+	u8 data[8];
 
-		if (t.outcome != Translation::Outcome::ok) {
-			next = translation_failed(s, exit, linear, t);
+	if (o.kind == Operand::Kind::reg)
+		value = read_register(s_, o);
+	else if (o.kind == Operand::Kind::immediate)
+		value = o.immediate;
+	if (!o.is_memory())
+		return Reading::done;
+	for (unsigned n = 0; n < place.count; n++) {
+		const Place::Piece &piece = place.pieces[n];
+
+		if (!piece.device) {
+			if (!memory_.read(piece.address, data + piece.offset, piece.length))
+				return Reading::failed;
+			continue;
+		}
+		PendingAccess::Fragment &f = p.fragments[fragments_];
+		if (fragments_ == p.fragment_next || f.address != piece.address ||
+		    f.length != piece.length) {
+			p.kind = PendingAccess::Kind::mmio_read;
+			p.instruction = i_;
+			p.rip = s_.rip;
+			f = {piece.address, static_cast<u8>(fragment_bytes_), piece.length};
+			p.fragment_next = static_cast<u8>(fragments_);
+			return Reading::asked;
+		}
+		for (unsigned b = 0; b < piece.length; b++)
+			data[piece.offset + b] = p.data[f.offset + b];
+		fragments_++;
+		fragment_bytes_ += piece.length;
+	}
+	value = load_bytes(data, o.size);
+	return Reading::done;
+}
+
+/* To memory now, to devices when show_fragment() is called. False: the VMM took the memory away. */
+bool Execution::write(const Place &place, u64 value)
+{
+	PendingAccess &p = s_.pending;
+
+	p.kind = PendingAccess::Kind::none;
+	p.fragment_count = p.fragment_next = 0;
+	store_bytes(p.data, value, 8);
+	for (unsigned n = 0; n < place.count; n++) {
+		const Place::Piece &piece = place.pieces[n];
+
+		if (piece.device) {
+			p.fragments[p.fragment_count++] = {piece.address, piece.offset,
+							   piece.length};
+			p.kind = PendingAccess::Kind::mmio_write;
+		} else if (!memory_.write(piece.address, p.data + piece.offset, piece.length)) {
 			return false;
 		}
-		u64 rest_of_page = page_size - t.address.page_offset();
-		unsigned length = rest_of_page < size ? static_cast<unsigned>(rest_of_page) : size;
-		if (!(write ? memory.write(t.address, data, length)
-			    : memory.read(t.address, data, length))) {
-			next = emulation_failed(s, exit);
-			return false;
-		}
-		linear = linear_address(s, linear.value + length);
-		data += length;
-		size -= length;
 	}
 	return true;
 }
 
-/* Steps a string instruction on: the index register, the count, and RIP where it was the last. */
-void step_string(VcpuState &s, Gpr index, unsigned size, unsigned address_size, bool rep,
-		 u32 instruction_length)
+void Execution::compare_and_exchange()
 {
-	u64 step = s.rflags & rflags::df ? -u64{size} : size;
+	const Operand &d = i_.destination;
+	u64 accumulator = s_.gpr[rax] & low_bits(8 * d.size);
 
-	write_register(s, index, address_size, false, s.gpr[index] + step);
-	if (rep) {
-		write_register(s, rcx, address_size, false, s.gpr[rcx] - 1);
-		if (s.gpr[rcx] & low_bits(8 * address_size))
-			return;
+	s_.rflags = alu(Operation::cmp, d.size, accumulator, destination_, s_.rflags).rflags;
+	/* Memory is written in either case. */
+	if (accumulator == destination_)
+		destination_ = source_;
+	else
+		write_register(s_, rax, d.size, destination_);
+}
+
+void Execution::compare_and_exchange_8_bytes()
+{
+	u64 wanted = s_.gpr[rdx] << 32 | static_cast<u32>(s_.gpr[rax]);
+
+	if (wanted == destination_) {
+		s_.rflags |= rflags::zf;
+		destination_ = s_.gpr[rcx] << 32 | static_cast<u32>(s_.gpr[rbx]);
+	} else {
+		s_.rflags &= ~rflags::zf;
+		write_register(s_, rax, 4, destination_);
+		write_register(s_, rdx, 4, destination_ >> 32);
 	}
-	s.skip_instruction(instruction_length);
+}
+
+/* What the instruction does with its operands' values, its flags and its other registers. */
+void Execution::compute()
+{
+	const Operand &d = i_.destination, &source = i_.source;
+
+	switch (i_.operation) {
+	case Operation::mov:
+	case Operation::movzx:
+		destination_ = source_;
+		break;
+	case Operation::movsx:
+		destination_ = sign_extend(source_, source.size);
+		break;
+	case Operation::movbe:
+		destination_ = __builtin_bswap64(source_) >> (64 - 8 * d.size);
+		break;
+	case Operation::xchg:
+		write_register(s_, source, destination_);
+		destination_ = source_;
+		break;
+	case Operation::xadd: {
+		AluResult r = alu(Operation::add, d.size, destination_, source_, s_.rflags);
+
+		write_register(s_, source, destination_);
+		destination_ = r.value;
+		s_.rflags = r.rflags;
+		break;
+	}
+	case Operation::cmpxchg:
+		compare_and_exchange();
+		break;
+	case Operation::cmpxchg8b:
+		compare_and_exchange_8_bytes();
+		break;
+	default: {
+		AluResult r = alu(i_.operation, d.size, destination_, source_, s_.rflags);
+
+		destination_ = r.value;
+		s_.rflags = r.rflags;
+	}
+	}
+	s_.mark_dirty(Group::rflags);
+}
+
+/* RIP goes to the next instruction, or stays at a REP that has more to do. */
+void Execution::finish()
+{
+	using Repeat = Instruction::Repeat;
+	bool last = true;
+
+	if (i_.string) {
+		for (const Operand *o : {&i_.destination, &i_.source})
+			if (o->is_memory())
+				step_index(s_, static_cast<u8>(o->memory.base), o->size,
+					   i_.address_size);
+		if (i_.repeat != Repeat::none) {
+			write_register(s_, rcx, i_.address_size, s_.gpr[rcx] - 1);
+			last = !(s_.gpr[rcx] & low_bits(8 * i_.address_size));
+			if (i_.operation == Operation::cmp)
+				last = last || !!(s_.rflags & rflags::zf) !=
+						       (i_.repeat == Repeat::while_equal);
+		}
+	}
+	if (last)
+		s_.rflags &= ~rflags::rf;
+	s_.skip_instruction(last ? i_.length : 0);
+}
+
+Next Execution::execute()
+{
+	bool writes = i_.writes_destination();
+	Place destination, source;
+
+	if (i_.string && i_.repeat != Instruction::Repeat::none &&
+	    !(s_.gpr[rcx] & low_bits(8 * i_.address_size))) {
+		s_.skip_instruction(i_.length);
+		s_.pending.kind = PendingAccess::Kind::none;
+		return Next::resume;
+	}
+	/* All faults come before the first access: a device is not asked twice. */
+	if (Fault fault = locate_operand(i_.source, false, source)) {
+		s_.pending.kind = PendingAccess::Kind::none;
+		return deliver(s_, exit_, fault);
+	}
+	if (Fault fault = locate_operand(i_.destination, writes, destination)) {
+		s_.pending.kind = PendingAccess::Kind::none;
+		return deliver(s_, exit_, fault);
+	}
+	/* It became RAM since the exit: the CPU does it, atomically if it has to be. */
+	if (!source.has_device && !destination.has_device) {
+		s_.pending.kind = PendingAccess::Kind::none;
+		return Next::resume;
+	}
+	Reading reading = read(i_.source, source, source_);
+	if (reading == Reading::done && i_.reads_destination())
+		reading = read(i_.destination, destination, destination_);
+	switch (reading) {
+	case Reading::asked:
+		return show_fragment(s_);
+	case Reading::failed:
+		s_.pending.kind = PendingAccess::Kind::none;
+		return failed();
+	case Reading::done:
+		break;
+	}
+	compute();
+	if (writes && !i_.destination.is_memory())
+		write_register(s_, i_.destination, destination_);
+	finish();
+	s_.pending.kind = PendingAccess::Kind::none;
+	if (!writes || !i_.destination.is_memory())
+		return Next::resume;
+	if (!write(destination, destination_))
+		return failed();
+	return s_.pending.kind == PendingAccess::Kind::mmio_write ? show_fragment(s_)
+								  : Next::resume;
+}
+
+/* What was asked for in the last fragment of an MMIO access is there, or has been taken. */
+Next continue_mmio(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8])
+{
+	PendingAccess &p = s.pending;
+	const PendingAccess::Fragment &f = p.fragments[p.fragment_next++];
+
+	if (p.kind == PendingAccess::Kind::mmio_read) {
+		for (unsigned i = 0; i < f.length; i++)
+			p.data[f.offset + i] = data[i];
+		return Execution(s, Exit(), memory, p.instruction).execute();
+	}
+	if (p.fragment_next < p.fragment_count)
+		return show_fragment(s);
+	p.kind = PendingAccess::Kind::none;
+	return Next::resume;
 }
 
 } // namespace
 
+Next emulation_failed(VcpuState &s, const Exit &exit)
+{
+	if (s.cpl() > 0)
+		return after_injection(s, s.inject(Vector::invalid_opcode));
+	return internal_error(s, KVM_INTERNAL_ERROR_EMULATION, exit.raw_reason,
+			      exit.guest_phys.value);
+}
+
+Next deliver(VcpuState &s, const Exit &exit, const Fault &fault)
+{
+	switch (fault.kind) {
+	case Fault::Kind::none:
+		return Next::resume;
+	case Fault::Kind::protection:
+		return after_injection(s, s.inject(fault.segment == Seg::ss
+							   ? Vector::stack_fault
+							   : Vector::general_protection,
+						   0));
+	case Fault::Kind::page:
+		return after_injection(s,
+				       s.inject_page_fault(fault.linear.value, fault.error_code));
+	case Fault::Kind::failed:
+		break;
+	}
+	return emulation_failed(s, exit);
+}
+
+void step_index(VcpuState &s, u8 reg, unsigned size, unsigned address_size, u64 count)
+{
+	u64 step = count * size;
+
+	write_register(s, reg, address_size,
+		       s.rflags & rflags::df ? s.gpr[reg] - step : s.gpr[reg] + step);
+}
+
 Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 {
-	MovInstruction mov;
-	Next next;
+	Instruction instruction;
 
 	/* The guest's stack or a table of its is no RAM: there is no instruction to emulate. */
 	if (exit.vectoring.valid())
 		return internal_error(s, KVM_INTERNAL_ERROR_DELIVERY_EV, exit.vectoring.raw,
 				      exit.raw_reason);
-	if (!fetch_mov(s, exit, memory, mov, next))
-		return next;
-
-	PendingAccess p;
-	p.kind = mov.store ? PendingAccess::Kind::mmio_write : PendingAccess::Kind::mmio_read;
-	p.size = mov.size;
-	p.reg = mov.reg;
-	p.reg_size = mov.reg_size;
-	p.high_byte = mov.high_byte;
-	p.sign_extend = mov.sign_extend;
-	p.instruction_length = mov.length;
-	p.rip = s.rip;
-	if (mov.store)
-		store_bytes(p.data, mov.has_immediate ? mov.immediate
-				    : mov.high_byte   ? s.gpr[mov.reg] >> 8
-						      : s.gpr[mov.reg]);
-
-	/* An operand may lie in two pages, and each of them may be RAM or not. */
-	struct Part {
-		GuestPhys address;
-		u8 offset, length;
-	} parts[2];
-	unsigned part_count = 0;
-	GuestLinear linear = operand_address(s, mov);
-	for (u8 done = 0; done < mov.size;) {
-		GuestLinear at = linear_address(s, linear.value + done);
-		Translation t = translate(s, memory, at, {.write = mov.store});
-
-		if (t.outcome != Translation::Outcome::ok)
-			return translation_failed(s, exit, at, t);
-		u64 rest_of_page = page_size - t.address.page_offset();
-		u8 length = static_cast<u8>(rest_of_page < u64(mov.size - done) ? rest_of_page
-										: mov.size - done);
-		parts[part_count++] = {t.address, done, length};
-		done = static_cast<u8>(done + length);
-	}
-	for (unsigned i = 0; i < part_count; i++) {
-		const Part &part = parts[i];
-
-		if (!(mov.store ? memory.takes_writes(part.address)
-				: memory.is_ram(part.address))) {
-			p.fragments[p.fragment_count++] = {part.address, part.offset, part.length};
-			continue;
-		}
-		u8 *data = p.data + part.offset;
-		if (!(mov.store ? memory.write(part.address, data, part.length)
-				: memory.read(part.address, data, part.length)))
-			return emulation_failed(s, exit);
-	}
-	s.pending = p;
-	if (mov.store)
-		s.skip_instruction(mov.length);
-	if (p.fragment_count == 0) /* it became RAM since the exit */
-		return finish_mmio(s);
-	return show_fragment(s);
-}
-
-Next handle_string_io(VcpuState &s, const Exit &exit, const GuestMemory &memory)
-{
-	IoAccess access(exit.qualification);
-	/* "VM-Exit Instruction-Information Field as Used for INS and OUTS": bits 9:7. */
-	unsigned address_size = 2u << ((exit.instruction_info >> 7) & 3);
-	Next next;
-
-	if (access.rep && (s.gpr[rcx] & low_bits(8 * address_size)) == 0) {
-		s.skip_instruction(exit.instruction_length);
-		return Next::resume;
-	}
-	s.user = {.reason = KVM_EXIT_IO,
-		  .io = {.direction = static_cast<u8>(access.in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT),
-			 .size = access.size,
-			 .port = access.port,
-			 .data = {}}};
-	if (!access.in) {
-		if (!copy_linear(s, exit, memory, {exit.guest_linear}, s.user.io.data, access.size,
-				 false, next))
-			return next;
-		step_string(s, rsi, access.size, address_size, access.rep, exit.instruction_length);
-		return Next::user;
-	}
-	/* A page that cannot be written is found before the device gives up its datum. */
-	Translation t = translate(s, memory, {exit.guest_linear}, {.write = true});
-	if (t.outcome != Translation::Outcome::ok)
-		return translation_failed(s, exit, {exit.guest_linear}, t);
+	if (Fault fault = fetch(s, memory, instruction))
+		return deliver(s, exit, fault);
 	s.pending = {};
-	s.pending.kind = PendingAccess::Kind::string_in;
-	s.pending.size = access.size;
-	s.pending.rip = s.rip;
-	s.pending.instruction_length = static_cast<u8>(exit.instruction_length);
-	s.pending.string_address = {exit.guest_linear};
-	s.pending.address_size = static_cast<u8>(address_size);
-	s.pending.rep = access.rep;
-	return Next::user;
+	return Execution(s, exit, memory, instruction).execute();
 }
 
 Next complete_access(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8])
@@ -313,23 +419,14 @@ Next complete_access(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8
 	case Kind::none:
 		break;
 	case Kind::port_in:
-		write_register(s, rax, p.size, false, load_bytes(data, p.size));
+		write_register(s, rax, p.size, load_bytes(data, p.size));
 		[[fallthrough]];
 	case Kind::port_out:
 		s.skip_instruction(p.instruction_length);
 		break;
-	case Kind::string_in: {
-		u8 datum[8];
-		Next next;
-
+	case Kind::string_in:
 		p.kind = Kind::none;
-		for (int i = 0; i < 8; i++)
-			datum[i] = data[i];
-		if (!copy_linear(s, Exit(), memory, p.string_address, datum, p.size, true, next))
-			return next;
-		step_string(s, rdi, p.size, p.address_size, p.rep, p.instruction_length);
-		break;
-	}
+		return finish_string_in(s, memory);
 	case Kind::msr_read:
 	case Kind::msr_write:
 		p.kind = Kind::none;
@@ -342,15 +439,8 @@ Next complete_access(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8
 		s.skip_instruction(p.instruction_length);
 		break;
 	case Kind::mmio_read:
-	case Kind::mmio_write: {
-		const PendingAccess::Fragment &f = p.fragments[p.fragment_next];
-
-		for (unsigned i = 0; kind == Kind::mmio_read && i < f.length; i++)
-			p.data[f.offset + i] = data[i];
-		if (++p.fragment_next < p.fragment_count)
-			return show_fragment(s);
-		return finish_mmio(s);
-	}
+	case Kind::mmio_write:
+		return continue_mmio(s, memory, data);
 	}
 	p.kind = Kind::none;
 	return Next::resume;

@@ -194,6 +194,7 @@ Next handle_io(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 		  .io = {.direction = static_cast<u8>(access.in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT),
 			 .size = access.size,
 			 .port = access.port,
+			 .string_count = 0,
 			 .data = {}}};
 	for (unsigned i = 0; !access.in && i < access.size; i++)
 		s.user.io.data[i] = static_cast<u8>(s.gpr[rax] >> (8 * i));

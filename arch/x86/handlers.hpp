@@ -40,7 +40,7 @@ bool handle_bare(VcpuState &state, const VcpuIdentity &identity, const Exit &exi
 Next handle_msr(VcpuState &state, const VcpuIdentity &identity, const Exit &exit, bool write);
 
 /*
- * The MOV at RIP accesses memory that is not RAM: user space is to do it. Needs emulation_state.
+ * The instruction at RIP accesses memory that is not RAM: user space is to do it. Needs emulation_state.
  * @exit is an EPT violation.
  */
 Next emulate_mmio(VcpuState &state, const Exit &exit, const GuestMemory &memory);

@@ -14,6 +14,7 @@
 #include "controls.hpp"
 #include "include/kvmpp/types.hpp"
 #include "kvmclock.hpp"
+#include "instruction.hpp"
 #include "x86.hpp"
 
 #include <atomic>
@@ -21,11 +22,6 @@
 namespace kvmpp
 {
 
-/* In the order of the encoding in instructions. */
-enum Gpr : u8 { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 };
-
-/* In the order of the VMCS's fields. */
-enum class Seg : u8 { es, cs, ss, ds, fs, gs, ldtr, tr };
 inline constexpr unsigned segment_count = 8;
 
 struct Segment {
@@ -149,6 +145,8 @@ struct UserExit {
 			u8 direction;
 			u8 size;
 			u16 port;
+			/* String I/O: of data, which are in VcpuState::port_page. */
+			u32 string_count;
 			u8 data[8];
 		} io;
 		struct {
@@ -199,22 +197,20 @@ struct PendingAccess {
 
 	Kind kind = Kind::none;
 	bool refused = false; /* by user space: an MSR access gets its #GP */
-	u8 size = 0;          /* bytes of the whole access */
-	u8 data[8] = {};
-	u64 rip =
-		0; /* of the instruction: user space may have moved the vCPU elsewhere meanwhile */
-	/* MMIO */
-	Fragment fragments[2] = {};
-	u8 fragment_count = 0;
-	u8 fragment_next = 0;
-	/* Where a read goes: a register, and how (see finish_mmio_read()). */
-	u8 reg = 0;
-	u8 reg_size = 0;
-	bool high_byte = false;
-	bool sign_extend = false;
 	u8 instruction_length = 0;
-	/* String input: where the datum goes in guest memory, and how the loop goes on. */
+	u8 size = 0; /* bytes of a datum */
+	/* Of the instruction: user space may have moved the vCPU elsewhere meanwhile. */
+	u64 rip = 0;
+	/* MMIO: an instruction reads up to two operands, each in up to two pages. */
+	static constexpr unsigned max_fragments = 4;
+	Instruction instruction;
+	u8 data[16] = {};
+	Fragment fragments[max_fragments] = {};
+	u8 fragment_count = 0;
+	u8 fragment_next = 0; /* those before it are done */
+	/* String input: where the data go in guest memory, and how the loop goes on. */
 	GuestLinear string_address;
+	u32 count = 0;
 	u8 address_size = 0;
 	bool rep = false;
 };
@@ -307,6 +303,8 @@ struct VcpuState {
 
 	PendingAccess pending;
 	UserExit user;
+	/* The data of string I/O. User space has it mapped and may change it at any time. */
+	u8 *port_page = nullptr;
 
 	Segment &seg(Seg s) { return segment[static_cast<unsigned>(s)]; }
 	const Segment &seg(Seg s) const { return segment[static_cast<unsigned>(s)]; }

@@ -7,6 +7,12 @@
 namespace kvmpp
 {
 
+/* In the order of the encoding in instructions. */
+enum Gpr : u8 { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 };
+
+/* In the order of the VMCS's fields. */
+enum class Seg : u8 { es, cs, ss, ds, fs, gs, ldtr, tr };
+
 namespace cr0
 {
 inline constexpr u64 pe = 1 << 0, mp = 1 << 1, em = 1 << 2, ts = 1 << 3, et = 1 << 4, ne = 1 << 5,
@@ -30,8 +36,9 @@ inline constexpr u64 sce = 1 << 0, lme = 1 << 8, lma = 1 << 10, nx = 1 << 11;
 
 namespace rflags
 {
-inline constexpr u64 fixed = 1 << 1, tf = 1 << 8, if_ = 1 << 9, df = 1 << 10, rf = 1 << 16,
-		     vm = 1 << 17, ac = 1 << 18;
+inline constexpr u64 cf = 1 << 0, fixed = 1 << 1, pf = 1 << 2, af = 1 << 4, zf = 1 << 6,
+		     sf = 1 << 7, of = 1 << 11, tf = 1 << 8, if_ = 1 << 9, df = 1 << 10,
+		     rf = 1 << 16, vm = 1 << 17, ac = 1 << 18;
 } // namespace rflags
 
 namespace dr6
@@ -96,6 +103,14 @@ constexpr bool is_canonical(u64 address)
 constexpr u64 low_bits(unsigned count)
 {
 	return count >= 64 ? ~u64{0} : (u64{1} << count) - 1;
+}
+
+/* Of a number of @size bytes. */
+constexpr u64 sign_extend(u64 value, unsigned size)
+{
+	unsigned shift = 64 - 8 * size;
+
+	return static_cast<u64>(static_cast<s64>(value << shift) >> shift);
 }
 
 } // namespace kvmpp

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Instructions that user space completes: MOV on device memory, and string I/O. */
+/* Instructions that user space completes: on device memory, and string I/O. */
 #include "guest.hpp"
 
 using namespace kvmpp;
@@ -58,9 +58,18 @@ protected:
 		Exit exit = exit_of(ExitReason::io_instruction,
 				    0x01f00010 | (size - 1) | (in ? 8 : 0) | (rep ? 0x20 : 0), 2);
 		exit.guest_linear = linear;
-		exit.instruction_info = (address_size == 2 ? 0u : address_size == 4 ? 1u : 2u) << 7;
+		exit.instruction_info = (address_size == 2   ? 0u
+					 : address_size == 4 ? 1u
+							     : 2u)
+						<< 7 |
+					u32{3} << 15; /* DS */
 		length = 2;
 		return handle(exit);
+	}
+
+	void put_port_page(std::initializer_list<u8> bytes)
+	{
+		std::copy(bytes.begin(), bytes.end(), port_page.begin());
 	}
 
 	size_t length = 0;
@@ -233,16 +242,255 @@ TEST_F(Emulate, page_fault_on_the_second_page_comes_before_any_effect)
 	EXPECT_EQ(s.pending.kind, PendingAccess::Kind::none);
 }
 
+/* The CPU does it then: what has LOCK has to be atomic. */
 TEST_F(Emulate, memory_that_became_ram_meanwhile)
 {
 	protected_mode();
 	s.gpr[rbx] = 0x8000;
 	s.gpr[rax] = 0xdeadbeef;
-	expect_done(emulate({0x89, 0x03}));
-	EXPECT_EQ(ram.get<u32>(0x8000), 0xdeadbeefu);
+	EXPECT_EQ(emulate({0xf0, 0x01, 0x03}), Next::resume);
+	EXPECT_EQ(s.rip, 0x1000u);
+	EXPECT_EQ(ram.get<u32>(0x8000), 0u);
+	EXPECT_EQ(s.pending.kind, PendingAccess::Kind::none);
+}
+
+TEST_F(Emulate, read_modify_write)
+{
+	protected_mode();
+	s.gpr[rbx] = device;
+	s.gpr[rax] = 0x01010101;
+	s.rflags = rflags::fixed | rflags::cf;
+	expect_mmio(emulate({0xf0, 0x01, 0x03}), false, device, {}, 4); /* lock add */
+	EXPECT_EQ(s.rip, 0x1000u);
+	EXPECT_TRUE(s.rflags & rflags::cf);
+	expect_mmio(complete({0xff, 0xfe, 0xfe, 0xfe}), true, device, {0, 0, 0, 0}, 4);
+	EXPECT_EQ(s.rip, 0x1003u);
+	EXPECT_EQ(s.rflags, rflags::fixed | rflags::cf | rflags::pf | rflags::af | rflags::zf);
+	EXPECT_TRUE(s.dirty.has(Group::rflags));
+	expect_done(complete());
+}
+
+TEST_F(Emulate, compare_only_reads)
+{
+	protected_mode();
+	s.gpr[rbx] = device;
+	expect_mmio(emulate({0x80, 0x3b, 0x80}), false, device, {}, 1); /* cmpb $0x80, (%ebx) */
+	expect_done(complete({0x7f}));
+	EXPECT_EQ(s.rflags, rflags::fixed | rflags::cf | rflags::pf | rflags::sf | rflags::of);
+}
+
+TEST_F(Emulate, read_modify_write_over_ram_and_two_device_pages)
+{
+	long_mode();
+	/* Linear 0x3ff000 is a page of RAM, linear 0x400000 one of a device. */
+	ram.put<u64>(pd + 8 * 1, 0x84000 | 7);
+	ram.put<u64>(0x84000 + 8 * 0x1ff, 0x9000 | 7);
+	ram.put<u64>(pd + 8 * 2, 0x85000 | 7);
+	ram.put<u64>(0x85000, (device + 0x3000) | 7);
+	ram.put<u16>(0x9ffe, 0xffff);
+	s.gpr[rbx] = 0x3ffffe;
+	expect_mmio(emulate({0xff, 0x03}), false, device + 0x3000, {}, 2); /* incl */
+	EXPECT_EQ(ram.get<u16>(0x9ffe), 0xffff);
+	expect_mmio(complete({0x34, 0x12}), true, device + 0x3000, {0x35, 0x12}, 2);
+	EXPECT_EQ(ram.get<u16>(0x9ffe), 0);
+	expect_done(complete());
+}
+
+TEST_F(Emulate, exchange)
+{
+	protected_mode();
+	s.gpr[rbx] = device;
+	s.gpr[rcx] = 0x11223344;
+	expect_mmio(emulate({0x86, 0x2b}), false, device, {}, 1); /* xchg %ch, (%ebx) */
+	expect_mmio(complete({0xaa}), true, device, {0x33}, 1);
+	expect_done(complete());
+	EXPECT_EQ(s.gpr[rcx], 0x1122aa44u);
+}
+
+TEST_F(Emulate, compare_and_exchange)
+{
+	long_mode();
+	s.gpr[rbx] = device;
+	s.gpr[rax] = 0xffffffff00000001;
+	s.gpr[rcx] = 0x77;
+	EXPECT_EQ(emulate({0xf0, 0x0f, 0xb1, 0x0b}), Next::user);
+	expect_mmio(complete({1, 0, 0, 0}), true, device, {0x77, 0, 0, 0}, 4);
+	expect_done(complete());
+	EXPECT_TRUE(s.rflags & rflags::zf);
+	EXPECT_EQ(s.gpr[rax], 0xffffffff00000001u);
 	s.rip = 0x1000;
-	expect_done(emulate({0x0f, 0xb6, 0x0b}));
-	EXPECT_EQ(s.gpr[rcx], 0xefu);
+	EXPECT_EQ(emulate({0xf0, 0x0f, 0xb1, 0x0b}), Next::user);
+	expect_mmio(complete({2, 0, 0, 0}), true, device, {2, 0, 0, 0}, 4);
+	expect_done(complete());
+	EXPECT_FALSE(s.rflags & rflags::zf);
+	EXPECT_EQ(s.gpr[rax], 2u);
+}
+
+TEST_F(Emulate, rep_stos_does_one_at_a_time)
+{
+	long_mode();
+	s.gpr[rdi] = device;
+	s.gpr[rcx] = 2;
+	s.gpr[rax] = 0x44332211;
+	expect_mmio(emulate({0xf3, 0xab}), true, device, {0x11, 0x22, 0x33, 0x44}, 4);
+	EXPECT_EQ(s.gpr[rdi], device + 4);
+	EXPECT_EQ(s.gpr[rcx], 1u);
+	EXPECT_EQ(s.rip, 0x1000u);
+	EXPECT_EQ(complete(), Next::resume);
+	EXPECT_EQ(s.rip, 0x1000u);
+	expect_mmio(emulate({0xf3, 0xab}), true, device + 4, {0x11, 0x22, 0x33, 0x44}, 4);
+	EXPECT_EQ(s.gpr[rcx], 0u);
+	expect_done(complete());
+}
+
+TEST_F(Emulate, rep_traps_after_each_iteration)
+{
+	long_mode();
+	s.rflags |= rflags::tf;
+	s.gpr[rdi] = device;
+	s.gpr[rcx] = 2;
+	EXPECT_EQ(emulate({0xf3, 0xaa}), Next::user);
+	EXPECT_EQ(complete(), Next::resume);
+	expect_event(Vector::debug);
+	EXPECT_EQ(s.rip, 0x1000u);
+}
+
+TEST_F(Emulate, rep_with_nothing_to_do)
+{
+	long_mode();
+	s.gpr[rdi] = device;
+	s.gpr[rcx] = 0xffffffff00000000;
+	expect_done(emulate({0x67, 0xf3, 0xaa}));
+	EXPECT_EQ(s.gpr[rdi], device);
+}
+
+TEST_F(Emulate, movs_from_device_to_device)
+{
+	protected_mode();
+	s.rflags |= rflags::df;
+	s.gpr[rsi] = device + 0x10;
+	s.gpr[rdi] = device + 0x20;
+	expect_mmio(emulate({0x66, 0xa5}), false, device + 0x10, {}, 2);
+	EXPECT_EQ(s.gpr[rsi], device + 0x10);
+	expect_mmio(complete({0xaa, 0xbb}), true, device + 0x20, {0xaa, 0xbb}, 2);
+	EXPECT_EQ(s.gpr[rsi], device + 0xe);
+	EXPECT_EQ(s.gpr[rdi], device + 0x1e);
+	expect_done(complete());
+}
+
+/* Four fragments: two operands in two pages each. */
+TEST_F(Emulate, cmps_reads_both_operands)
+{
+	long_mode();
+	s.gpr[rsi] = device + 0xffe;
+	s.gpr[rdi] = device + 0x2fff;
+	s.gpr[rcx] = 5;
+	expect_mmio(emulate({0xf3, 0x48, 0xa7}), false, device + 0x2fff, {}, 1);
+	expect_mmio(complete({1}), false, device + 0x3000, {}, 7);
+	expect_mmio(complete({2, 3, 4, 5, 6, 7, 8}), false, device + 0xffe, {}, 2);
+	expect_mmio(complete({1, 2}), false, device + 0x1000, {}, 6);
+	EXPECT_EQ(s.gpr[rcx], 5u);
+	EXPECT_EQ(complete({3, 4, 5, 6, 7, 8}), Next::resume);
+	EXPECT_EQ(s.gpr[rcx], 4u);
+	EXPECT_EQ(s.rip, 0x1000u) << "they are equal: on it goes";
+	EXPECT_TRUE(s.rflags & rflags::zf);
+	s.gpr[rsi] = device;
+	s.gpr[rdi] = device + 0x20;
+	EXPECT_EQ(emulate({0xf3, 0xa6}), Next::user);
+	EXPECT_EQ(complete({1}), Next::user);
+	expect_done(complete({2}));
+	EXPECT_EQ(s.gpr[rcx], 3u);
+}
+
+/* The register's bit number leads out of the operand. */
+TEST_F(Emulate, bit_far_away)
+{
+	long_mode();
+	s.gpr[rbx] = device + 0x100;
+	s.gpr[rdx] = static_cast<u64>(-33);
+	expect_mmio(emulate({0x0f, 0xab, 0x13}), false, device + 0xf8, {}, 4); /* btsl */
+	expect_mmio(complete({0, 0, 0, 0}), true, device + 0xf8, {0, 0, 0, 0x80}, 4);
+	expect_done(complete());
+	EXPECT_FALSE(s.rflags & rflags::cf);
+}
+
+/* MOVS reads the device; that it cannot write then must be known before. */
+TEST_F(Emulate, fault_of_the_destination_comes_before_the_read)
+{
+	long_mode();
+	s.gpr[rsi] = device;
+	s.gpr[rdi] = 0x600000;
+	EXPECT_EQ(emulate({0xa4}), Next::resume);
+	expect_event(Vector::page_fault);
+	EXPECT_EQ(s.cr2, 0x600000u);
+	EXPECT_EQ(s.event.error_code, 2u);
+}
+
+TEST_F(Emulate, segment_checks)
+{
+	protected_mode();
+	s.gpr[rsi] = device;
+	s.gpr[rdi] = 0x8000;
+	s.seg(Seg::es).limit = 0x8000;
+	EXPECT_EQ(emulate({0x66, 0xa5}), Next::resume); /* movsw: its second byte */
+	expect_general_protection();
+
+	protected_mode();
+	s.has_event = false;
+	s.seg(Seg::es).access_rights |= Segment::unusable;
+	EXPECT_EQ(emulate({0xa4}), Next::resume);
+	expect_general_protection();
+
+	protected_mode();
+	s.has_event = false;
+	s.seg(Seg::es).access_rights = 0xc091; /* read-only */
+	EXPECT_EQ(emulate({0xa4}), Next::resume);
+	expect_general_protection();
+
+	protected_mode();
+	s.has_event = false;
+	s.seg(Seg::es) = {.base = 0, .limit = 0xfff, .access_rights = 0xc097, .selector = 0x10};
+	EXPECT_EQ(emulate({0xa4}), Next::user) << "an expand-down segment is what is above";
+	s.gpr[rdi] = 0xfff;
+	EXPECT_EQ(emulate({0xa4}), Next::resume);
+	expect_general_protection();
+
+	protected_mode();
+	s.has_event = false;
+	s.seg(Seg::ss).limit = 0xfff;
+	s.gpr[rbp] = 0x1000;
+	EXPECT_EQ(emulate({0x8b, 0x45, 0}), Next::resume);
+	expect_event(Vector::stack_fault);
+
+	long_mode();
+	s.has_event = false;
+	s.gpr[rsi] = device;
+	s.gpr[rdi] = 0x7fffffffffff;
+	EXPECT_EQ(emulate({0x66, 0xa5}), Next::resume);
+	expect_general_protection();
+	EXPECT_EQ(s.rip, 0x1000u);
+}
+
+/* As KVM has it: user mode cannot bring the VM to an end. */
+TEST_F(Emulate, unknown_instruction_of_user_mode)
+{
+	protected_mode();
+	s.seg(Seg::ss).access_rights |= 3 << 5;
+	s.gpr[rbx] = device;
+	EXPECT_EQ(emulate({0x0f, 0x10, 0x03}), Next::resume);
+	expect_event(Vector::invalid_opcode);
+	EXPECT_EQ(s.rip, 0x1000u);
+}
+
+TEST_F(Emulate, read_with_another_address_begins_anew)
+{
+	protected_mode();
+	s.gpr[rbx] = device;
+	expect_mmio(emulate({0x8b, 0x03}), false, device, {}, 4);
+	s.gpr[rbx] = device + 8; /* by KVM_SET_REGS */
+	expect_mmio(complete({1, 2, 3, 4}), false, device + 8, {}, 4);
+	expect_done(complete({5, 6, 7, 8}));
+	EXPECT_EQ(s.gpr[rax], 0x08070605u);
 }
 
 TEST_F(Emulate, instruction_split_over_two_pages)
@@ -281,7 +529,7 @@ TEST_F(Emulate, what_cannot_be_emulated)
 {
 	protected_mode();
 	s.gpr[rbx] = device;
-	expect_emulation_error(emulate({0x01, 0x03})); /* ADD */
+	expect_emulation_error(emulate({0x0f, 0x10, 0x03})); /* MOVUPS */
 	expect_emulation_error(emulate({0xf0, 0x89, 0x03}));
 	expect_emulation_error(emulate({0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
 					0x66, 0x66, 0x66, 0x66, 0x66, 0x89, 0x03}));
@@ -405,6 +653,7 @@ TEST_F(Emulate, outs_shows_memory_and_steps)
 	for (u64 size : sizes) {
 		protected_mode();
 		s.rflags = rflags::fixed;
+		port_page = {};
 		ram.put(0x8000, {0x11, 0x22, 0x33, 0x44});
 		s.gpr[rsi] = 0x8000;
 		EXPECT_EQ(string_io(false, size, false, 0x8000, 4), Next::user);
@@ -412,8 +661,9 @@ TEST_F(Emulate, outs_shows_memory_and_steps)
 		EXPECT_EQ(s.user.io.direction, KVM_EXIT_IO_OUT);
 		EXPECT_EQ(s.user.io.size, size);
 		EXPECT_EQ(s.user.io.port, 0x1f0);
+		EXPECT_EQ(s.user.io.string_count, 1u);
 		for (u8 i = 0; i < 8; i++)
-			EXPECT_EQ(s.user.io.data[i], i < size ? 0x11 * (i + 1) : 0);
+			EXPECT_EQ(port_page[i], i < size ? 0x11 * (i + 1) : 0);
 		EXPECT_EQ(s.gpr[rsi], 0x8000 + size);
 		EXPECT_EQ(s.rip, 0x1002u);
 		expect_done(complete());
@@ -429,20 +679,77 @@ TEST_F(Emulate, df_steps_down)
 	EXPECT_EQ(s.gpr[rsi], 0x7ffcu);
 }
 
-TEST_F(Emulate, rep_counts_and_stays)
+TEST_F(Emulate, rep_of_outs_in_one_exit)
 {
 	protected_mode();
+	ram.put(0x8000, {1, 2, 3, 4, 5, 6});
 	s.gpr[rsi] = 0x8000;
-	s.gpr[rcx] = 2;
-	EXPECT_EQ(string_io(false, 1, true, 0x8000, 4), Next::user);
-	EXPECT_EQ(s.gpr[rcx], 1u);
-	EXPECT_EQ(s.rip, 0x1000u) << "there is one more";
-	EXPECT_EQ(complete(), Next::resume);
-	EXPECT_EQ(s.rip, 0x1000u);
-	EXPECT_EQ(string_io(false, 1, true, 0x8001, 4), Next::user);
+	s.gpr[rcx] = 3;
+	EXPECT_EQ(string_io(false, 2, true, 0x8000, 4), Next::user);
+	EXPECT_EQ(s.user.io.string_count, 3u);
+	EXPECT_EQ(std::memcmp(port_page.data(), ram.at(0x8000), 6), 0);
 	EXPECT_EQ(s.gpr[rcx], 0u);
-	EXPECT_EQ(s.gpr[rsi], 0x8002u);
+	EXPECT_EQ(s.gpr[rsi], 0x8006u);
 	EXPECT_EQ(s.rip, 0x1002u);
+	expect_done(complete());
+}
+
+TEST_F(Emulate, rep_of_ins_stops_at_the_end_of_the_page)
+{
+	protected_mode();
+	s.gpr[rdi] = 0x8ffb;
+	s.gpr[rcx] = 5;
+	EXPECT_EQ(string_io(true, 2, true, 0x8ffb, 4), Next::user);
+	EXPECT_EQ(s.user.io.string_count, 2u);
+	EXPECT_EQ(s.gpr[rcx], 5u);
+	put_port_page({1, 2, 3, 4, 5, 6});
+	EXPECT_EQ(complete(), Next::resume);
+	EXPECT_EQ(ram.get<u64>(0x8ffa), 0x0000000403020100u);
+	EXPECT_EQ(s.gpr[rcx], 3u);
+	EXPECT_EQ(s.gpr[rdi], 0x8fffu);
+	EXPECT_EQ(s.rip, 0x1000u) << "there is more";
+	/* The next one lies in two pages. */
+	EXPECT_EQ(string_io(true, 2, true, 0x8fff, 4), Next::user);
+	EXPECT_EQ(s.user.io.string_count, 1u);
+	put_port_page({7, 8});
+	EXPECT_EQ(complete(), Next::resume);
+	EXPECT_EQ(ram.get<u16>(0x8fff), 0x0807);
+	EXPECT_EQ(s.gpr[rcx], 2u);
+}
+
+TEST_F(Emulate, a_page_is_the_most_of_a_rep)
+{
+	protected_mode();
+	s.gpr[rdi] = 0x8000;
+	s.gpr[rcx] = 0x100000;
+	EXPECT_EQ(string_io(true, 1, true, 0x8000, 4), Next::user);
+	EXPECT_EQ(s.user.io.string_count, page_size);
+	EXPECT_EQ(complete(), Next::resume);
+	EXPECT_EQ(s.gpr[rcx], 0x100000 - page_size);
+}
+
+/* What is to happen after each datum has one exit each. */
+TEST_F(Emulate, rep_of_io_one_by_one)
+{
+	protected_mode();
+	s.gpr[rdi] = 0x8100;
+	s.gpr[rcx] = 5;
+	s.rflags |= rflags::df;
+	EXPECT_EQ(string_io(true, 1, true, 0x8100, 4), Next::user);
+	EXPECT_EQ(s.user.io.string_count, 1u);
+	s.rflags ^= rflags::df | rflags::tf;
+	EXPECT_EQ(string_io(true, 1, true, 0x8100, 4), Next::user);
+	EXPECT_EQ(s.user.io.string_count, 1u);
+	s.rflags ^= rflags::tf;
+	/* The segment ends within the page; DI wraps. */
+	s.seg(Seg::es).limit = 0x8102;
+	EXPECT_EQ(string_io(true, 1, true, 0x8100, 4), Next::user);
+	EXPECT_EQ(s.user.io.string_count, 1u);
+	s.seg(Seg::es).limit = ~u32{0};
+	s.seg(Seg::es).base = 0x100;
+	s.gpr[rdi] = 0xfffe;
+	EXPECT_EQ(string_io(true, 1, true, 0x100fe, 2), Next::user);
+	EXPECT_EQ(s.user.io.string_count, 1u);
 }
 
 TEST_F(Emulate, rep_of_nothing)
@@ -468,7 +775,7 @@ TEST_F(Emulate, address_size_of_string_io)
 	EXPECT_EQ(string_io(false, 1, true, 0x8000, 4), Next::user);
 	EXPECT_EQ(s.gpr[rsi], 0u) << "32-bit registers clear the upper half";
 	EXPECT_EQ(s.gpr[rcx], 0u);
-	s.reset(0, 0);
+	reset();
 	s.seg(Seg::cs).base = 0;
 	s.rip = 0x1000;
 	s.gpr[rsi] = 0x1234ffff;
@@ -491,7 +798,8 @@ TEST_F(Emulate, ins_writes_memory_when_the_data_is_there)
 	EXPECT_EQ(string_io(true, 2, true, 0x8000, 4), Next::user);
 	EXPECT_EQ(s.user.io.direction, KVM_EXIT_IO_IN);
 	EXPECT_EQ(s.gpr[rdi], 0x8000u);
-	expect_done(complete({0xaa, 0xbb, 0xcc}));
+	put_port_page({0xaa, 0xbb, 0xcc});
+	expect_done(complete());
 	EXPECT_EQ(ram.get<u32>(0x8000), 0xbbaau);
 	EXPECT_EQ(s.gpr[rdi], 0x8002u);
 	EXPECT_EQ(s.gpr[rcx], 0u);
@@ -502,7 +810,8 @@ TEST_F(Emulate, ins_over_two_pages)
 	protected_mode();
 	s.gpr[rdi] = 0x8ffe;
 	EXPECT_EQ(string_io(true, 4, false, 0x8ffe, 4), Next::user);
-	expect_done(complete({1, 2, 3, 4}));
+	put_port_page({1, 2, 3, 4});
+	expect_done(complete());
 	EXPECT_EQ(ram.get<u32>(0x8ffe), 0x04030201u);
 }
 

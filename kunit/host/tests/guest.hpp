@@ -75,9 +75,12 @@ protected:
 	static constexpr u64 ram_bytes = 0x100000;
 	static constexpr u64 device = 0x40000000; /* guest-physical: no RAM there */
 
-	GuestTest() : ram(ram_bytes), memory(ram.memory())
+	GuestTest() : ram(ram_bytes), memory(ram.memory()) { reset(); }
+
+	void reset()
 	{
 		s.reset(0, 0);
+		s.port_page = port_page.data();
 		clean();
 	}
 
@@ -154,6 +157,7 @@ protected:
 
 	GuestRam ram;
 	GuestMemory memory;
+	std::array<u8, page_size> port_page = {};
 	VcpuState s;
 	VcpuIdentity identity{.id = 0, .physical_address_bits = 39};
 };

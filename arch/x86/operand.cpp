@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "operand.hpp"
+
+#include "paging.hpp"
+
+namespace kvmpp
+{
+
+u64 load_bytes(const u8 *from, unsigned size)
+{
+	u64 value = 0;
+
+	for (unsigned i = 0; i < size; i++)
+		value |= u64{from[i]} << (8 * i);
+	return value;
+}
+
+void store_bytes(u8 *to, u64 value, unsigned size)
+{
+	for (unsigned i = 0; i < size; i++)
+		to[i] = static_cast<u8>(value >> (8 * i));
+}
+
+u64 read_register(const VcpuState &s, const Operand &reg)
+{
+	u64 value = s.gpr[reg.reg];
+
+	return (reg.high_byte ? value >> 8 : value) & low_bits(8 * reg.size);
+}
+
+void write_register(VcpuState &s, const Operand &reg, u64 value)
+{
+	u64 &r = s.gpr[reg.reg];
+
+	if (reg.high_byte)
+		r = (r & ~u64{0xff00}) | (value & 0xff) << 8;
+	else
+		write_register(s, reg.reg, reg.size, value);
+}
+
+void write_register(VcpuState &s, u8 reg, unsigned size, u64 value)
+{
+	u64 &r = s.gpr[reg];
+
+	if (size == 8)
+		r = value;
+	else if (size == 4)
+		r = static_cast<u32>(value);
+	else
+		r = (r & ~low_bits(8 * size)) | (value & low_bits(8 * size));
+	if (reg == rsp)
+		s.mark_dirty(Group::rsp);
+}
+
+GuestLinear linear_address(const VcpuState &s, u64 value)
+{
+	return {s.code64() ? value : static_cast<u32>(value)};
+}
+
+u64 effective_address(const VcpuState &s, const MemoryOperand &m, u32 length)
+{
+	u64 address = static_cast<u64>(m.displacement);
+
+	if (m.base != MemoryOperand::no_register)
+		address += s.gpr[m.base];
+	if (m.index != MemoryOperand::no_register)
+		address += s.gpr[m.index] * m.scale;
+	if (m.rip_relative)
+		address += s.rip + length;
+	return address & low_bits(8 * m.address_size);
+}
+
+bool segment_allows(const VcpuState &s, Seg segment, u64 offset, u64 size, bool write)
+{
+	constexpr u32 code = 1 << 3, expand_down = 1 << 2, accessible = 1 << 1;
+	const Segment &g = s.seg(segment);
+	u64 last = offset + size - 1;
+
+	if (s.code64()) {
+		u64 base = segment == Seg::fs || segment == Seg::gs ? g.base : 0;
+
+		return is_canonical(base + offset) && is_canonical(base + last);
+	}
+	if (g.access_rights & Segment::unusable)
+		return false;
+	/* Real mode and virtual-8086 mode check limits only. */
+	bool protected_mode = (s.cr0 & cr0::pe) && !(s.rflags & rflags::vm);
+	bool is_code = g.access_rights & code;
+	if (protected_mode && write && (is_code || !(g.access_rights & accessible)))
+		return false;
+	if (protected_mode && !write && is_code && !(g.access_rights & accessible))
+		return false;
+	if (!is_code && (g.access_rights & expand_down))
+		return offset > g.limit && last <= (g.is_big() ? 0xffffffff : 0xffff);
+	/* Of the whole 4 GiB, what goes past the end begins anew at 0. */
+	return last <= g.limit || g.limit == 0xffffffff;
+}
+
+Fault locate(const VcpuState &s, const GuestMemory &memory, const MemoryOperand &m, u32 length,
+	     u64 displacement, unsigned size, bool write, Place &place)
+{
+	u64 offset =
+		(effective_address(s, m, length) + displacement) & low_bits(8 * m.address_size);
+	bool has_base = !s.code64() || m.segment == Seg::fs || m.segment == Seg::gs;
+	u64 linear = offset + (has_base ? s.seg(m.segment).base : 0);
+
+	if (!segment_allows(s, m.segment, offset, size, write))
+		return {.kind = Fault::Kind::protection, .segment = m.segment};
+	place = {};
+	for (unsigned done = 0; done < size;) {
+		GuestLinear at = linear_address(s, linear + done);
+		Translation t = translate(s, memory, at, {.write = write});
+
+		if (t.outcome == Translation::Outcome::page_fault)
+			return {.kind = Fault::Kind::page,
+				.linear = at,
+				.error_code = t.error_code};
+		if (t.outcome == Translation::Outcome::no_tables)
+			return {.kind = Fault::Kind::failed};
+		u64 rest_of_page = page_size - t.address.page_offset();
+		u64 rest = size - done;
+		Place::Piece &piece = place.pieces[place.count++];
+		piece = {.address = t.address,
+			 .offset = static_cast<u8>(done),
+			 .length = static_cast<u8>(rest_of_page < rest ? rest_of_page : rest),
+			 .device = !(write ? memory.takes_writes(t.address)
+					   : memory.is_ram(t.address))};
+		place.has_device = place.has_device || piece.device;
+		done += piece.length;
+	}
+	return {};
+}
+
+Fault copy_linear(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, u8 *data,
+		  unsigned size, bool write)
+{
+	while (size) {
+		Translation t = translate(s, memory, linear, {.write = write});
+
+		if (t.outcome == Translation::Outcome::page_fault)
+			return {.kind = Fault::Kind::page,
+				.linear = linear,
+				.error_code = t.error_code};
+		if (t.outcome == Translation::Outcome::no_tables)
+			return {.kind = Fault::Kind::failed};
+		u64 rest_of_page = page_size - t.address.page_offset();
+		unsigned length = rest_of_page < size ? static_cast<unsigned>(rest_of_page) : size;
+		if (!(write ? memory.write(t.address, data, length)
+			    : memory.read(t.address, data, length)))
+			return {.kind = Fault::Kind::failed};
+		linear = linear_address(s, linear.value + length);
+		data += length;
+		size -= length;
+	}
+	return {};
+}
+
+} // namespace kvmpp

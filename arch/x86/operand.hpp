@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Operands of instructions that the host carries out: parts of registers, and memory from its
+ * segment down to guest-physical pieces. Memory functions need emulation_state.
+ */
+#pragma once
+
+#include "include/kvmpp/guest_memory.hpp"
+#include "instruction.hpp"
+#include "vcpu_state.hpp"
+
+namespace kvmpp
+{
+
+u64 load_bytes(const u8 *from, unsigned size);
+void store_bytes(u8 *to, u64 value, unsigned size);
+
+u64 read_register(const VcpuState &state, const Operand &reg);
+/* Writes as instructions do: 4 bytes clear the register's upper half. */
+void write_register(VcpuState &state, const Operand &reg, u64 value);
+void write_register(VcpuState &state, u8 reg, unsigned size, u64 value);
+
+/* Linear addresses have 32 bits but in 64-bit code: what goes past 4 GiB begins anew at 0. */
+GuestLinear linear_address(const VcpuState &state, u64 value);
+
+/* The address within the segment, cut to the address size. */
+u64 effective_address(const VcpuState &state, const MemoryOperand &operand, u32 length);
+
+/* How an access to memory ended, when it did not do what was asked. */
+struct Fault {
+	enum class Kind {
+		none,
+		protection, /* #SS(0) or #GP(0): the segment, or an address that is not canonical */
+		page,
+		failed, /* no RAM where there must be: it cannot be emulated */
+	};
+
+	Kind kind = Kind::none;
+	Seg segment = Seg::ds;
+	GuestLinear linear = {};
+	u32 error_code = 0;
+
+	explicit operator bool() const { return kind != Kind::none; }
+};
+
+/* Where the operand is: in one page, or two that need not be neighbours. */
+struct Place {
+	struct Piece {
+		GuestPhys address;
+		u8 offset, length;
+		bool device;
+	};
+
+	Piece pieces[2] = {};
+	u8 count = 0;
+	bool has_device = false;
+};
+
+/* Whether the segment lets [offset, offset + size) be accessed ("Limit Checking", "Type Checking"). */
+bool segment_allows(const VcpuState &state, Seg segment, u64 offset, u64 size, bool write);
+
+/* Checks all of it, before anything of it is accessed. @length is the instruction's. */
+[[nodiscard]] Fault locate(const VcpuState &state, const GuestMemory &memory,
+			   const MemoryOperand &operand, u32 length, u64 displacement,
+			   unsigned size, bool write, Place &place);
+
+/* Copies between guest memory at @linear and @data, page by page. May sleep. */
+[[nodiscard]] Fault copy_linear(const VcpuState &state, const GuestMemory &memory,
+				GuestLinear linear, u8 *data, unsigned size, bool write);
+
+} // namespace kvmpp
