@@ -58,7 +58,7 @@ public:
 	/* For those who have it from outside: gives it back, or waits for who does. Only @whose, if that is given. */
 	void give_back(const Dedicated *whose = nullptr) MAY_SLEEP;
 	void nmi();
-	/* Once, whoever finds it first, if it has. Its owner stays meanwhile. */
+	/* Once, whoever finds it first. */
 	void report_death();
 	/* It does not answer: what it may still touch stays for ever, the module included. */
 	void lose();
@@ -145,23 +145,11 @@ void DedicatedSlot::report_death()
 
 	if (!has_died() || death_reported.exchange(true, std::memory_order_relaxed))
 		return;
-	switch (there.death) {
-	case DedicatedCpu::Death::none:
-		break;
-	case DedicatedCpu::Death::vmxon_failed:
-		glue_log_err("CPU %d: VMXON failed", cpu.value);
-		break;
-	case DedicatedCpu::Death::exception:
-		glue_log_err("CPU %d: exception %llu, error code %llx, at %pS, address %llx",
-			     cpu.value, static_cast<unsigned long long>(there.fault.vector),
-			     static_cast<unsigned long long>(there.fault.error_code),
-			     reinterpret_cast<void *>(there.fault.rip),
-			     static_cast<unsigned long long>(there.fault.address));
-		break;
-	case DedicatedCpu::Death::guest_machine_check:
-		glue_log_err("CPU %d: machine check in its guest", cpu.value);
-		break;
-	}
+	glue_log_err("CPU %d: exception %llu, error code %llx, at %pS, address %llx", cpu.value,
+		     static_cast<unsigned long long>(there.fault.vector),
+		     static_cast<unsigned long long>(there.fault.error_code),
+		     reinterpret_cast<void *>(there.fault.rip),
+		     static_cast<unsigned long long>(there.fault.address));
 }
 
 void DedicatedSlot::drop_map()
@@ -177,20 +165,16 @@ Result<> DedicatedSlot::prepare(const glue_cpu_registers &registers, std::size_t
 	if (!bell)
 		bell = glue_bell_create();
 	if (!has_machine())
-		if (void *memory = glue_zalloc_kept(sizeof(DedicatedMachine))) {
-			auto *made = static_cast<DedicatedMachine *>(memory);
-
-			new (&made->record) DedicatedCpu;
-			machine_.store(made, std::memory_order_release);
-		}
+		machine_.store(
+			static_cast<DedicatedMachine *>(glue_zalloc_kept(sizeof(DedicatedMachine))),
+			std::memory_order_release);
 	map_ = glue_private_map_create();
 	if (!bell || !has_machine() || !map_)
 		return Errno::nomem;
 
 	DedicatedMachine &machine = *machine_.load(std::memory_order_relaxed);
-	DedicatedCpu &cpu_record = machine.record;
+	DedicatedCpu &cpu_record = *new (&machine.record) DedicatedCpu;
 	machine.prepare();
-	cpu_record.reset();
 	death_reported.store(false, std::memory_order_relaxed);
 	cpu_record.cpu = cpu;
 	cpu_record.registers = registers;
@@ -345,8 +329,8 @@ Result<> DedicatedSlot::bring_up(DedicatedRun &run, std::size_t seen_count, cons
 		/* From `coming` on that one may not go, but it may have been on its way. */
 		result = glue_cpu_online(called.value) ? start() : Errno::busy;
 		if (result) {
-			run.passthrough = !host_broadcasts();
-			if (!run.passthrough)
+			run.apic_is_free = !host_broadcasts();
+			if (!run.apic_is_free && run.apic_wanted.load(std::memory_order_relaxed))
 				glue_log_ratelimited(
 					"CPU %d may get interrupts that Linux sends to others: the "
 					"guest's exit, unless with no_ipi_broadcast=1",
@@ -581,13 +565,8 @@ Result<> Dedicated::wait(bool interruptible)
 
 	if (error == -static_cast<int>(Errno::timedout))
 		posted_on_->lose();
-	if (!error) {
-		/* It may be somebody else's by now, and what that one has posted may be freed. */
-		Locked locked(DedicatedSlot::lock);
-
-		if (slot_.load(std::memory_order_relaxed) == posted_on_)
-			posted_on_->report_death();
-	}
+	if (!error && posted_on_->has_died())
+		posted_on_->report_death();
 	return from_errno(error);
 }
 
@@ -611,6 +590,13 @@ void Dedicated::count_user()
 {
 	if (DedicatedSlot *slot = slot_.load(std::memory_order_acquire))
 		slot->out_user.fetch_add(1, std::memory_order_relaxed);
+}
+
+bool Dedicated::passthrough() const
+{
+	DedicatedSlot *slot = slot_.load(std::memory_order_acquire);
+
+	return slot && slot->run->passthrough;
 }
 
 Result<> dedicated_init()
@@ -833,7 +819,8 @@ void kvmpp_show_dedicated(struct glue_text *text)
 			doing = names[static_cast<u32>(slot.state)];
 			runs = slot.state == DedicatedSlot::State::taken &&
 			       !slot.kick->where().is_nowhere();
-			passthrough = slot.run->passthrough;
+			passthrough = slot.run->apic_is_free &&
+				      slot.run->apic_wanted.load(std::memory_order_relaxed);
 		}
 		DedicatedCpu &there = slot.record();
 		if (slot.lost.load(std::memory_order_relaxed))

@@ -66,14 +66,10 @@ public:
 	/* By the thread that runs the vCPU: where it is to be run. */
 	Place place() const;
 	/*
-	 * Posts it on its CPU, the one that was the @taking-th of times_taken(); false when that is no longer
-	 * `own`.
+	 * Posts it on its CPU, the one of that times_taken(); false when that is no longer `own`. Then waits: 0, or Errno::intr when a
+	 * signal came first, after which the vCPU is still there, until done() says so.
 	 */
 	bool post(u32 taking);
-	/*
-	 * Waits for the answer. Errno::intr when a signal came first, Errno::timedout when the CPU did not
-	 * answer in time, which is bounded unless @interruptible: the vCPU is still there. May sleep.
-	 */
 	Result<> wait(bool interruptible) MAY_SLEEP;
 	/* Waits until a CPU that is `moving` is gone. Errno::intr. */
 	Result<> wait_until_moved() MAY_SLEEP;
@@ -82,6 +78,8 @@ public:
 	/* Counts ways out of it. */
 	void count_online();
 	void count_user();
+	/* Whether interrupts are the guest's on the CPU it has. */
+	bool passthrough() const;
 
 private:
 	friend class DedicatedSlot;

@@ -4,6 +4,7 @@
 #include "arch/x86/vcpu_state.hpp"
 #include "arch/x86/vpid.hpp"
 #include "dedicated_cpus.hpp"
+#include "device_state_ioctls.hpp"
 #include "hardware.hpp"
 #include "vcpu.hpp"
 #include "vm.hpp"
@@ -60,6 +61,20 @@ int check_extension(unsigned long capability)
 		return 1;
 	case KVM_CAP_SET_GUEST_DEBUG2:
 		return GuestDebug::all;
+	case KVM_CAP_EXT_CPUID:
+	case KVM_CAP_GET_MSR_FEATURES:
+	case KVM_CAP_XSAVE:
+	case KVM_CAP_DEBUGREGS:
+	case KVM_CAP_SREGS2:
+	case KVM_CAP_GET_TSC_KHZ:
+	case KVM_CAP_NOP_IO_DELAY:
+		return 1;
+	case KVM_CAP_XCRS:
+		return guest_features().xcr0 != 0;
+	case KVM_CAP_XSAVE2:
+		return sizeof(kvm_xsave::region);
+	case KVM_CAP_MCE:
+		return MachineCheck::max_banks;
 	case KVMPP_CAP_DEDICATED_CPU:
 		return dedicated_count_possible();
 	case KVM_CAP_NR_MEMSLOTS:
@@ -173,6 +188,10 @@ void kvmpp_exit(void)
 
 long kvmpp_device_ioctl(unsigned int command, unsigned long argument)
 {
+	Result<long> result = 0;
+
+	if (device_state_ioctl(command, argument, result))
+		return result ? *result : -static_cast<int>(result.error());
 	switch (command) {
 	case KVM_GET_API_VERSION:
 		return argument == 0 ? KVM_API_VERSION : -EINVAL;

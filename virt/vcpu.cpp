@@ -100,12 +100,18 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 	run_page_ = Page::create();
 	port_page_ = Page::create();
 	fpu_image_ = Page::create();
+	cpuid_ = Owned<GuestCpuid>::create();
+	machine_check_ = Owned<MachineCheck>::create();
 	fpu_ = glue_guest_fpu_alloc();
-	if (!entry_ || !run_page_ || !port_page_ || !fpu_image_ || !fpu_)
+	if (!entry_ || !run_page_ || !port_page_ || !fpu_image_ || !cpuid_ || !machine_check_ ||
+	    !fpu_)
 		return Errno::nomem;
-	state_.reset(identity_.id, vm_.tsc().offset());
+	state_.cpuid = cpuid_.get();
+	state_.machine_check = machine_check_.get();
 	state_.tsc_record = &vm_.tsc();
+	state_.reset(identity_.id, vm_.tsc().offset());
 	state_.port_page = port_page_.as<u8>();
+	tsc_khz_ = static_cast<u32>(glue_tsc_khz());
 	run_page_.as<kvm_run>()->apic_base = state_.apic_base;
 	if (Result<> r =
 		    vmx_.create({.process = vm_.process(), .vm = vm_.id(), .vcpu = identity_.id});
@@ -373,7 +379,7 @@ Result<> Vcpu::lend()
 	state_.apic.map = &vm_.apics();
 	if (Result<> r = vmx_.lend(state_, run); !r)
 		return r;
-	glue_guest_fpu_save(fpu_, run.fpu_image);
+	glue_guest_fpu_save(fpu_, run.fpu_image, fpu_features());
 	lent_ = true;
 	/* It was asked to move, which it does; and that CPU begins with INVEPT. */
 	(void)entry_->kick.take();
@@ -389,7 +395,7 @@ Result<Next> Vcpu::take_back()
 
 	lent_ = false;
 	vmx_.take_back(state_, run);
-	if (Result<> r = from_errno(glue_guest_fpu_load(fpu_, run.fpu_image)); !r)
+	if (Result<> r = from_errno(glue_guest_fpu_load(fpu_, run.fpu_image, fpu_features())); !r)
 		return r.error();
 	/* Unless user space has set it elsewhere since. */
 	if (std::exchange(run.left.activity, 0) != activity_hlt || state_.dirty.has(Group::rip) ||
@@ -455,7 +461,12 @@ Result<> Vcpu::run_guest()
 	}
 	if (next && *next == Next::resume && read_once(run.immediate_exit))
 		next = Errno::intr;
+	if (next && *next == Next::resume && std::exchange(state_.shutdown_pending, false)) {
+		state_.user = {.reason = KVM_EXIT_SHUTDOWN, .io = {}};
+		next = Next::user;
+	}
 	while (next && *next == Next::resume) {
+		has_run_ = true;
 		switch (dedicated_.place()) {
 		case Dedicated::Place::shared:
 			next = lent_ ? take_back() : run_shared();

@@ -2,6 +2,8 @@
 /* A vCPU: what its file is, and KVM_RUN. */
 #pragma once
 
+#include "arch/x86/cpuid.hpp"
+#include "arch/x86/cpuid_table.hpp"
 #include "arch/x86/handlers.hpp"
 #include "arch/x86/vmx_vcpu.hpp"
 #include "clock.hpp"
@@ -11,6 +13,7 @@
 #include "vcpu_table.hpp"
 
 struct kvm_run;
+struct kvm_msr_entry;
 
 namespace kvmpp
 {
@@ -71,6 +74,24 @@ private:
 	Result<Next> past_bus(Result<Next> next) REQUIRES(mutex_);
 	void follow_clock() REQUIRES(mutex_) MAY_SLEEP;
 	void show_exit() REQUIRES(mutex_);
+	/* The state that moves with a guest, in vcpu_state_ioctls.cpp. False: @command is none of it. */
+	bool state_ioctl(unsigned command, unsigned long argument, Result<long> &result)
+		REQUIRES(mutex_);
+	template <class KvmEntry> Result<> set_cpuid(unsigned long argument) REQUIRES(mutex_);
+	Result<> get_cpuid(unsigned long argument) REQUIRES(mutex_);
+	Result<> access_msr(kvm_msr_entry &entry, bool write, bool &done) REQUIRES(mutex_);
+	Result<long> access_msrs(unsigned long argument, bool write) REQUIRES(mutex_);
+	Result<> fpu_image(u64 features, Page &image) REQUIRES(mutex_);
+	Result<> set_fpu_image(const Page &image) REQUIRES(mutex_);
+	Result<> get_fpu(unsigned long argument) REQUIRES(mutex_);
+	Result<> set_fpu(unsigned long argument) REQUIRES(mutex_);
+	Result<> get_xsave(unsigned long argument) REQUIRES(mutex_);
+	Result<> set_xsave(unsigned long argument) REQUIRES(mutex_);
+	Result<> get_xcrs(unsigned long argument) REQUIRES(mutex_);
+	Result<> set_xcrs(unsigned long argument) REQUIRES(mutex_);
+	Result<> set_tsc_khz(unsigned long argument) REQUIRES(mutex_);
+	/* What is saved of its FPU: x87 and SSE are there also without XSAVE. */
+	static u64 fpu_features() { return guest_features().xcr0 | 3; }
 	template <class Registers>
 	Result<> get_registers(unsigned long argument, void (*get)(const VcpuState &, Registers &),
 			       Groups groups) REQUIRES(mutex_);
@@ -80,6 +101,9 @@ private:
 	RcuOwned<VcpuEntry> entry_;
 	Mutex mutex_ ACQUIRED_AFTER(cpus_stay);
 	VcpuState state_ GUARDED_BY(mutex_);
+	/* Where they are stays the same from init() on: a CPU of its own sees them. */
+	Owned<GuestCpuid> cpuid_;
+	Owned<MachineCheck> machine_check_;
 	VmxVcpu vmx_ GUARDED_BY(mutex_);
 	VcpuClock clock_ GUARDED_BY(mutex_);
 	Page run_page_;
@@ -92,6 +116,9 @@ private:
 	const VcpuVmcs *seen_vmcs_ = nullptr;
 	/* Its state is with that CPU, or was left by it. */
 	bool lent_ GUARDED_BY(mutex_) = false;
+	/* Its CPUID is what it is then. */
+	bool has_run_ GUARDED_BY(mutex_) = false;
+	u32 tsc_khz_ GUARDED_BY(mutex_) = 0;
 	/* To which of the CPUs that it has had, by Dedicated::times_taken(). */
 	u32 lent_for_ GUARDED_BY(mutex_) = 0;
 	/* Of the thread in KVM_RUN. */

@@ -75,6 +75,7 @@ long Vcpu::set_dedicated_cpu(long cpu)
 		{this, sizeof(*this)},           {&*entry_, sizeof(VcpuEntry)},
 		{&vm_.apics(), sizeof(ApicMap)}, {fpu_image_.as<void>(), page_size},
 		{seen_vmcs_, sizeof(VcpuVmcs)},  {&vm_.tsc(), sizeof(TscRecord)},
+		{&*cpuid_, sizeof(GuestCpuid)},  {&*machine_check_, sizeof(MachineCheck)},
 	};
 	return to_errno(dedicated_.take({static_cast<int>(cpu)},
 					{vm_.process(), vm_.id(), identity_.id}, entry_->kick,
@@ -102,11 +103,16 @@ long Vcpu::ioctl(unsigned command, unsigned long argument)
 		return -static_cast<int>(Errno::io);
 	if (!mutex_.lock_killable())
 		return -static_cast<int>(Errno::intr);
-	Result<> result = dispatch(command, argument);
+	Result<long> result = 0;
+	if (!state_ioctl(command, argument, result)) {
+		Result<> r = dispatch(command, argument);
+
+		result = r ? Result<long>(0) : r.error();
+	}
 	/* Here, for a vCPU whose TSC user space sets may be one that does not run for long. */
 	vm_.clock().follow_tsc(clock_, state_.tsc_offset);
 	mutex_.unlock();
-	return to_errno(result);
+	return result ? *result : -static_cast<int>(result.error());
 }
 
 } // namespace kvmpp

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Handlers of exits that need nothing of Linux: they run on dedicated CPUs as well. */
-#include "cpuid.hpp"
+#include "cpuid_table.hpp"
 #include "handlers.hpp"
 #include "x2apic.hpp"
 
@@ -17,10 +17,12 @@ void write_gpr32(VcpuState &s, Gpr reg, u32 value)
 	s.gpr[reg] = value; /* the upper half is cleared */
 }
 
-Next handle_cpuid(VcpuState &s, const VcpuIdentity &identity, const Exit &exit)
+Next handle_cpuid(VcpuState &s, const Exit &exit)
 {
-	insn::CpuidResult r = guest_cpuid(s, identity.id, static_cast<u32>(s.gpr[rax]),
-					  static_cast<u32>(s.gpr[rcx]));
+	insn::CpuidResult r{};
+
+	if (s.cpuid)
+		r = s.cpuid->ask(s, static_cast<u32>(s.gpr[rax]), static_cast<u32>(s.gpr[rcx]));
 
 	write_gpr32(s, rax, r.eax);
 	write_gpr32(s, rbx, r.ebx);
@@ -58,11 +60,11 @@ Next handle_msr(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, bo
 		return write ? write_x2apic(s, identity, index, written, exit.instruction_length)
 			     : read_x2apic(s, identity, index, exit.instruction_length);
 	if (write) {
-		ok = write_msr(s, index, written);
+		ok = write_msr(s, index, By::guest, written);
 	} else {
 		u64 value = 0;
 
-		ok = read_msr(s, index, value);
+		ok = read_msr(s, index, By::guest, value);
 		if (ok) {
 			write_gpr32(s, rax, static_cast<u32>(value));
 			write_gpr32(s, rdx, static_cast<u32>(value >> 32));
@@ -88,7 +90,7 @@ bool write_xcr0(VcpuState &s, u64 value)
 {
 	constexpr u64 x87 = 1, sse = 2, avx = 4;
 
-	if (!(value & x87) || ((value & avx) && !(value & sse)) || (value & ~guest_features().xcr0))
+	if (!(value & x87) || ((value & avx) && !(value & sse)) || (value & ~(s.model.xcr0 | x87)))
 		return false;
 	s.xcr0 = value;
 	return true;
@@ -98,7 +100,7 @@ bool handle_bare(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, N
 {
 	switch (exit.reason()) {
 	case ExitReason::cpuid:
-		next = handle_cpuid(s, identity, exit);
+		next = handle_cpuid(s, exit);
 		return true;
 	case ExitReason::rdmsr:
 	case ExitReason::wrmsr: {

@@ -35,6 +35,20 @@ void load_guest_msrs(VcpuState &s, const VmxConfig &config)
 	s.syscall_msrs_dirty = false;
 }
 
+/* What the CPU has of the guest beside the VMCS and what a dirty bit tells of; and back. */
+void load_rest(const DedicatedCpu &cpu, DedicatedRun &run)
+{
+	kvmpp_fpu_load(run.fpu_image, fpu_mask(cpu));
+	insn::wrmsr(msr::kernel_gs_base, run.state->kernel_gs_base);
+	run.reload = false;
+}
+
+void save_rest(const DedicatedCpu &cpu, DedicatedRun &run)
+{
+	kvmpp_fpu_save(run.fpu_image, fpu_mask(cpu));
+	run.state->kernel_gs_base = insn::rdmsr(msr::kernel_gs_base);
+}
+
 /* The vCPU's state comes into the CPU, where it stays: nobody else is here. */
 void attach(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 {
@@ -50,8 +64,7 @@ void attach(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 	/* What it has of an earlier time. */
 	(void)insn::invept(insn::Invalidate::single_context, controls.ept_pointer);
 	(void)insn::invvpid(insn::Invalidate::single_context, controls.vpid);
-	kvmpp_fpu_load(run.fpu_image, fpu_mask(cpu));
-	insn::wrmsr(msr::kernel_gs_base, s.kernel_gs_base);
+	load_rest(cpu, run);
 	load_guest_msrs(s, *run.config);
 	if (run.passthrough) {
 		load_x2apic(s.apic.real);
@@ -171,12 +184,16 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 	ActiveVmcs &vmcs = *active;
 	if (!run.attached)
 		attach(cpu, run, vmcs);
+	else if (run.reload)
+		load_rest(cpu, run);
 
 	Answer answer = Answer::none;
 	while (answer == Answer::none) {
 		prepare_entry(cpu, run, vmcs);
-		if (vmcs.failed())
-			return Answer::failed;
+		if (vmcs.failed()) {
+			answer = Answer::failed;
+			break;
+		}
 		run.kick->enter_dedicated(cpu.cpu);
 		int outcome = kvmpp_dedicated_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr),
 						    vmcs.launched(), &run.kick->asked());
@@ -194,7 +211,6 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 			} else if (is_machine_check(run.exit)) {
 				/* The next one would reset the machine. The banks are Linux's to read. */
 				insn::wrmsr(msr::mcg_status, 0);
-				cpu.death = DedicatedCpu::Death::guest_machine_check;
 				answer = Answer::died;
 			} else if (handle_here(run)) {
 				cpu.stayed.store(cpu.stayed.load(std::memory_order_relaxed) + 1,
@@ -220,8 +236,9 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 		if (leaves && answer == Answer::none)
 			answer = Answer::interrupted;
 	}
-	/* The thread cannot read the VMCS, which is here. */
+	/* The thread cannot read what is here. */
 	read_state(vmcs, s, Groups::all());
+	save_rest(cpu, run);
 	return vmcs.failed() ? Answer::failed : answer;
 }
 
@@ -234,8 +251,6 @@ void detach_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 	if (run.passthrough)
 		save_x2apic(run.left.apic);
 	run.left.valid = true;
-	run.left.kernel_gs_base = insn::rdmsr(msr::kernel_gs_base);
-	kvmpp_fpu_save(run.fpu_image, fpu_mask(cpu));
 	run.vmcs->clear_dedicated();
 	run.attached = false;
 }

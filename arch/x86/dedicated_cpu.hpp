@@ -30,7 +30,7 @@ enum class Answer : u32 {
 	interrupted, /* somebody asked it to come out */
 	vmfail,      /* as Entry::vmfail */
 	failed,      /* the VMCS cannot be used */
-	died, /* the module's own code on that CPU raised an exception, or a machine check came */
+	died,        /* the module's own code on that CPU raised an exception */
 };
 
 /*
@@ -47,10 +47,15 @@ struct DedicatedRun {
 	VmcsControls controls;
 	/* With the guest's own MSRs, and with those of x2APIC as well. */
 	HostPhys msr_bitmap, x2apic_bitmap;
-	/* The guest's FPU state as XSAVE has it, while it is not in the CPU. A page. */
+	/* The guest's FPU state as XSAVE has it, whenever the guest is not running. A page. */
 	void *fpu_image = nullptr;
-	/* Interrupts and the APIC are the guest's. */
+	/* Linux sends no interrupts there that are not the guest's; and the guest's CPUID has an x2APIC. */
+	bool apic_is_free = false;
+	std::atomic<bool> apic_wanted{false};
+	/* Both were so when the CPU got the vCPU: interrupts and the APIC are the guest's. */
 	bool passthrough = false;
+	/* The thread has changed the FPU state, or an MSR that stays in the CPU: to be loaded again. */
+	bool reload = false;
 
 	/* Its state is in the CPU. By the CPU. */
 	bool attached = false;
@@ -59,7 +64,6 @@ struct DedicatedRun {
 	struct {
 		bool valid = false;
 		u32 activity = 0;
-		u64 kernel_gs_base = 0;
 		LocalApic::Registers apic;
 	} left;
 
@@ -98,12 +102,6 @@ public:
 	{
 		come_.store(sent_.load(std::memory_order_seq_cst), std::memory_order_relaxed);
 	}
-	/* Begins anew, all of them settled: in this order none is taken for one that was sent. */
-	void reset()
-	{
-		sent_.store(0, std::memory_order_seq_cst);
-		come_.store(0, std::memory_order_seq_cst);
-	}
 	u64 last_sent() const { return last_sent_.load(std::memory_order_relaxed); }
 	u64 sent() const { return sent_.load(std::memory_order_relaxed); }
 	u64 come() const { return come_.load(std::memory_order_relaxed); }
@@ -120,13 +118,7 @@ public:
 		starts, /* it was started */
 		up,     /* it looks at its bell */
 		parked, /* out of VMX operation, and of everything else; it waits for INIT */
-		died,   /* the same, because of its `death` */
-	};
-	enum class Death : u32 {
-		none,
-		vmxon_failed,
-		exception,           /* of the module's code: `fault` */
-		guest_machine_check, /* it came in the guest, or at its entry */
+		died,   /* the same, after an exception */
 	};
 	/* What it is told to do. */
 	enum Bell : u32 {
@@ -164,33 +156,15 @@ public:
 	NmiAccount nmis;
 	std::atomic<u64> nmis_unknown{0};
 	std::atomic<u64> strays{0};
+	std::atomic<u32> last_stray{0};
 	/* Exits that it saw to by itself. */
 	std::atomic<u64> stayed{0};
-	Death death = Death::none;
+	/* Of an exception that it died of. */
 	bool dying = false;
 	struct {
 		u64 vector, error_code, rip, address;
 	} fault = {};
 
-	/*
-	 * Nothing is left of the last time. While the CPU is Linux's; NMI handlers and other vCPUs that let go
-	 * may look at what is atomic.
-	 */
-	void reset()
-	{
-		state.store(State::off, std::memory_order_relaxed);
-		bell.store(0, std::memory_order_relaxed);
-		posted = nullptr;
-		wants_linux.store(0, std::memory_order_relaxed);
-		sending.store(0, std::memory_order_relaxed);
-		listening.store(0, std::memory_order_relaxed);
-		nmis.reset();
-		for (std::atomic<u64> *count : {&nmis_unknown, &strays, &stayed})
-			count->store(0, std::memory_order_relaxed);
-		death = Death::none;
-		dying = false;
-		fault = {};
-	}
 	/* An NMI has come. On the CPU itself. */
 	void note_nmi()
 	{

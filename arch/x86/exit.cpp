@@ -19,6 +19,7 @@ ExitFields exit_fields(ExitReason reason)
 	case ExitReason::rdmsr:
 	case ExitReason::wrmsr:
 	case ExitReason::pause:
+	case ExitReason::vmcall:
 	case ExitReason::xsetbv:
 		return {.instruction_length = true};
 	case ExitReason::control_register_access:
@@ -71,6 +72,7 @@ Groups handler_state(const Exit &exit)
 	case ExitReason::wrmsr:
 	case ExitReason::pause:
 		return skip_state;
+	case ExitReason::vmcall:
 	case ExitReason::xsetbv:
 		return skip_state | Group::segments;
 	case ExitReason::exception_or_nmi:

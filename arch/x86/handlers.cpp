@@ -206,6 +206,17 @@ Next handle_io(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 	return Next::user;
 }
 
+/* KVM's hypercalls, of which there is none: user mode may not make any. */
+Next handle_hypercall(VcpuState &s, const Exit &exit)
+{
+	constexpr s64 no_such_call = -1000 /* KVM_ENOSYS */, not_allowed = -1 /* KVM_EPERM */;
+	u64 result = static_cast<u64>(s.cpl() > 0 ? not_allowed : no_such_call);
+
+	write_operand(s, rax, result);
+	s.skip_instruction(exit.instruction_length);
+	return Next::resume;
+}
+
 } // namespace
 
 Next internal_error(VcpuState &s, u32 suberror, u64 first, u64 second)
@@ -260,9 +271,10 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 		return Next::user;
 	case ExitReason::rdpmc:
 		return after_injection(s, s.inject(Vector::general_protection, 0));
+	case ExitReason::vmcall:
+		return handle_hypercall(s, exit);
 	case ExitReason::getsec:
 	case ExitReason::rsm:
-	case ExitReason::vmcall:
 	case ExitReason::vmclear:
 	case ExitReason::vmlaunch:
 	case ExitReason::vmptrld:
@@ -323,11 +335,16 @@ bool write_cr0(VcpuState &s, const VcpuIdentity &identity, u64 value, const Gues
 	return true;
 }
 
+bool valid_cr4(const GuestModel &model, u64 value)
+{
+	return !(value & ~guest_features().cr4) && !(value & cr4_by_cpuid & ~model.cr4);
+}
+
 bool write_cr4(VcpuState &s, const VcpuIdentity &identity, u64 value, const GuestMemory &memory)
 {
 	u64 changed = s.cr4 ^ value;
 
-	if (value & ~guest_features().cr4)
+	if (!valid_cr4(s.model, value))
 		return false;
 	if (s.long_mode() && !(value & cr4::pae))
 		return false;

@@ -51,9 +51,12 @@ Next handle_string_io(VcpuState &state, const Exit &exit, const GuestMemory &mem
 /* User space has done the access that VcpuState::pending names; @data holds what it read. */
 Next complete_access(VcpuState &state, const GuestMemory &memory, const u8 (&data)[8]);
 
-/* RDMSR and WRMSR. False is #GP for the guest. */
-bool read_msr(VcpuState &state, u32 index, u64 &value);
-bool write_msr(VcpuState &state, u32 index, u64 value);
+/* RDMSR and WRMSR. False is #GP for the guest, and nothing changed. */
+bool read_msr(const VcpuState &state, u32 index, By by, u64 &value);
+bool write_msr(VcpuState &state, u32 index, By by, u64 value);
+/* IA32_APIC_BASE as it may be for the guest, from whatever it was; and with what changes it may make. */
+bool valid_apic_base(const GuestModel &model, u64 value);
+bool write_apic_base(VcpuState &state, u64 value, By by);
 
 /* Values as MOV to CR0 and CR4 and XSETBV take them. False is #GP, and nothing changed. */
 bool write_cr0(VcpuState &state, const VcpuIdentity &identity, u64 value,
@@ -61,6 +64,8 @@ bool write_cr0(VcpuState &state, const VcpuIdentity &identity, u64 value,
 bool write_cr4(VcpuState &state, const VcpuIdentity &identity, u64 value,
 	       const GuestMemory &memory);
 bool write_xcr0(VcpuState &state, u64 value);
+/* Whether the guest has all the bits of CR4 that are set. */
+bool valid_cr4(const GuestModel &model, u64 value);
 
 /* KVM_EXIT_INTERNAL_ERROR with @suberror and up to two numbers. */
 Next internal_error(VcpuState &state, u32 suberror, u64 first = 0, u64 second = 0);

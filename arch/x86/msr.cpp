@@ -12,26 +12,20 @@ namespace kvmpp
 namespace
 {
 
-/* "Memory Types That Can Be Encoded With PAT" */
-bool valid_pat(u64 value)
-{
-	for (int i = 0; i < 8; i++, value >>= 8) {
-		u8 type = value & 0xff;
-
-		if (type > 7 || type == 2 || type == 3)
-			return false;
-	}
-	return true;
-}
-
-bool write_efer(VcpuState &s, u64 value)
+bool write_efer(VcpuState &s, u64 value, By by)
 {
 	constexpr u64 settable = efer::sce | efer::lme | efer::nx;
 
 	if (value & ~(settable | efer::lma))
 		return false;
-	if (s.paging() && ((value ^ s.efer) & efer::lme))
-		return false;
+	if (by == By::guest) {
+		if ((value & (efer::lme | efer::lma)) && !s.model.long_mode)
+			return false;
+		if ((value & efer::nx) && !s.model.nx)
+			return false;
+		if (s.paging() && ((value ^ s.efer) & efer::lme))
+			return false;
+	}
 	if ((value ^ s.efer) & efer::nx)
 		s.flush_tlb = true;
 	s.efer = (value & settable) | (s.efer & efer::lma);
@@ -40,38 +34,121 @@ bool write_efer(VcpuState &s, u64 value)
 	return true;
 }
 
-/*
- * "x2APIC State Transitions". A guest gets to x2APIC mode where the CPU's APIC is its own; then it
- * keeps it, wherever it runs.
- */
-bool write_apic_base(VcpuState &s, u64 value)
+void write_tsc(VcpuState &s, u64 value, By by)
 {
-	using namespace apic_base_bit;
+	u64 old = s.tsc_offset;
 
-	if (value & (0x2ff | ~low_bits(guest_features().physical_address_bits)))
-		return false;
-	if ((value & extended) &&
-	    (!(value & enabled) || !(s.apic.owned || (s.apic_base & extended))))
-		return false;
-	if ((s.apic_base & extended) && (value & (extended | enabled)) == enabled)
-		return false;
-	s.apic_base = value;
+	s.tsc_offset = s.tsc_record ? s.tsc_record->offset_for(value, insn::rdtsc())
+				    : value - insn::rdtsc();
+	if (by == By::guest)
+		s.tsc_adjust += s.tsc_offset - old;
+	s.mark_dirty(Group::tsc_offset);
+}
+
+void write_tsc_adjust(VcpuState &s, u64 value, By by)
+{
+	if (!s.model.tsc_adjust)
+		return;
+	if (by == By::guest) {
+		s.tsc_offset += value - s.tsc_adjust;
+		s.mark_dirty(Group::tsc_offset);
+	}
+	s.tsc_adjust = value;
+}
+
+bool write_misc_enable(VcpuState &s, u64 value, By by)
+{
+	using namespace misc_enable_bit;
+
+	if (by == By::guest) {
+		if ((value ^ s.misc_enable) & (no_branch_trace | no_pebs))
+			return false;
+		value = (value & ~performance_monitoring) |
+			(s.misc_enable & performance_monitoring);
+	}
+	s.misc_enable = value;
 	return true;
+}
+
+bool has_tsc_aux(const VcpuState &s, By by)
+{
+	return guest_features().rdtscp && (by == By::host || s.model.rdtscp || s.model.rdpid);
+}
+
+/* Those that are there to be read, and say nothing. */
+bool reads_as_zero(u32 index)
+{
+	switch (index) {
+	case 0: /* IA32_P5_MC_ADDR, IA32_P5_MC_TYPE */
+	case 1:
+	case msr::platform_id:
+	case msr::ebl_cr_poweron:
+	case msr::p6_counter0:
+	case msr::p6_counter1:
+	case msr::p6_event0:
+	case msr::p6_event1:
+	case msr::perf_ctl:
+	case msr::debugctl:
+	case msr::rapl_power_unit:
+	case msr::package_energy:
+	case msr::dram_energy:
+	case msr::core_energy:
+	case msr::uncore_energy:
+		return true;
+	default:
+		return false;
+	}
 }
 
 } // namespace
 
-bool read_msr(VcpuState &s, u32 index, u64 &value)
+bool valid_apic_base(const GuestModel &model, u64 value)
 {
+	using namespace apic_base_bit;
+
+	if (value & (0x2ff | ~low_bits(model.physical_address_bits)))
+		return false;
+	return !(value & extended) || ((value & enabled) && model.x2apic);
+}
+
+/* "x2APIC State Transitions" */
+bool write_apic_base(VcpuState &s, u64 value, By by)
+{
+	using namespace apic_base_bit;
+	constexpr u64 mode = extended | enabled;
+
+	if (!valid_apic_base(s.model, value))
+		return false;
+	if (by == By::guest) {
+		if ((s.apic_base & extended) && (value & mode) == enabled)
+			return false;
+		if (!(s.apic_base & mode) && (value & mode) == mode)
+			return false;
+	}
+	s.apic_base = value;
+	return true;
+}
+
+bool read_msr(const VcpuState &s, u32 index, By by, u64 &value)
+{
+	if (s.machine_check && MachineCheck::is_msr(index))
+		return s.machine_check->read(index, by, value);
+	value = 0;
 	switch (index) {
 	case msr::tsc:
 		value = insn::rdtsc() + s.tsc_offset;
+		return true;
+	case msr::tsc_adjust:
+		value = s.tsc_adjust;
 		return true;
 	case msr::apic_base:
 		value = s.apic_base;
 		return true;
 	case msr::misc_enable:
 		value = s.misc_enable;
+		return true;
+	case msr::feature_control:
+		value = s.feature_control;
 		return true;
 	case msr::pat:
 		value = s.pat;
@@ -93,33 +170,60 @@ bool read_msr(VcpuState &s, u32 index, u64 &value)
 		return true;
 	case msr::tsc_aux:
 		value = s.tsc_aux;
-		return guest_features().rdtscp;
+		return has_tsc_aux(s, by);
 	case msr::bios_sign_id:
-		value = u64{1} << 32; /* a microcode revision, which some guests insist on */
+		value = s.microcode_version;
 		return true;
-	case msr::mcg_cap:
-	case msr::mcg_status:
+	case msr::power_ctl:
+		value = s.power_control;
+		return true;
+	case msr::smi_count:
+		value = s.smi_count;
+		return true;
 	case msr::mtrr_cap:
-	case msr::debugctl:
-		value = 0;
+		value = Mtrrs::capabilities;
 		return true;
+	/* What a guest divides or multiplies by, or takes for a frequency: as KVM has them. */
+	case msr::ebc_frequency_id:
+		value = 1 << 24;
+		return true;
+	case msr::fsb_frequency:
+		value = 3;
+		return true;
+	case msr::perf_status:
+		value = 1000 | u64{4} << 40;
+		return true;
+	case msr::bbl_cr_ctl3:
+		value = 0xbe702111;
+		return true;
+	case msr::xss:
+		return by == By::host;
 	default:
-		return s.clock.read(index, value);
+		return reads_as_zero(index) || s.clock.read(index, value) ||
+		       s.mtrrs.read(index, s.model.physical_address_bits, value);
 	}
 }
 
-bool write_msr(VcpuState &s, u32 index, u64 value)
+bool write_msr(VcpuState &s, u32 index, By by, u64 value)
 {
+	if (s.machine_check && MachineCheck::is_msr(index))
+		return s.machine_check->write(index, by, value);
 	switch (index) {
 	case msr::tsc:
-		s.tsc_offset = s.tsc_record ? s.tsc_record->offset_for(value, insn::rdtsc())
-					    : value - insn::rdtsc();
-		s.mark_dirty(Group::tsc_offset);
+		write_tsc(s, value, by);
+		return true;
+	case msr::tsc_adjust:
+		write_tsc_adjust(s, value, by);
 		return true;
 	case msr::apic_base:
-		return write_apic_base(s, value);
+		return write_apic_base(s, value, by);
 	case msr::misc_enable:
-		s.misc_enable = value;
+		return write_misc_enable(s, value, by);
+	case msr::feature_control:
+		if ((value & ~feature_control::locked) ||
+		    (by == By::guest && (s.feature_control & feature_control::locked)))
+			return false;
+		s.feature_control = value;
 		return true;
 	case msr::pat:
 		if (!valid_pat(value))
@@ -128,7 +232,7 @@ bool write_msr(VcpuState &s, u32 index, u64 value)
 		s.mark_dirty(Group::pat);
 		return true;
 	case msr::efer:
-		return write_efer(s, value);
+		return write_efer(s, value, by);
 	case msr::star:
 		s.star = value;
 		s.syscall_msrs_dirty = true;
@@ -148,17 +252,42 @@ bool write_msr(VcpuState &s, u32 index, u64 value)
 		s.syscall_msrs_dirty = true;
 		return true;
 	case msr::tsc_aux:
-		if (value >> 32 || !guest_features().rdtscp)
+		if (!has_tsc_aux(s, by) || (s.model.intel && value >> 32))
 			return false;
-		s.tsc_aux = value;
+		s.tsc_aux = static_cast<u32>(value);
 		s.syscall_msrs_dirty = true;
 		return true;
 	case msr::bios_sign_id:
-	case msr::mcg_status:
-	case msr::debugctl:
-		return value == 0;
+		/* Software writes 0 before it reads it. */
+		if (by == By::host)
+			s.microcode_version = value;
+		return true;
+	case msr::power_ctl:
+		s.power_control = value;
+		return true;
+	case msr::smi_count:
+		if (by == By::guest)
+			return false;
+		s.smi_count = value;
+		return true;
+	case msr::debugctl: {
+		/* Branch records and single-stepping of branches, which nothing comes of. */
+		constexpr u64 ignored = 3;
+
+		return !(value & ~ignored);
+	}
+	case msr::p6_counter0:
+	case msr::p6_counter1:
+	case msr::p6_event0:
+	case msr::p6_event1:
+	case msr::bios_update_trigger:
+	case msr::bbl_cr_ctl3:
+		return true;
+	case msr::xss:
+		return by == By::host && value == 0;
 	default:
-		return s.clock.write(index, value);
+		return s.clock.write(index, value) ||
+		       s.mtrrs.write(index, s.model.physical_address_bits, value);
 	}
 }
 

@@ -9,6 +9,9 @@
 
 #include <linux/kvm.h>
 
+#include <cstddef>
+#include <cstring>
+
 namespace kvmpp
 {
 
@@ -62,21 +65,9 @@ bool valid_cr0(u64 value)
 	       !((value & cr0::pg) && !(value & cr0::pe));
 }
 
-/* To x2APIC mode only where there is an APIC that has it: see write_apic_base(). */
-bool valid_apic_base(const VcpuState &s, u64 value)
-{
-	using namespace apic_base_bit;
-	u64 beyond = ~low_bits(guest_features().physical_address_bits);
-
-	if (value & (0x2ff | beyond))
-		return false;
-	return !(value & extended) ||
-	       ((value & enabled) && (s.apic.owned || (s.apic_base & extended)));
-}
-
 bool valid_sregs(const VcpuState &s, const kvm_sregs &k)
 {
-	u64 beyond = ~low_bits(guest_features().physical_address_bits);
+	u64 beyond = ~low_bits(s.model.physical_address_bits);
 
 	if ((k.efer & efer::lme) && (k.cr0 & cr0::pg)) {
 		if (!(k.cr4 & cr4::pae) || !(k.efer & efer::lma) || (k.cr3 & beyond))
@@ -84,8 +75,37 @@ bool valid_sregs(const VcpuState &s, const kvm_sregs &k)
 	} else if ((k.efer & efer::lma) || k.cs.l) {
 		return false;
 	}
-	return valid_cr0(k.cr0) && !(k.cr4 & ~guest_features().cr4) &&
-	       valid_apic_base(s, k.apic_base) && k.cr8 <= 15;
+	return valid_cr0(k.cr0) && valid_cr4(s.model, k.cr4) &&
+	       valid_apic_base(s.model, k.apic_base) && k.cr8 <= 15;
+}
+
+/* kvm_sregs2 is kvm_sregs, but for what follows the APIC base. */
+constexpr std::size_t common_bytes = offsetof(kvm_sregs, interrupt_bitmap);
+static_assert(offsetof(kvm_sregs2, apic_base) == offsetof(kvm_sregs, apic_base) &&
+	      offsetof(kvm_sregs2, flags) == common_bytes);
+
+void write_sregs(VcpuState &s, const kvm_sregs &k)
+{
+	s.seg(Seg::cs) = from_kvm(k.cs, Seg::cs);
+	s.seg(Seg::ds) = from_kvm(k.ds, Seg::ds);
+	s.seg(Seg::es) = from_kvm(k.es, Seg::es);
+	s.seg(Seg::fs) = from_kvm(k.fs, Seg::fs);
+	s.seg(Seg::gs) = from_kvm(k.gs, Seg::gs);
+	s.seg(Seg::ss) = from_kvm(k.ss, Seg::ss);
+	s.seg(Seg::tr) = from_kvm(k.tr, Seg::tr);
+	s.seg(Seg::ldtr) = from_kvm(k.ldt, Seg::ldtr);
+	s.gdtr = {k.gdt.base, k.gdt.limit};
+	s.idtr = {k.idt.base, k.idt.limit};
+	s.cr0 = k.cr0 | cr0::et;
+	s.cr2 = k.cr2;
+	s.cr3 = k.cr3;
+	s.cr4 = k.cr4;
+	s.cr8 = k.cr8;
+	s.efer = k.efer;
+	s.apic_base = k.apic_base;
+	s.mark_dirty(sregs_groups);
+	s.syscall_msrs_dirty = true;
+	s.flush_tlb = true;
 }
 
 } // namespace
@@ -159,26 +179,7 @@ Result<> set_sregs(VcpuState &s, const kvm_sregs &k, const GuestMemory &memory)
 {
 	if (!valid_sregs(s, k))
 		return Errno::inval;
-	s.seg(Seg::cs) = from_kvm(k.cs, Seg::cs);
-	s.seg(Seg::ds) = from_kvm(k.ds, Seg::ds);
-	s.seg(Seg::es) = from_kvm(k.es, Seg::es);
-	s.seg(Seg::fs) = from_kvm(k.fs, Seg::fs);
-	s.seg(Seg::gs) = from_kvm(k.gs, Seg::gs);
-	s.seg(Seg::ss) = from_kvm(k.ss, Seg::ss);
-	s.seg(Seg::tr) = from_kvm(k.tr, Seg::tr);
-	s.seg(Seg::ldtr) = from_kvm(k.ldt, Seg::ldtr);
-	s.gdtr = {k.gdt.base, k.gdt.limit};
-	s.idtr = {k.idt.base, k.idt.limit};
-	s.cr0 = k.cr0 | cr0::et;
-	s.cr2 = k.cr2;
-	s.cr3 = k.cr3;
-	s.cr4 = k.cr4;
-	s.cr8 = k.cr8;
-	s.efer = k.efer;
-	s.apic_base = k.apic_base;
-	s.mark_dirty(sregs_groups);
-	s.syscall_msrs_dirty = true;
-	s.flush_tlb = true;
+	write_sregs(s, k);
 	/*
 	 * Where CR3 points to nothing the PDPTEs stay as they were, and VM entry has the last word.
 	 */
@@ -190,6 +191,56 @@ Result<> set_sregs(VcpuState &s, const kvm_sregs &k, const GuestMemory &memory)
 			queue_interrupt(s, static_cast<u8>(vector));
 			break;
 		}
+	return {};
+}
+
+void get_sregs2(const VcpuState &s, kvm_sregs2 &k)
+{
+	kvm_sregs common;
+
+	get_sregs(s, common);
+	k = {};
+	std::memcpy(&k, &common, common_bytes);
+	if (!s.pae_paging())
+		return;
+	std::memcpy(k.pdptrs, s.pdpte, sizeof(k.pdptrs));
+	k.flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
+}
+
+Result<> set_sregs2(VcpuState &s, const kvm_sregs2 &k, const GuestMemory &memory)
+{
+	bool has_pdptes = k.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID;
+	bool pae = (k.cr0 & cr0::pg) && (k.cr4 & cr4::pae) && !(k.efer & efer::lma);
+	kvm_sregs common{};
+
+	if ((k.flags & ~static_cast<u64>(KVM_SREGS2_FLAGS_PDPTRS_VALID)) || (has_pdptes && !pae))
+		return Errno::inval;
+	std::memcpy(&common, &k, common_bytes);
+	if (!has_pdptes)
+		return set_sregs(s, common, memory);
+	if (!valid_sregs(s, common))
+		return Errno::inval;
+	write_sregs(s, common);
+	std::memcpy(s.pdpte, k.pdptrs, sizeof(s.pdpte));
+	return {};
+}
+
+void get_debug_registers(const VcpuState &s, kvm_debugregs &k)
+{
+	k = {};
+	std::memcpy(k.db, s.dr, sizeof(k.db));
+	k.dr6 = s.dr6;
+	k.dr7 = s.dr7;
+}
+
+Result<> set_debug_registers(VcpuState &s, const kvm_debugregs &k)
+{
+	if (k.flags || k.dr6 >> 32 || k.dr7 >> 32)
+		return Errno::inval;
+	std::memcpy(s.dr, k.db, sizeof(s.dr));
+	s.dr6 = k.dr6;
+	s.dr7 = k.dr7;
+	s.mark_dirty(Group::dr7);
 	return {};
 }
 

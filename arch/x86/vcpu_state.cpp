@@ -41,7 +41,16 @@ Severity severity(const InterruptionInfo &info)
 
 void VcpuState::reset(u32 vcpu_id, u64 tsc_offset_at_reset)
 {
+	GuestModel kept_model = model;
+	const GuestCpuid *kept_cpuid = cpuid;
+	MachineCheck *kept_machine_check = machine_check;
+	TscRecord *kept_record = tsc_record;
+
 	*this = VcpuState();
+	model = kept_model;
+	cpuid = kept_cpuid;
+	machine_check = kept_machine_check;
+	tsc_record = kept_record;
 	gpr[rdx] = 0x600;
 	rip = 0xfff0;
 	rflags = rflags::fixed;
@@ -58,7 +67,8 @@ void VcpuState::reset(u32 vcpu_id, u64 tsc_offset_at_reset)
 	pat = 0x0007040600070406;
 	/* APIC enabled at its usual place; the first vCPU is the bootstrap processor. */
 	apic_base = 0xfee00000 | 1 << 11 | (vcpu_id == 0 ? 1 << 8 : 0);
-	misc_enable = 1; /* fast strings */
+	misc_enable = misc_enable_bit::no_branch_trace | misc_enable_bit::no_pebs;
+	microcode_version = u64{1} << 32; /* one that some guests insist on */
 	tsc_offset = tsc_offset_at_reset;
 	mark_dirty(Groups::all());
 	syscall_msrs_dirty = true;

@@ -13,8 +13,10 @@
 
 #include "controls.hpp"
 #include "include/kvmpp/types.hpp"
-#include "kvmclock.hpp"
 #include "instruction.hpp"
+#include "kvmclock.hpp"
+#include "machine_check.hpp"
+#include "mtrr.hpp"
 #include "x86.hpp"
 
 #include <atomic>
@@ -242,7 +244,33 @@ struct LocalApic {
 	} real;
 };
 
+class GuestCpuid;
+
+/* What the guest's CPUID makes of its registers: see GuestCpuid::model(). As without any CPUID. */
+struct GuestModel {
+	u64 cr4 = 0;  /* of cr4_by_cpuid */
+	u64 xcr0 = 0; /* beside x87 */
+	unsigned physical_address_bits = 36;
+	bool intel = false;
+	bool long_mode = false, nx = false;
+	bool rdtscp = false, rdpid = false, invpcid = false;
+	bool tsc_adjust = false;
+	/* Its VMM means it to have the APIC of the CPU that is dedicated to it. */
+	bool x2apic = false;
+};
+
+/* Bits of CR4 that are there where CPUID has them. */
+inline constexpr u64 cr4_by_cpuid =
+	cr4::umip | cr4::fsgsbase | cr4::pcide | cr4::osxsave | cr4::smep | cr4::smap;
+
 struct VcpuState {
+	/* What it is, and its MSRs in memory of their own: they stay at reset. */
+	GuestModel model;
+	const GuestCpuid *cpuid = nullptr;
+	MachineCheck *machine_check = nullptr;
+	/* Of the VM, if vCPUs are to agree. */
+	TscRecord *tsc_record = nullptr;
+
 	u64 gpr[16] = {}; /* gpr[rsp] belongs to Group::rsp */
 	u64 rip = 0;
 	u64 rflags = 0;
@@ -264,8 +292,6 @@ struct VcpuState {
 	u64 sysenter_cs = 0, sysenter_esp = 0, sysenter_eip = 0;
 	u64 pat = 0;
 	u64 tsc_offset = 0;
-	/* Of the VM, if vCPUs are to agree. */
-	TscRecord *tsc_record = nullptr;
 	/* MSRs that are in the CPU, not in the VMCS, while the guest runs. */
 	u64 star = 0, lstar = 0, cstar = 0, syscall_mask = 0;
 	u64 kernel_gs_base = 0;
@@ -273,6 +299,12 @@ struct VcpuState {
 	/* MSRs that exist only here. */
 	u64 apic_base = 0;
 	u64 misc_enable = 0;
+	u64 tsc_adjust = 0;
+	u64 feature_control = 0;
+	u64 microcode_version = 0;
+	u64 power_control = 0;
+	u64 smi_count = 0;
+	Mtrrs mtrrs;
 	LocalApic apic;
 	GuestClock clock;
 
@@ -286,6 +318,8 @@ struct VcpuState {
 	bool flush_tlb = false;
 
 	/* In the order of their priority: see settle_events(). */
+	/* An error that it cannot be told of: it shuts down in place of its next entry. */
+	bool shutdown_pending = false;
 	bool has_event = false;
 	Event event; /* an exception, when has_event */
 	NmiState nmi;

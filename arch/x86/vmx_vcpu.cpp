@@ -58,7 +58,7 @@ VmxVcpu::~VmxVcpu()
 		vpid_free(vpid_);
 }
 
-VmcsControls VmxVcpu::controls() const
+VmcsControls VmxVcpu::controls(const VcpuState &s) const
 {
 	VmcsControls c{.pin = config_.pin,
 		       .primary = config_.primary,
@@ -72,6 +72,11 @@ VmcsControls VmxVcpu::controls() const
 
 	if (c.ple_gap == 0)
 		c.secondary &= ~secondary::pause_loop_exiting;
+	/* What CPUID does not offer raises #UD. */
+	if (!s.model.rdtscp && !s.model.rdpid)
+		c.secondary &= ~secondary::enable_rdtscp;
+	if (!s.model.invpcid)
+		c.secondary &= ~secondary::enable_invpcid;
 	return c;
 }
 
@@ -183,7 +188,7 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 		}
 		ActiveVmcs &vmcs = *active;
 		if (!own.set_up)
-			write_controls(vmcs, config_, controls(), s);
+			write_controls(vmcs, config_, controls(s), s);
 		if (own.host_cpu != irq.cpu()) {
 			glue_host_state host;
 
@@ -249,6 +254,7 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 
 Result<> VmxVcpu::lend(VcpuState &s, DedicatedRun &run)
 {
+	run.passthrough = run.apic_is_free && run.apic_wanted.load(std::memory_order_relaxed);
 	/* From here on it can be read by that CPU only. */
 	if (Result<> r = fetch(s, Groups::all()); !r)
 		return r;
@@ -262,7 +268,7 @@ Result<> VmxVcpu::lend(VcpuState &s, DedicatedRun &run)
 	}
 	run.vmcs = &vmcss_.current();
 	run.config = &config_;
-	run.controls = controls();
+	run.controls = controls(s);
 	run.msr_bitmap = msr_bitmap_.phys();
 	run.x2apic_bitmap = x2apic_bitmap_.phys();
 	/* It has nobody to give its CPU to. */
@@ -289,7 +295,6 @@ void VmxVcpu::take_back(VcpuState &s, DedicatedRun &run)
 	if (!run.left.valid)
 		return;
 	run.left.valid = false;
-	s.kernel_gs_base = run.left.kernel_gs_base;
 	if (had_apic) {
 		s.apic.real = run.left.apic;
 		s.cr8 = s.apic.real.tpr >> 4;

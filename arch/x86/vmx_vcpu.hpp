@@ -58,7 +58,8 @@ public:
 
 	/*
 	 * The vCPU goes to a dedicated CPU: all of @state is valid, its VMCS on no CPU, and @run has what
-	 * is needed to enter with it. run.passthrough is set. Errno::nomem, or as fetch().
+	 * is needed to enter with it; run.passthrough says whether with the CPU's APIC. Errno::nomem, or
+	 * as fetch().
 	 */
 	Result<> lend(VcpuState &state, DedicatedRun &run) MAY_SLEEP;
 	/* And back, after that CPU has let go of it. */
@@ -67,7 +68,7 @@ public:
 	const VcpuVmcs *lent_vmcs() { return &vmcss_.current(); }
 
 private:
-	VmcsControls controls() const;
+	VmcsControls controls(const VcpuState &state) const;
 	void enter_guest(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void load_guest_msrs(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	bool run(ActiveVmcs &vmcs, VcpuState &state, Exit &exit) REQUIRES(irqs_off);

@@ -53,19 +53,31 @@ inline constexpr u64 fixed = 1 << 10, enabled = 0xff, gd = 1 << 13, writable = 0
 
 namespace msr
 {
-inline constexpr u32 tsc = 0x10, apic_base = 0x1b, test_ctrl = 0x33, feature_control = 0x3a,
-		     tsc_adjust = 0x3b, spec_ctrl = 0x48, pred_cmd = 0x49, bios_sign_id = 0x8b,
-		     mtrr_cap = 0xfe, sysenter_cs = 0x174, sysenter_esp = 0x175,
-		     sysenter_eip = 0x176, mcg_cap = 0x179, mcg_status = 0x17a, misc_enable = 0x1a0,
-		     debugctl = 0x1d9, pat = 0x277, vmx_basic = 0x480, vmx_cr0_fixed0 = 0x486,
-		     vmx_cr4_fixed0 = 0x488, vmx_procbased_controls2 = 0x48b,
-		     vmx_ept_vpid_cap = 0x48c, vmx_true_pinbased_controls = 0x48d,
-		     vmx_true_procbased_controls = 0x48e, vmx_true_exit_controls = 0x48f,
-		     vmx_true_entry_controls = 0x490, efer = 0xc0000080, star = 0xc0000081,
-		     lstar = 0xc0000082, cstar = 0xc0000083, syscall_mask = 0xc0000084,
-		     fs_base = 0xc0000100, gs_base = 0xc0000101, kernel_gs_base = 0xc0000102,
-		     tsc_aux = 0xc0000103;
+inline constexpr u32 platform_id = 0x17, apic_base = 0x1b, tsc = 0x10, ebl_cr_poweron = 0x2a,
+		     ebc_frequency_id = 0x2c, test_ctrl = 0x33, smi_count = 0x34,
+		     feature_control = 0x3a, tsc_adjust = 0x3b, spec_ctrl = 0x48, pred_cmd = 0x49,
+		     bios_update_trigger = 0x79, bios_sign_id = 0x8b, p6_counter0 = 0xc1,
+		     p6_counter1 = 0xc2, fsb_frequency = 0xcd, mtrr_cap = 0xfe, bbl_cr_ctl3 = 0x11e,
+		     sysenter_cs = 0x174, sysenter_esp = 0x175, sysenter_eip = 0x176,
+		     mcg_cap = 0x179, mcg_status = 0x17a, mcg_ctl = 0x17b, p6_event0 = 0x186,
+		     p6_event1 = 0x187, perf_status = 0x198, perf_ctl = 0x199, misc_enable = 0x1a0,
+		     debugctl = 0x1d9, power_ctl = 0x1fc, pat = 0x277, vmx_basic = 0x480,
+		     vmx_cr0_fixed0 = 0x486, vmx_cr4_fixed0 = 0x488,
+		     vmx_procbased_controls2 = 0x48b, vmx_ept_vpid_cap = 0x48c,
+		     vmx_true_pinbased_controls = 0x48d, vmx_true_procbased_controls = 0x48e,
+		     vmx_true_exit_controls = 0x48f, vmx_true_entry_controls = 0x490,
+		     rapl_power_unit = 0x606, package_energy = 0x611, dram_energy = 0x619,
+		     core_energy = 0x639, uncore_energy = 0x641, xss = 0xda0, efer = 0xc0000080,
+		     star = 0xc0000081, lstar = 0xc0000082, cstar = 0xc0000083,
+		     syscall_mask = 0xc0000084, fs_base = 0xc0000100, gs_base = 0xc0000101,
+		     kernel_gs_base = 0xc0000102, tsc_aux = 0xc0000103;
 } // namespace msr
+
+/* IA32_MISC_ENABLE */
+namespace misc_enable_bit
+{
+inline constexpr u64 performance_monitoring = 1 << 7, no_branch_trace = 1 << 11, no_pebs = 1 << 12;
+}
 
 /* IA32_FEATURE_CONTROL */
 namespace feature_control

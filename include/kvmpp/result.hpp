@@ -17,6 +17,7 @@ namespace kvmpp
 enum class Errno : int {
 	perm = EPERM,
 	noent = ENOENT,
+	toobig = E2BIG,
 	intr = EINTR,
 	io = EIO,
 	again = EAGAIN,

@@ -98,6 +98,7 @@ extern unsigned int glue_fixup_count;
 glue_u64 glue_tsc_khz(void);
 void glue_msleep(unsigned int milliseconds) MAY_SLEEP;
 void glue_udelay(unsigned int microseconds);
+void glue_cpu_relax(void);
 
 /*
  * Where a thread sleeps that waits for a dedicated CPU. Null when there is no memory.
@@ -129,11 +130,12 @@ void glue_dedicated_exit(void) MAY_SLEEP;
 
 /*
  * The guest's FPU state, which is not loaded, as XSAVE writes it in its standard form; @image is a
- * page. And back: 0 or -EINVAL.
+ * page, and @features are those of XCR0 that it is to have. And back: 0, or -EINVAL where it has others,
+ * or a reserved bit.
  */
 struct glue_guest_fpu;
-void glue_guest_fpu_save(struct glue_guest_fpu *fpu, void *image);
-int glue_guest_fpu_load(struct glue_guest_fpu *fpu, const void *image);
+void glue_guest_fpu_save(struct glue_guest_fpu *fpu, void *image, glue_u64 features);
+int glue_guest_fpu_load(struct glue_guest_fpu *fpu, const void *image, glue_u64 features);
 
 GLUE_END
 

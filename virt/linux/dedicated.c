@@ -255,6 +255,11 @@ void glue_udelay(unsigned int microseconds)
 	udelay(microseconds);
 }
 
+void glue_cpu_relax(void)
+{
+	cpu_relax();
+}
+
 void glue_module_keep(void)
 {
 	__module_get(THIS_MODULE);

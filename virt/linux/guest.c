@@ -75,17 +75,16 @@ void glue_guest_fpu_restore(void)
 		switch_fpu_return();
 }
 
-void glue_guest_fpu_save(struct glue_guest_fpu *fpu, void *image)
+void glue_guest_fpu_save(struct glue_guest_fpu *fpu, void *image, glue_u64 features)
 {
-	fpu_copy_guest_fpstate_to_uabi(&fpu->fpu, image, PAGE_SIZE, fpu->fpu.fpstate->user_xfeatures, 0);
+	fpu_copy_guest_fpstate_to_uabi(&fpu->fpu, image, PAGE_SIZE, features, 0);
 }
 
-int glue_guest_fpu_load(struct glue_guest_fpu *fpu, const void *image)
+int glue_guest_fpu_load(struct glue_guest_fpu *fpu, const void *image, glue_u64 features)
 {
-	u64 xcr0 = boot_cpu_has(X86_FEATURE_OSXSAVE) ? xgetbv(XCR_XFEATURE_ENABLED_MASK) : 0;
 	u32 pkru;
 
-	return fpu_copy_uabi_to_guest_fpstate(&fpu->fpu, image, xcr0, &pkru);
+	return fpu_copy_uabi_to_guest_fpstate(&fpu->fpu, image, features, &pkru);
 }
 
 void glue_thread_state_save(struct glue_thread_state *state)

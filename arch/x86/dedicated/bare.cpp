@@ -88,23 +88,6 @@ void leave_vmx(DedicatedCpu &cpu)
 	insn::halt();
 }
 
-/* As park(), and the vCPU's thread hears that its CPU is dead. */
-[[noreturn]] void die(DedicatedCpu &cpu)
-{
-	/* The VMCS goes to memory first: the thread reads it there. */
-	leave_vmx(cpu);
-	if (cpu.posted) {
-		/* Nobody waits for what it is asked from here on. */
-		cpu.posted->kick->leave_dedicated();
-		answer(cpu, Answer::died);
-		call_linux(cpu);
-	}
-	set_apic_mode(cpu, linux_has_x2apic(cpu));
-	/* INIT may come from here on. */
-	cpu.state.store(DedicatedCpu::State::died, std::memory_order_seq_cst);
-	insn::halt();
-}
-
 /* It goes on with the interrupts that the host sends to all CPUs, if it does. */
 void listen(DedicatedCpu &cpu)
 {
@@ -186,10 +169,8 @@ extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
 	insn::wrmsr(x2apic::lvt_lint1, lvt_masked);
 	/* From here on what is sent to the vCPU waits for it, also before it is there. */
 	insn::wrmsr(x2apic::svr, LocalApic::svr_enabled | 0xff);
-	if (!vmx_on(cpu)) {
-		cpu.death = DedicatedCpu::Death::vmxon_failed;
+	if (!vmx_on(cpu))
 		park(cpu, DedicatedCpu::State::died);
-	}
 	/* Who started it may have given it up a moment before. */
 	auto expected = DedicatedCpu::State::starts;
 	if (!cpu.state.compare_exchange_strong(expected, DedicatedCpu::State::up,
@@ -209,8 +190,6 @@ extern "C" [[noreturn]] void kvmpp_dedicated_main(DedicatedMachine *machine)
 			/* There is nobody to call any more. */
 			if (cpu.crash.load(std::memory_order_relaxed))
 				park(cpu, DedicatedCpu::State::parked);
-			if (how == Answer::died)
-				die(cpu);
 			answer(cpu, how);
 			call_linux(cpu);
 		}
@@ -240,6 +219,7 @@ extern "C" void kvmpp_dedicated_interrupt(TrapFrame *frame)
 {
 	DedicatedCpu &cpu = this_machine().record;
 
+	cpu.last_stray.store(frame->vector & 0xff, std::memory_order_relaxed);
 	cpu.strays.store(cpu.strays.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 	insn::wrmsr(x2apic::eoi, 0);
 }
@@ -265,7 +245,6 @@ extern "C" void kvmpp_dedicated_exception(TrapFrame *frame)
 		cpu.state.store(DedicatedCpu::State::died, std::memory_order_seq_cst);
 		insn::halt();
 	}
-	cpu.death = DedicatedCpu::Death::exception;
 	cpu.fault = {.vector = frame->vector,
 		     .error_code = frame->error_code,
 		     .rip = frame->rip,
@@ -273,7 +252,18 @@ extern "C" void kvmpp_dedicated_exception(TrapFrame *frame)
 	/* A second one would reset the machine. What it was stays in the banks, for Linux to find. */
 	if (machine_check)
 		insn::wrmsr(msr::mcg_status, 0);
-	die(cpu);
+	/* The VMCS goes to memory first: the thread reads it there. */
+	leave_vmx(cpu);
+	if (cpu.posted) {
+		/* Nobody waits for what it is asked from here on. */
+		cpu.posted->kick->leave_dedicated();
+		answer(cpu, Answer::died);
+		call_linux(cpu);
+	}
+	set_apic_mode(cpu, linux_has_x2apic(cpu));
+	/* INIT may come from here on. */
+	cpu.state.store(DedicatedCpu::State::died, std::memory_order_seq_cst);
+	insn::halt();
 }
 
 } // namespace kvmpp

@@ -842,6 +842,11 @@ void glue_udelay(unsigned int)
 		run_all_at_once();
 }
 
+void glue_cpu_relax(void)
+{
+	glue_udelay(0);
+}
+
 void glue_send_reschedule(int cpu)
 {
 	if (!exploring())

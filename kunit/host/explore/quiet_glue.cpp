@@ -94,10 +94,10 @@ void glue_guest_fpu_leave(glue_guest_fpu *)
 void glue_guest_fpu_restore(void)
 {
 }
-void glue_guest_fpu_save(glue_guest_fpu *, void *)
+void glue_guest_fpu_save(glue_guest_fpu *, void *, glue_u64)
 {
 }
-int glue_guest_fpu_load(glue_guest_fpu *, const void *)
+int glue_guest_fpu_load(glue_guest_fpu *, const void *, glue_u64)
 {
 	return 0;
 }

@@ -300,6 +300,11 @@ void glue_udelay(unsigned int microseconds)
 		microsecond_hook();
 }
 
+void glue_cpu_relax(void)
+{
+	run_dedicated_cpus();
+}
+
 glue_bell *glue_bell_create(void)
 {
 	might_sleep("allocation");

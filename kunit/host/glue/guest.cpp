@@ -13,6 +13,7 @@
 #include <asm/errno.h>
 
 #include <optional>
+#include <cstring>
 #include <utility>
 
 /* The address that entry.S gives the CPU to come back to. */
@@ -20,7 +21,8 @@ extern "C" const char kvmpp_vmx_exit[1] = {};
 
 struct glue_guest_fpu {
 	bool loaded = false;
-	kvmpp::u64 content = 0xf9;
+	/* Legacy area and header of an XSAVE image, and some more. */
+	kvmpp::u8 image[1024] = {0xf9};
 };
 
 namespace kvmpp::host
@@ -151,18 +153,31 @@ void glue_guest_fpu_restore(void)
 		violation("guest FPU state restored with interrupts on or outside KVM_RUN");
 }
 
-void glue_guest_fpu_save(glue_guest_fpu *fpu, void *image)
+/* XSTATE_BV */
+static kvmpp::u64 &features_in(void *image)
+{
+	return *reinterpret_cast<kvmpp::u64 *>(static_cast<kvmpp::u8 *>(image) + 512);
+}
+
+void glue_guest_fpu_save(glue_guest_fpu *fpu, void *image, glue_u64 features)
 {
 	if (fpu->loaded)
 		violation("guest FPU state taken out of memory while it is in the CPU");
-	*static_cast<kvmpp::u64 *>(image) = fpu->content;
+	std::memset(image, 0, kvmpp::page_size);
+	std::memcpy(image, fpu->image, sizeof(fpu->image));
+	features_in(image) &= features;
 }
 
-int glue_guest_fpu_load(glue_guest_fpu *fpu, const void *image)
+int glue_guest_fpu_load(glue_guest_fpu *fpu, const void *image, glue_u64 features)
 {
+	kvmpp::u32 mxcsr;
+
 	if (fpu->loaded)
 		violation("guest FPU state changed in memory while it is in the CPU");
-	fpu->content = *static_cast<const kvmpp::u64 *>(image);
+	std::memcpy(&mxcsr, static_cast<const kvmpp::u8 *>(image) + 24, sizeof(mxcsr));
+	if ((features_in(const_cast<void *>(image)) & ~features) || mxcsr >> 16)
+		return -EINVAL;
+	std::memcpy(fpu->image, image, sizeof(fpu->image));
 	return 0;
 }
 

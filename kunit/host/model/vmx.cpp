@@ -65,6 +65,7 @@ CpuidTable capable_cpuid()
 	t[{1, 0}] = {0x000506e3, 0x03100800, 0xffffffff, 0xffffffff};
 	t[{2, 0}] = {0x76036301, 0x00f0b5ff, 0, 0x00c30000};
 	t[{4, 0}] = {0x1c004121, 0x01c0003f, 0x0000003f, 0};
+	t[{4, 1}] = {};
 	t[{5, 0}] = {0x40, 0x40, 3, 0x11142120};
 	t[{7, 0}] = {1, 0xffffffff, 0xffffffff, 0xffffffff};
 	t[{7, 1}] = {0xffffffff, 0, 0, 0};

@@ -186,8 +186,25 @@ TEST_F(ControlRegisters, cr4_bits_follow_cpuid)
 	cpuid_table()[{1, 0}].ecx &= ~(1u << 17);
 	init_guest_features(0, true, true);
 	protected_mode();
+	constexpr u64 optional =
+		cr4::smep | cr4::smap | cr4::umip | cr4::fsgsbase | cr4::osxsave | cr4::pcide;
+	EXPECT_EQ(s.model.cr4, optional);
 	for (u64 bit : {cr4::smep, cr4::smap, cr4::umip, cr4::fsgsbase, cr4::osxsave, cr4::pcide})
 		expect_refused(mov(4, bit));
+}
+
+TEST_F(ControlRegisters, cr4_bits_follow_the_guests_cpuid)
+{
+	long_mode();
+	for (u64 bit : {cr4::smep, cr4::smap, cr4::umip, cr4::fsgsbase, cr4::osxsave, cr4::pcide}) {
+		s.model.cr4 &= ~bit;
+		expect_refused(mov(4, s.cr4 | bit));
+		s.model.cr4 |= bit;
+		EXPECT_TRUE(valid_cr4(s.model, s.cr4 | bit));
+	}
+	s.model = {};
+	EXPECT_TRUE(valid_cr4(s.model, cr4::vme | cr4::pae | cr4::osfxsr | cr4::mce))
+		<< "those that are there without any CPUID";
 }
 
 TEST_F(ControlRegisters, pcids_need_ia32e_mode_and_pcid_0)

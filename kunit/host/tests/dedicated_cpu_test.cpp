@@ -46,7 +46,8 @@ protected:
 		run_record.kick = &target;
 		run_record.apics = apics.get();
 		run_record.fpu_image = fpu.as<void>();
-		run_record.passthrough = true;
+		run_record.apic_is_free = true;
+		run_record.apic_wanted = true;
 		*fpu.as<u64>() = 0xf9;
 		EXPECT_TRUE(vmx->lend(s, run_record));
 		s.apic.owned = true;
@@ -167,34 +168,6 @@ TEST(NmiAccount, claims_as_many_as_were_sent)
 	EXPECT_TRUE(account.claim());
 	EXPECT_EQ(account.sent(), 5u);
 	EXPECT_EQ(account.come(), 5u);
-	account.reset();
-	EXPECT_FALSE(account.claim());
-	account.note(10);
-	EXPECT_TRUE(account.claim());
-	EXPECT_EQ(account.sent(), 1u);
-	EXPECT_EQ(account.come(), 1u);
-}
-
-TEST_F(RunDedicated, record_begins_anew)
-{
-	cpu().bell.store(DedicatedCpu::stop);
-	cpu().posted = &run_record;
-	cpu().sending.store(1);
-	cpu().death = DedicatedCpu::Death::exception;
-	cpu().dying = true;
-	cpu().fault.vector = 13;
-	cpu().stayed.store(5);
-	cpu().nmis.note(1);
-	cpu().reset();
-	EXPECT_EQ(cpu().state.load(), DedicatedCpu::State::off);
-	EXPECT_EQ(cpu().bell.load(), 0u);
-	EXPECT_EQ(cpu().posted, nullptr);
-	EXPECT_EQ(cpu().sending.load(), 0u);
-	EXPECT_EQ(cpu().death, DedicatedCpu::Death::none);
-	EXPECT_FALSE(cpu().dying);
-	EXPECT_EQ(cpu().fault.vector, 0u);
-	EXPECT_EQ(cpu().stayed.load(), 0u);
-	EXPECT_FALSE(cpu().nmis.claim());
 }
 
 TEST_F(RunDedicated, exits_that_stay)
@@ -480,12 +453,13 @@ TEST_F(RunDedicated, state_that_is_the_cpus_comes_and_goes)
 		return exit(ExitReason::ept_violation)(vmcs, gprs);
 	}});
 	EXPECT_EQ(run(), Answer::exited);
+	EXPECT_EQ(*fpu.as<u64>(), 0xfau) << "also while it stays there";
+	EXPECT_EQ(s.kernel_gs_base, 0x5678000u);
 	u64 vmcs = processor(on).current;
 	interrupt(on, [&] { detach_dedicated(cpu(), run_record); });
 	EXPECT_EQ(*fpu.as<u64>(), 0xfau);
 	EXPECT_TRUE(run_record.left.valid);
 	EXPECT_EQ(run_record.left.activity, 1u);
-	EXPECT_EQ(run_record.left.kernel_gs_base, 0x5678000u);
 	EXPECT_EQ(run_record.left.apic.tpr, 0x30u);
 	EXPECT_EQ(vmcs_at(vmcs).active_on, -1);
 	vmx->take_back(s, run_record);
@@ -493,6 +467,49 @@ TEST_F(RunDedicated, state_that_is_the_cpus_comes_and_goes)
 	EXPECT_EQ(s.apic.real.tpr, 0x30u);
 	EXPECT_FALSE(s.apic.owned);
 	EXPECT_FALSE(run_record.attached);
+}
+
+TEST_F(RunDedicated, what_the_thread_has_changed_is_loaded_again)
+{
+	auto expect = [](u64 fpu, u64 base) {
+		return [=](Vmcs &vmcs, u64 *gprs) {
+			EXPECT_EQ(here().fpu, fpu);
+			EXPECT_EQ(here().msrs[msr::kernel_gs_base], base);
+			return exit(ExitReason::hlt)(vmcs, gprs);
+		};
+	};
+	s.kernel_gs_base = 0x1000;
+	guest({expect(0xf9, 0x1000), expect(0xfa, 0x2000)});
+	EXPECT_EQ(run(), Answer::exited);
+	*fpu.as<u64>() = 0xfa;
+	s.kernel_gs_base = 0x2000;
+	run_record.reload = true;
+	EXPECT_EQ(run(), Answer::exited);
+	EXPECT_FALSE(run_record.reload);
+	/* A CPU that lets go of it does not write over what was changed after it ran. */
+	*fpu.as<u64>() = 0xfb;
+	s.kernel_gs_base = 0x3000;
+	run_record.reload = true;
+	interrupt(on, [&] { detach_dedicated(cpu(), run_record); });
+	vmx->take_back(s, run_record);
+	EXPECT_EQ(*fpu.as<u64>(), 0xfbu);
+	EXPECT_EQ(s.kernel_gs_base, 0x3000u);
+}
+
+TEST_F(RunDedicated, the_apic_is_for_who_has_it_in_cpuid)
+{
+	run_record.apic_wanted = false;
+	EXPECT_TRUE(vmx->lend(s, run_record));
+	EXPECT_FALSE(run_record.passthrough);
+	EXPECT_TRUE(run_record.controls.pin & pin::external_interrupt_exiting);
+	run_record.apic_wanted = true;
+	run_record.apic_is_free = false;
+	EXPECT_TRUE(vmx->lend(s, run_record));
+	EXPECT_FALSE(run_record.passthrough);
+	run_record.apic_is_free = true;
+	EXPECT_TRUE(vmx->lend(s, run_record));
+	EXPECT_TRUE(run_record.passthrough);
+	EXPECT_FALSE(run_record.controls.pin & pin::external_interrupt_exiting);
 }
 
 TEST_F(RunDedicated, xcr0_is_the_guests_in_the_guest_only)

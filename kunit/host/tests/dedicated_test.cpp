@@ -28,7 +28,7 @@ namespace
 class Dedicate : public ModuleTest
 {
 protected:
-	Dedicate() : vm(create_vm()), vcpu(create_vcpu(vm)) {}
+	Dedicate() : vm(create_vm()), vcpu(create_vcpu(vm)) { offer_cpuid(vcpu); }
 	~Dedicate() override
 	{
 		for (int fd : {vcpu, other})
@@ -207,6 +207,7 @@ TEST_F(Dedicate, last_cpu_online)
 	take_offline(3);
 	EXPECT_EQ(set(vcpu, 1), 0);
 	other = create_vcpu(vm, 1);
+	offer_cpuid(other);
 	EXPECT_EQ(set(other, 0), -EBUSY);
 	EXPECT_EQ(kvmpp_cpu_offline(0), -EBUSY) << "it is where dedicated CPUs call";
 	EXPECT_EQ(set(vcpu, -1), 0);
@@ -217,6 +218,7 @@ TEST_F(Dedicate, last_cpu_online)
 TEST_F(Dedicate, two_at_once)
 {
 	other = create_vcpu(vm, 1);
+	offer_cpuid(other);
 	ASSERT_EQ(set(vcpu, 1), 0);
 	EXPECT_EQ(set(other, 1), -EBUSY) << "dedicated already";
 	EXPECT_EQ(set(vcpu, 2), -EBUSY) << "the vCPU has one";
@@ -304,9 +306,7 @@ TEST_F(Dedicate, vmxon_fails_there)
 	EXPECT_EQ(set(vcpu, 1), -EIO);
 	on_millisecond(nullptr);
 	expect_untouched(1);
-	std::vector<std::string> log = take_log();
-	ASSERT_EQ(log.size(), 1u);
-	EXPECT_NE(log[0].find("VMXON failed"), std::string::npos) << log[0];
+	EXPECT_EQ(take_log().size(), 1u);
 	/* It parks as from anywhere; VMXOFF faults there, which is seen to. */
 	EXPECT_EQ(take_violations(),
 		  std::vector<std::string>{"VMXOFF outside VMX operation on CPU 1"});
@@ -406,25 +406,6 @@ TEST_F(Dedicate, given_back_in_the_middle_of_a_run)
 	});
 	EXPECT_EQ(run(), 0);
 	EXPECT_EQ(entries, 2u);
-	EXPECT_TRUE(is_online(1));
-}
-
-TEST_F(Dedicate, its_cpu_has_been_anothers_before_its_thread_looks)
-{
-	other = create_vcpu(vm, 1);
-	ASSERT_EQ(set(vcpu, 1), 0);
-	guest({on_cpu(1, stays()), on_cpu(1, halts()), on_cpu(0, halts())});
-	on_millisecond([&, once = false]() mutable {
-		if (std::exchange(once, true))
-			return;
-		AnotherThread thread;
-		EXPECT_EQ(set(vcpu, -1), 0);
-		ASSERT_EQ(set(other, 1), 0);
-		EXPECT_EQ(run(other), 0);
-		close_fd(std::exchange(other, -1));
-	});
-	EXPECT_EQ(run(), 0);
-	EXPECT_EQ(entries, 3u);
 	EXPECT_TRUE(is_online(1));
 }
 
@@ -544,47 +525,6 @@ TEST_F(Dedicate, cpu_that_dies)
 	expect_untouched(1);
 	guest({on_cpu(0, halts())});
 	EXPECT_EQ(run(), 0);
-}
-
-TEST_F(Dedicate, machine_check_in_its_guest_is_its_death)
-{
-	ASSERT_EQ(set(vcpu, 1), 0);
-	guest({[](Vmcs &vmcs, u64 *gprs) {
-		exits(ExitReason::exception_or_nmi)(vmcs, gprs);
-		vmcs.fields[field::vm_exit_interruption_info.encoding] = 0x80000312;
-		here().msrs[msr::mcg_status] = 4; /* MCIP */
-		return false;
-	}});
-	EXPECT_EQ(run(), 0);
-	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_INTERNAL_ERROR});
-	std::vector<std::string> log = take_log();
-	ASSERT_EQ(log.size(), 1u);
-	EXPECT_NE(log[0].find("CPU 1: machine check in its guest"), std::string::npos) << log[0];
-	EXPECT_EQ(processor(1).msrs[msr::mcg_status], 0u) << "the next one resets nothing";
-	EXPECT_NE(shown().find("state dead"), std::string::npos) << shown();
-	EXPECT_EQ(run(), 0) << "and the guest is not entered again";
-	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_INTERNAL_ERROR});
-	EXPECT_EQ(entries, 1u);
-	EXPECT_EQ(set(vcpu, -1), 0);
-	expect_untouched(1);
-	EXPECT_TRUE(take_log().empty());
-}
-
-TEST_F(Dedicate, machine_check_at_the_entry_is_its_death)
-{
-	ASSERT_EQ(set(vcpu, 1), 0);
-	guest({[](Vmcs &vmcs, u64 *gprs) {
-		exits(ExitReason::machine_check_on_entry)(vmcs, gprs);
-		vmcs.fields[field::exit_reason.encoding] |= u32{1} << 31;
-		return false;
-	}});
-	EXPECT_EQ(run(), 0);
-	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_INTERNAL_ERROR});
-	EXPECT_EQ(set(vcpu, -1), 0);
-	std::vector<std::string> log = take_log();
-	ASSERT_EQ(log.size(), 1u);
-	EXPECT_NE(log[0].find("CPU 1: machine check in its guest"), std::string::npos) << log[0];
-	expect_untouched(1);
 }
 
 TEST_F(Dedicate, breakpoint_of_text_patching_is_tried_again)

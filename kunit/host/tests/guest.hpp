@@ -4,6 +4,7 @@
 
 #include "fixture.hpp"
 
+#include "arch/x86/cpuid_table.hpp"
 #include "arch/x86/handlers.hpp"
 #include "virt/memslots.hpp"
 
@@ -79,9 +80,36 @@ protected:
 
 	void reset()
 	{
+		offer_cpuid();
+		s.machine_check = &machine_check;
 		s.reset(0, 0);
 		s.port_page = port_page.data();
 		clean();
+	}
+
+	/* All that is supported, and an x2APIC. */
+	void offer_cpuid()
+	{
+		cpuid = {};
+		ASSERT_TRUE(supported_cpuid(cpuid, GuestCpuid::max_entries));
+		set_cpuid([](CpuidEntry &e) {
+			if (e.function == 1)
+				e.ecx |= 1 << cpuid_bit::ecx_x2apic;
+		});
+	}
+	/* With a change to each of its entries. */
+	template <class Change> void set_cpuid(Change change)
+	{
+		GuestCpuid changed;
+
+		for (u32 i = 0; i < cpuid.count(); i++) {
+			CpuidEntry e = cpuid.entry(i);
+			change(e);
+			ASSERT_TRUE(changed.add(e));
+		}
+		cpuid = changed;
+		s.cpuid = &cpuid;
+		s.model = cpuid.model();
 	}
 
 	/* As if all had been written to the VMCS. */
@@ -158,6 +186,8 @@ protected:
 	GuestRam ram;
 	GuestMemory memory;
 	std::array<u8, page_size> port_page = {};
+	GuestCpuid cpuid;
+	MachineCheck machine_check;
 	VcpuState s;
 	VcpuIdentity identity{.id = 0, .physical_address_bits = 39};
 };

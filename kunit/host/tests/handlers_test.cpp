@@ -108,16 +108,33 @@ TEST_F(Handlers, ept_violation_is_for_the_vms_memory)
 TEST_F(Handlers, instructions_that_cpuid_does_not_offer)
 {
 	for (ExitReason reason :
-	     {ExitReason::getsec, ExitReason::rsm, ExitReason::vmcall, ExitReason::vmclear,
-	      ExitReason::vmlaunch, ExitReason::vmptrld, ExitReason::vmptrst, ExitReason::vmread,
-	      ExitReason::vmresume, ExitReason::vmwrite, ExitReason::vmxoff, ExitReason::vmxon,
-	      ExitReason::mwait, ExitReason::monitor, ExitReason::invept, ExitReason::invvpid}) {
+	     {ExitReason::getsec, ExitReason::rsm, ExitReason::vmclear, ExitReason::vmlaunch,
+	      ExitReason::vmptrld, ExitReason::vmptrst, ExitReason::vmread, ExitReason::vmresume,
+	      ExitReason::vmwrite, ExitReason::vmxoff, ExitReason::vmxon, ExitReason::mwait,
+	      ExitReason::monitor, ExitReason::invept, ExitReason::invvpid}) {
 		protected_mode();
 		s.has_event = false;
 		EXPECT_EQ(handle(exit_of(reason)), Next::resume);
 		expect_event(Vector::invalid_opcode);
 		EXPECT_EQ(s.rip, 0x1000u);
 	}
+}
+
+TEST_F(Handlers, hypercalls_are_answered_and_unknown)
+{
+	long_mode();
+	s.gpr[rax] = 9;
+	expect_skipped(handle(exit_of(ExitReason::vmcall, 0, 3)), 3);
+	EXPECT_EQ(s.gpr[rax], static_cast<u64>(-1000));
+	s.seg(Seg::ss).access_rights |= 3 << 5;
+	s.rip = 0x1000;
+	expect_skipped(handle(exit_of(ExitReason::vmcall, 0, 3)), 3);
+	EXPECT_EQ(s.gpr[rax], static_cast<u64>(-1)) << "not for user mode";
+	protected_mode();
+	expect_skipped(handle(exit_of(ExitReason::vmcall, 0, 3)), 3);
+	EXPECT_EQ(s.gpr[rax], 0xfffffc18u);
+	EXPECT_TRUE(exit_state(exit_of(ExitReason::vmcall)).has(Group::segments));
+	EXPECT_TRUE(exit_fields(ExitReason::vmcall).instruction_length);
 }
 
 TEST_F(Handlers, rdpmc_is_refused)
@@ -298,10 +315,16 @@ TEST_F(Handlers, tsc_aux_needs_rdtscp)
 {
 	protected_mode();
 	expect_skipped(wrmsr(msr::tsc_aux, 5));
-	init_guest_features(7, false, true);
+	s.model.rdtscp = false;
+	s.rip = 0x1000;
+	expect_skipped(wrmsr(msr::tsc_aux, 7));
+	s.model.rdpid = false;
 	s.rip = 0x1000;
 	expect_refused(wrmsr(msr::tsc_aux, 6));
 	expect_refused(rdmsr(msr::tsc_aux));
+	s.model.rdtscp = true;
+	init_guest_features(7, false, true);
+	expect_refused(wrmsr(msr::tsc_aux, 6));
 }
 
 TEST_F(Handlers, pat_takes_memory_types_only)
@@ -354,6 +377,7 @@ TEST_F(Handlers, apic_base_has_reserved_bits)
 	protected_mode();
 	expect_skipped(wrmsr(msr::apic_base, 0xfee00800));
 	s.rip = 0x1000;
+	s.model.x2apic = false;
 	expect_refused(wrmsr(msr::apic_base, 0xfee00c00)); /* x2APIC */
 	expect_refused(wrmsr(msr::apic_base, 0xfee00801));
 	expect_refused(wrmsr(msr::apic_base, u64{1} << 39));
@@ -366,17 +390,6 @@ TEST_F(Handlers, unknown_msr_is_refused)
 	for (u32 index : {0x48u, 0x480u, 0x6e0u, 0xc0010015u, 0x40000000u, ~0u}) {
 		expect_refused(rdmsr(index));
 		expect_refused(wrmsr(index, 0));
-	}
-}
-
-TEST_F(Handlers, msrs_that_take_0_only)
-{
-	protected_mode();
-	for (u32 index : {msr::mcg_status, msr::debugctl, msr::bios_sign_id}) {
-		s.rip = 0x1000;
-		expect_skipped(wrmsr(index, 0));
-		s.rip = 0x1000;
-		expect_refused(wrmsr(index, 1));
 	}
 }
 
@@ -482,7 +495,7 @@ TEST_F(Handlers, xsetbv)
 		expect_refused(xsetbv(0, value));
 	expect_refused(xsetbv(1, 7));
 	EXPECT_EQ(s.xcr0, 7u);
-	init_guest_features(3, true, true);
+	s.model.xcr0 = 3;
 	expect_refused(xsetbv(0, 7));
 	/* The exit comes before the check of the privilege level. */
 	s.seg(Seg::ss).access_rights |= 3 << 5;

@@ -31,6 +31,7 @@ protected:
 		vm = create_vm();
 		EXPECT_EQ(set_memory(vm, 0, 0, ram_bytes, reinterpret_cast<u64>(ram)), 0);
 		vcpu = create_vcpu(vm);
+		offer_cpuid(vcpu);
 		kvm_sregs sregs{};
 		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_SREGS, sregs), 0);
 		sregs.cs.base = sregs.cs.selector = 0;

@@ -175,6 +175,7 @@ TEST_F(Sregs, impossible_states_are_refused_and_change_nothing)
 	refused([](kvm_sregs &k) { k.cr4 |= cr4::vmxe; });
 	refused([](kvm_sregs &k) { k.cr4 |= cr4::la57; });
 	refused([](kvm_sregs &k) { k.cr8 = 16; });
+	s.model.x2apic = false;
 	refused([](kvm_sregs &k) { k.apic_base |= 1 << 10; }); /* x2APIC */
 	refused([](kvm_sregs &k) { k.apic_base |= u64{1} << 39; });
 }

@@ -7,6 +7,7 @@
 #include "arch/x86/controls.hpp"
 #include "arch/x86/vcpu_state.hpp"
 #include "arch/x86/vmcs_field.hpp"
+#include "virt/kvm_structures.hpp"
 
 #include <linux/kvm.h>
 #include <linux_glue/entries.h>
@@ -62,6 +63,31 @@ protected:
 	static int create_vcpu(int vm, unsigned long id = 0)
 	{
 		return static_cast<int>(vm_ioctl(vm, KVM_CREATE_VCPU, id));
+	}
+	/* All that is supported, and an x2APIC, as a VMM sets it that means to dedicate CPUs. */
+	struct CpuidArgument {
+		u32 count = 256, padding = 0;
+		kvm_cpuid_entry2 entries[256] = {};
+	};
+	static CpuidArgument supported()
+	{
+		CpuidArgument cpuid;
+		InUserMemory there(cpuid);
+
+		EXPECT_EQ(kvmpp_device_ioctl(KVM_GET_SUPPORTED_CPUID,
+					     reinterpret_cast<unsigned long>(&cpuid)),
+			  0);
+		return_to_user("an ioctl");
+		for (u32 i = 0; i < cpuid.count; i++)
+			if (cpuid.entries[i].function == 1)
+				cpuid.entries[i].ecx |= 1 << 21;
+		return cpuid;
+	}
+	static void offer_cpuid(int vcpu)
+	{
+		CpuidArgument cpuid = supported();
+
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_CPUID2, cpuid), 0);
 	}
 	static kvm_run &shared(int vcpu)
 	{

@@ -152,20 +152,10 @@ void ApicMachine::set_registers(const Vcpu &vcpu, uint64_t rbx, uint64_t rsi)
 	vcpu.set_regs(r);
 }
 
-// The vCPU's, of a thread that runs one.
-static thread_local kvm_run *runs;
-
-// A signal that comes just before KVM_RUN is not to be lost.
-static void come_out()
-{
-	if (runs)
-		runs->immediate_exit = 1;
-}
-
 Runner::Runner(Vcpu &vcpu, const uint64_t *watched) : vcpu_(vcpu), watched_(watched)
 {
 	struct sigaction action = {};
-	action.sa_handler = [](int) { come_out(); };
+	action.sa_handler = [](int) {};
 	sigaction(SIGUSR1, &action, nullptr);
 	thread_ = std::thread([this] { loop(); });
 	wait_for("the thread starts", [this] { return started_.load(); });
@@ -186,20 +176,16 @@ void Runner::loop()
 {
 	tid_ = pthread_self();
 	number_ = static_cast<int>(syscall(SYS_gettid));
-	runs = &vcpu_.state();
 	started_ = true;
 	for (;;) {
 		result_ = vcpu_.try_run();
 		if (result_ != -EINTR || leave_)
 			break;
-		runs->immediate_exit = 0;
 		if (watched_)
 			seen_ = *watched_;
 		interrupted_++;
 	}
 	reason_ = vcpu_.state().exit_reason;
-	runs->immediate_exit = 0;
-	runs = nullptr;
 	ended_ = true;
 }
 

@@ -86,18 +86,20 @@ struct CpuidTable {
 	kvm_cpuid_entry2 entries[256] = {};
 };
 
-// A CPUID table for the guest. Stock KVM gives a new vCPU none, and judges by it what the guest
-// may write to EFER and XCR0; a device without the ioctls for it, as kvmpp at first, answers CPUID
-// by itself. The hypervisor bit is what QEMU adds, too.
-void offer_host_cpuid(const Device &device, const Fd &vcpu)
+// A CPUID table for the guest. A new vCPU has none, by which it is judged what the guest may write to
+// CR4, EFER and XCR0. The hypervisor bit is what QEMU adds, too. KVM supports x2APIC mode always, kvmpp for
+// who means the vCPU to have the APIC of a CPU of its own.
+void offer_host_cpuid(const Device &device, const Fd &vcpu, unsigned long id)
 {
-	if (device.check_extension(KVM_CAP_EXT_CPUID) == 0)
-		return;
 	CpuidTable cpuid;
 	expect::equal("KVM_GET_SUPPORTED_CPUID", device.fd().call(cpuid.get_supported, &cpuid), 0);
-	for (uint32_t i = 0; i < cpuid.count; i++)
-		if (cpuid.entries[i].function == 1)
-			cpuid.entries[i].ecx |= 1u << 31;
+	for (uint32_t i = 0; i < cpuid.count; i++) {
+		kvm_cpuid_entry2 &entry = cpuid.entries[i];
+		if (entry.function == 1) {
+			entry.ecx |= 1u << 31 | 1u << 21;
+			entry.ebx = (entry.ebx & 0xffffff) | static_cast<uint32_t>(id) << 24;
+		}
+	}
 	expect::equal("KVM_SET_CPUID2", vcpu.call(cpuid.set, &cpuid), 0);
 }
 
@@ -210,7 +212,7 @@ Vcpu::Vcpu(const Vm &vm, unsigned long id)
 	void *mapping = mmap(nullptr, run_size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
 	expect::that("kvm_run can be mapped", mapping != MAP_FAILED);
 	run_ = static_cast<kvm_run *>(mapping);
-	offer_host_cpuid(vm.device(), fd_);
+	offer_host_cpuid(vm.device(), fd_, id);
 }
 
 Vcpu::~Vcpu()

@@ -54,6 +54,7 @@ struct Own {
 		run.apics = &vm->apics();
 		guest.state.apic.map = &vm->apics();
 		guest.state.apic_base |= apic_base_bit::extended;
+		run.apic_wanted = true;
 		expect(!!guest.vmx.lend(guest.state, run), "it is lent");
 		guest.state.apic.owned = run.passthrough;
 	}

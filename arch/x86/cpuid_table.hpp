@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The CPUID of a guest: what its VMM has set, entry by entry, and what follows from it for the guest's
+ * registers. A vCPU has none until it is set. Dedicated CPUs see it.
+ */
+#pragma once
+
+#include "cpu_insn.hpp"
+#include "include/kvmpp/result.hpp"
+#include "vcpu_state.hpp"
+
+namespace kvmpp
+{
+
+/* KVM's entry without its padding. */
+struct CpuidEntry {
+	u32 function = 0, index = 0, flags = 0;
+	u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
+
+	/* KVM_CPUID_FLAG_SIGNIFCANT_INDEX: it is for this subleaf only. */
+	static constexpr u32 has_index = 1;
+
+	bool operator==(const CpuidEntry &) const = default;
+};
+
+class GuestCpuid
+{
+public:
+	/* KVM_MAX_CPUID_ENTRIES */
+	static constexpr u32 max_entries = 256;
+
+	u32 count() const { return count_; }
+	/* For who fills it, in order. False: it is full. */
+	bool add(const CpuidEntry &entry);
+
+	/*
+	 * Whether a guest can have it: Errno::inval for a width of linear addresses that there is not,
+	 * Errno::perm for state that takes a permission which nobody has here.
+	 */
+	Result<> check() const;
+	/* What the guest can do by it. */
+	GuestModel model() const;
+
+	const CpuidEntry &entry(u32 i) const { return entries_[i]; }
+	/* An entry with what depends on the vCPU's registers; @i is below count(). */
+	CpuidEntry as_seen(u32 i, const VcpuState &state) const;
+	/* Whether @other says the same of a vCPU in @state. */
+	bool is_same(const GuestCpuid &other, const VcpuState &state) const;
+
+	/* The instruction. */
+	insn::CpuidResult ask(const VcpuState &state, u32 leaf, u32 subleaf) const;
+
+private:
+	static constexpr u32 none = ~u32{0};
+
+	/* The first entry for both, or none; for a function alone, whatever its index. */
+	u32 find(u32 function, u32 index) const;
+	u32 find(u32 function) const;
+	u32 find_out_of_range(u32 &function, u32 index) const;
+	bool is_amd() const;
+
+	u32 count_ = 0;
+	CpuidEntry entries_[max_entries];
+};
+
+} // namespace kvmpp
