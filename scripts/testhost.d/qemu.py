@@ -30,7 +30,7 @@ _FIRMWARE = ("bios-256k.bin", "bios-microvm.bin", "qboot.rom", "linuxboot_dma.bi
 _FIRMWARE_PLACES = ("usr/share/qemu", "usr/share/seabios")
 _GUEST_INIT = pathlib.Path(__file__).with_name("guest-init")
 # in the order in which they are inserted
-_GUEST_MODULES = ("virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
+_GUEST_MODULES = ("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
                   "virtio_pci", "virtio_mmio", "virtio_blk")
 _DISK_SIZE = 1 << 20
 
