@@ -4,6 +4,7 @@
 # make install          into /lib/modules/.../updates, as kernel people expect (needs root)
 # make install-tools    the command kvmpp, into $(DESTDIR)/usr/local/bin; TOOLS_O= is where it is built
 # make demo             the main job, seen on an emulated Intel host
+# make demo-qemu       QEMU with a Linux guest on kvmpp, on that host
 # make bench            what dedicated CPUs are worth, measured side by side with KVM on that host
 # make check            everything that proves the project; check-host is its part of seconds
 # make storm MINUTES=60 CPUs, VMs and vCPUs come, go and are killed at random while guests keep accounts
@@ -45,6 +46,9 @@ explore:
 demo:
 	scripts/demo
 
+demo-qemu:
+	scripts/demo-qemu
+
 bench:
 	scripts/bench
 
@@ -58,4 +62,4 @@ check:
 check-host:
 	scripts/check host
 
-.PHONY: all modules install modules_install install-tools clean analyze sparse explore demo bench storm check check-host
+.PHONY: all modules install modules_install install-tools clean analyze sparse explore demo demo-qemu bench storm check check-host

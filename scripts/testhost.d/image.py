@@ -106,7 +106,7 @@ def tools(with_kexec):
         for name, path in programs.items():
             archive.file(name, path.read_bytes(), 0o755)
         for path in sorted({path for program in programs.values()
-                            for path in _libraries(program)}):
+                            for path in libraries(program)}):
             archive.file(path.lstrip("/"), pathlib.Path(path).read_bytes(), 0o755)
         for name in _KMOD_NAMES:
             archive.link(f"sbin/{name}", "/bin/kmod")
@@ -125,7 +125,8 @@ def _lacking(program):
     return re.findall(r"(\S+) => not found", run(["ldd", program]))
 
 
-def _libraries(program):
+def libraries(program):
+    """The libraries of a program, which have to be on this machine."""
     if lacking := _lacking(program):
         raise cache.Failure(f"{program}: lacks {' '.join(lacking)}")
     listed = run(["ldd", program])

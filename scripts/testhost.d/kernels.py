@@ -19,7 +19,8 @@ from tools import run, started
 NAMES = ("stock-6.1", "stock-6.12", "debug-6.1")
 
 # what is at hand inside, where the kernel has it as a module
-_MODULES = ["kvm-intel", "msr", "cpuid", "brd", "lkdtm", "kunit"]
+_MODULES = ["kvm-intel", "msr", "cpuid", "brd", "lkdtm", "kunit",
+            "virtio-pci", "virtio-mmio", "virtio-blk"]
 _DEBUG_CONFIG = pathlib.Path(__file__).with_name("debug-6.1.config")
 _DEBUG_PATCH = pathlib.Path(__file__).with_name("debug-6.1.patch")
 # only to say how far the build is

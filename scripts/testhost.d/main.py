@@ -2,7 +2,7 @@
 """scripts/testhost: an emulated Intel host to run a command in.
 
 The rooms: emulator.py (Bochs, QEMU), kernels.py (the kernels), module.py (this
-checkout's module), image.py with init.c (what is inside), machine.py (a run, and
+checkout's module), qemu.py with guest-init (a VMM and its guest), image.py with init.c (what is inside), machine.py (a run, and
 how it ended), reports.py (what the kernel's log may not say), cache.py,
 packages.py and tools.py (what these stand on).
 """
@@ -22,6 +22,7 @@ import image
 import kernels
 import machine
 import module
+import qemu
 
 # A CPU that sleeps waits for its next timer, and the emulated one was seen to wait
 # too long; ignore_loglevel and the rest let no message be lost, whatever COMMAND
@@ -47,7 +48,7 @@ def _arguments():
         "module in /lib/modules. With --expect kexec also kexec, /boot/vmlinuz and "
         "/boot/initrd (under Bochs, kexec --no-checks saves a minute); the second kernel runs "
         "/overlay/second-command, without inserting the module, and its output and status are "
-        "passed on.")
+        "passed on. A COMMAND that names qemu-system-x86_64 has it, and a guest for it in /guest.")
     parser.add_argument("--kernel", choices=kernels.NAMES, default="stock-6.1")
     parser.add_argument("--emulator", choices=("bochs", "tcg"), default="bochs",
                         help="tcg: QEMU, which has no VMX")
@@ -64,6 +65,9 @@ def _arguments():
     parser.add_argument("--module-args", type=shlex.split, default=[], metavar="ARGS",
                         help="given to the module when it is inserted")
     parser.add_argument("--no-insmod", action="store_true", help="do not insert the module")
+    parser.add_argument("--qemu", choices=qemu.VERSIONS,
+                        help="put in this QEMU, and a guest for it in /guest (default: "
+                        f"{qemu.NEWEST} if COMMAND names {qemu.PROGRAM})")
     parser.add_argument("--overlay", type=_directory, metavar="DIR")
     parser.add_argument("--cmdline", default="", help="added to the kernel's command line")
     parser.add_argument("--timeout", type=_positive, default=600, metavar="S",
@@ -76,6 +80,8 @@ def _arguments():
         given.command.pop(0)
     if not given.command:
         parser.error("no COMMAND given")
+    if not given.qemu and any(qemu.PROGRAM in word for word in given.command):
+        given.qemu = qemu.NEWEST
     if given.emulator == "tcg" and (given.cpu_model or given.feat_ctl is not None or given.exact):
         parser.error("--cpu-model, --feat-ctl and --exact are for --emulator bochs")
     return given
@@ -117,6 +123,8 @@ def _run(given, directory):
     token = secrets.token_bytes(_TOKEN_LENGTH)
     insert = None if given.no_insmod else ["modprobe", "kvmpp", *given.module_args]
     parts = [image.tools(given.expect == "kexec"), directory / "run.cpio"]
+    if given.qemu:
+        parts.append(qemu.archive(given.qemu))
     image.write_run(parts[1], token, modules, kernel.version, given.overlay, given.command,
                     insert)
     initrd = directory / "initrd"

@@ -56,6 +56,36 @@ def extracted(name):
     return cache.entry(f"package-{name}", _os_release("VERSION_CODENAME"), fill)
 
 
+def unpacked(kind, names, suite_suffix):
+    """The content of packages of a suite of this release that are not to be installed on
+    this machine, with the libraries that they depend on, which are.
+
+    suite_suffix: "" for the release itself, "-backports" for what came after it.
+    """
+    codename = _os_release("VERSION_CODENAME")
+    options = backports() if suite_suffix else []
+    # a release is where the machine has it from; backports are taken only where named
+    asked = [f"{name}/{codename}{suite_suffix}" if suite_suffix else name for name in names]
+
+    def fill(directory):
+        for name, one in zip(names, asked):
+            say(f"fetching {one}...")
+            _with_fresh_lists(lambda: run(["apt-get", *options, "download", one], cwd=directory), options)
+            package = next(directory.glob(f"{name}_*.deb"))
+            run(["dpkg", "-x", package, directory])
+            depends = run(["dpkg-deb", "-f", package, "Depends"])
+            need(*re.findall(r"(?:^|, )(lib[a-z0-9.+-]+)", depends))
+            package.unlink()
+
+    return cache.entry(f"package-{kind}", codename, fill)
+
+
+def backports():
+    """Options of apt with which what came after the release is to be had as well."""
+    codename = _os_release("VERSION_CODENAME")
+    return private_apt("backports", "deb", [codename, f"{codename}-backports"])
+
+
 def need_libraries_of(name):
     """Installs the libraries that a package depends on which is not installed itself."""
     depends = run(["apt-cache", "depends", name])
@@ -92,8 +122,7 @@ def _find_kernel(series):
     version = _newest_known(series, [])
     if version:
         return version, []
-    codename = _os_release("VERSION_CODENAME")
-    options = private_apt("backports", "deb", [codename, f"{codename}-backports"])
+    options = backports()
     run(["apt-get", *options, "update"])
     version = _newest_known(series, options)
     if not version:

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+//
+// QEMU, unmodified, boots Linux: qemu-system-x86_64 and the guest in /guest are put in by
+// scripts/testhost --qemu. What the guest does is in scripts/testhost.d/guest-init.
+//
+// From 8.0 on QEMU has a local APIC in user space no more, so that with kernel-irqchip=off its
+// vCPUs have none, and there is one of them.
+
+#include "expect.hpp"
+#include "host.hpp"
+#include "ktap.hpp"
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+#include <fcntl.h>
+#include <string>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
+
+namespace
+{
+
+using expect::equal;
+using expect::that;
+
+constexpr unsigned timeout_s = 400;
+constexpr const char *program = "qemu-system-x86_64";
+
+// What a program has written by its end.
+struct Ended {
+	int status = 0;
+	std::string output;
+	std::string errors;
+};
+
+Ended run(const std::vector<std::string> &words)
+{
+	int ends[2];
+	equal("pipe", pipe2(ends, O_CLOEXEC), 0);
+	const int errors = memfd_create("errors", MFD_CLOEXEC);
+	that("memfd_create", errors >= 0);
+	const pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		std::vector<char *> arguments;
+		for (const std::string &word : words)
+			arguments.push_back(const_cast<char *>(word.c_str()));
+		arguments.push_back(nullptr);
+		dup2(open("/dev/null", O_RDONLY), 0);
+		dup2(ends[1], 1);
+		dup2(errors, 2);
+		execvp(arguments[0], arguments.data());
+		_exit(127);
+	}
+	close(ends[1]);
+	Ended ended;
+	char part[4096];
+	ssize_t length;
+	while ((length = read(ends[0], part, sizeof(part))) > 0)
+		ended.output.append(part, static_cast<size_t>(length));
+	close(ends[0]);
+	equal("waitpid", waitpid(pid, &ended.status, 0), pid);
+	for (off_t at = 0; (length = pread(errors, part, sizeof(part), at)) > 0; at += length)
+		ended.errors.append(part, static_cast<size_t>(length));
+	close(errors);
+	return ended;
+}
+
+std::string device()
+{
+	const char *given = getenv("KVM_DEVICE");
+	return given ? given : "/dev/kvmpp";
+}
+
+bool has_userspace_apic()
+{
+	const Ended version = run({program, "--version"});
+	const size_t at = version.output.find("version ");
+	if (version.status != 0 || at == version.output.npos)
+		ktap::skip("no %s here: scripts/testhost --qemu", program);
+	return std::stoi(version.output.substr(at + 8)) < 8;
+}
+
+// "-accel" of a QEMU that may be too old to know device=: then /dev/kvm is made to be it.
+std::string accelerator(bool old)
+{
+	const std::string off = "kvm,kernel-irqchip=off";
+	if (!old)
+		return off + ",device=" + device();
+	if (device() != "/dev/kvm") {
+		unlink("/dev/kvm");
+		equal("symlink", symlink(device().c_str(), "/dev/kvm"), 0);
+	}
+	return off;
+}
+
+void must_have(const std::string &text, const std::string &part)
+{
+	if (text.find(part) != text.npos)
+		return;
+	const size_t shown = 3'000;
+	for (size_t at = text.size() > shown ? text.size() - shown : 0; at < text.size();) {
+		const size_t end = std::min(text.find('\n', at), text.size());
+		expect::note("%.*s", static_cast<int>(end - at), text.c_str() + at);
+		at = end + 1;
+	}
+	expect::fail("\"%s\" is not in the console's output", part.c_str());
+}
+
+enum class Machine { microvm, pc };
+
+void boots(Machine machine, const std::string &cpu, unsigned cpus)
+{
+	const bool old = has_userspace_apic();
+	if (!old && cpus > 1)
+		ktap::skip("this QEMU has no local APIC in user space");
+	const bool pc = machine == Machine::pc;
+	// Each case has a disk of its own to write to.
+	const std::string disk = "/tmp/disk." + std::to_string(getpid());
+	equal("cp", run({"cp", "/guest/disk", disk}).status, 0);
+
+	timespec start, end;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	const Ended qemu = run(
+		{program, "-accel", accelerator(old), "-M",
+		 pc ? "pc" : "microvm,rtc=on,pit=on,pic=on", "-cpu", old ? cpu : cpu + ",-apic",
+		 "-smp", std::to_string(cpus), "-m", "512", "-nodefaults", "-no-user-config",
+		 "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", "/guest/vmlinuz",
+		 "-initrd", "/guest/initrd", "-drive", "if=none,id=disk,format=raw,file=" + disk,
+		 "-device", pc ? "virtio-blk-pci,drive=disk" : "virtio-blk-device,drive=disk",
+		 // An emulated second is short of instructions: nothing of the guest's start is spent on
+		 // measuring what is known.
+		 "-append",
+		 "console=ttyS0 quiet mitigations=off cryptomgr.notests nokaslr no_timer_check "
+		 "tsc=reliable "
+		 "tsc_early_khz=50000 lpj=100000 panic=-1 task=cpuinfo,timer,disk"});
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	expect::note("%ld s", static_cast<long>(end.tv_sec - start.tv_sec));
+
+	const std::string sum = host::read_file("/guest/disk.sha256");
+	if (!qemu.errors.empty())
+		expect::fail("QEMU itself says: %s", qemu.errors.c_str());
+	must_have(qemu.output, "guest: " + std::to_string(cpus) + " CPUs");
+	must_have(qemu.output, "guest: disk " + sum.substr(0, sum.find('\n')));
+	must_have(qemu.output, "guest: ok");
+	equal("QEMU's status", qemu.status, 0);
+	const Ended written =
+		run({"sh", "-c",
+		     "dd bs=1k count=512 if=" + disk +
+			     " of=/tmp/one 2>/dev/null; "
+			     "dd bs=1k skip=512 if=" +
+			     disk + " of=/tmp/two 2>/dev/null; cmp /tmp/one /tmp/two"});
+	equal("the guest has written to its disk", written.status, 0);
+}
+
+constexpr ktap::Case cases[] = {
+	{"microvm_qemu64", [] { boots(Machine::microvm, "qemu64", 1); }, timeout_s},
+	{"microvm_host", [] { boots(Machine::microvm, "host", 1); }, timeout_s},
+	{"microvm_qemu64_two_cpus", [] { boots(Machine::microvm, "qemu64", 2); }, timeout_s},
+	{"microvm_host_two_cpus", [] { boots(Machine::microvm, "host", 2); }, timeout_s},
+	{"pc_qemu64", [] { boots(Machine::pc, "qemu64", 1); }, timeout_s},
+	{"pc_host", [] { boots(Machine::pc, "host", 1); }, timeout_s},
+	{"pc_qemu64_two_cpus", [] { boots(Machine::pc, "qemu64", 2); }, timeout_s},
+	{"pc_host_two_cpus", [] { boots(Machine::pc, "host", 2); }, timeout_s},
+};
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+	return ktap::run(cases, argc, argv);
+}
