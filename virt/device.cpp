@@ -43,6 +43,8 @@ int check_extension(unsigned long capability)
 	case KVM_CAP_INTERNAL_ERROR_DATA:
 	case KVM_CAP_IMMEDIATE_EXIT:
 	case KVM_CAP_CHECK_EXTENSION_VM:
+	case KVM_CAP_CLOCKSOURCE:
+	case KVM_CAP_SIGNAL_MSI:
 	case KVM_CAP_IOEVENTFD:
 	case KVM_CAP_IOEVENTFD_NO_LENGTH:
 	case KVM_CAP_IOEVENTFD_ANY_LENGTH:
@@ -77,6 +79,9 @@ int check_extension(unsigned long capability)
 		return MachineCheck::max_banks;
 	case KVMPP_CAP_DEDICATED_CPU:
 		return dedicated_count_possible();
+	case KVM_CAP_IRQ_ROUTING:
+		/* As KVM says of any VM, with interrupt controllers in the kernel or without. */
+		return 4096;
 	case KVM_CAP_NR_MEMSLOTS:
 		return MemslotTable::max_slots;
 	case KVM_CAP_NR_VCPUS:
@@ -232,6 +237,10 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 		return to_errno(ask_bus(vm, argument, &IoBus::uncoalesce));
 	case KVM_GET_DIRTY_LOG:
 		return to_errno(get_dirty_log(vm, argument));
+	case KVM_SET_GSI_ROUTING:
+	case KVM_SIGNAL_MSI:
+		/* As in a VM of KVM's without interrupt controllers in the kernel. */
+		return -EINVAL;
 	case KVM_SET_TSS_ADDR:
 		/*
 		 * Real mode needs no TSS of the VMM's: guests are unrestricted. KVM's bound holds.
