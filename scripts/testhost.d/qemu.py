@@ -70,7 +70,8 @@ def _write_guest(path, busybox, kernel):
     guest.file("init", _GUEST_INIT.read_bytes(), 0o755)
     guest.file("bin/busybox", busybox.read_bytes(), 0o755)
     for applet in run([busybox, "--list"]).split():
-        guest.link(f"bin/{applet}", "busybox")
+        if applet != "busybox":
+            guest.link(f"bin/{applet}", "busybox")
     for name in ("proc", "sys", "dev"):
         guest.directory(name)
     for number, name in enumerate(_GUEST_MODULES):
