@@ -564,11 +564,15 @@ void kvm_run_outlives_its_descriptor()
 		Vm vm(device);
 		Fd vcpu(static_cast<int>(vm.fd().call(KVM_CREATE_VCPU, 3)));
 		that("KVM_CREATE_VCPU", vcpu.get() >= 0);
-		void *mapping = mmap(nullptr, device.run_size(), PROT_READ | PROT_WRITE, MAP_SHARED,
-				     vcpu.get(), 0);
+		constexpr size_t page = 0x1000;
+		// kvm_run, a port's data, and the VM's ring of coalesced writes.
+		equal("the pages of it", device.run_size(), 3 * page);
+		void *mapping =
+			mmap(nullptr, 3 * page, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu.get(), 0);
 		that("kvm_run can be mapped", mapping != MAP_FAILED);
 		auto &state = *static_cast<volatile kvm_run *>(mapping);
-		auto *port_data = static_cast<volatile uint8_t *>(mapping) + 0x1000;
+		auto *port_data = static_cast<volatile uint8_t *>(mapping) + page;
+		auto *ring = port_data + page;
 		state.cr8 = 5;
 		vcpu.close();
 		equal("the id again", vm.fd().call(KVM_CREATE_VCPU, 3), -EEXIST);
@@ -577,13 +581,16 @@ void kvm_run_outlives_its_descriptor()
 		*port_data = 7;
 		equal("a port's data", *port_data, 7u);
 		// A part of it is no less.
-		equal("munmap", munmap(mapping, 0x1000), 0);
+		equal("munmap", munmap(mapping, page), 0);
 		equal("the id again", vm.fd().call(KVM_CREATE_VCPU, 3), -EEXIST);
 		check_vmx(true);
 		vm.fd().close();
 		check_vmx(true);
 		equal("a port's data", *port_data, 7u);
-		equal("munmap", munmap(const_cast<uint8_t *>(port_data), 0x1000), 0);
+		equal("munmap", munmap(const_cast<uint8_t *>(port_data), page), 0);
+		check_vmx(true);
+		equal("the ring", *ring, 0u);
+		equal("munmap", munmap(const_cast<uint8_t *>(ring), page), 0);
 		check_vmx(false);
 	}
 	{
