@@ -86,23 +86,6 @@ struct CpuidTable {
 	kvm_cpuid_entry2 entries[256] = {};
 };
 
-// A CPUID table for the guest. A new vCPU has none, by which it is judged what the guest may write to
-// CR4, EFER and XCR0. The hypervisor bit is what QEMU adds, too. KVM supports x2APIC mode always, kvmpp for
-// who means the vCPU to have the APIC of a CPU of its own.
-void offer_host_cpuid(const Device &device, const Fd &vcpu, unsigned long id)
-{
-	CpuidTable cpuid;
-	expect::equal("KVM_GET_SUPPORTED_CPUID", device.fd().call(cpuid.get_supported, &cpuid), 0);
-	for (uint32_t i = 0; i < cpuid.count; i++) {
-		kvm_cpuid_entry2 &entry = cpuid.entries[i];
-		if (entry.function == 1) {
-			entry.ecx |= 1u << 31 | 1u << 21;
-			entry.ebx = (entry.ebx & 0xffffff) | static_cast<uint32_t>(id) << 24;
-		}
-	}
-	expect::equal("KVM_SET_CPUID2", vcpu.call(cpuid.set, &cpuid), 0);
-}
-
 } // namespace
 
 Fd &Fd::operator=(Fd &&other) noexcept
@@ -204,7 +187,7 @@ void Vm::set_memory(uint32_t slot, uint64_t gpa, uint64_t size, const void *user
 }
 
 Vcpu::Vcpu(const Vm &vm, unsigned long id)
-	: fd_(static_cast<int>(vm.fd().call(KVM_CREATE_VCPU, id))),
+	: id_(static_cast<uint32_t>(id)), fd_(static_cast<int>(vm.fd().call(KVM_CREATE_VCPU, id))),
 	  run_size_(vm.device().run_size())
 {
 	if (fd_.get() < 0)
@@ -212,12 +195,29 @@ Vcpu::Vcpu(const Vm &vm, unsigned long id)
 	void *mapping = mmap(nullptr, run_size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
 	expect::that("kvm_run can be mapped", mapping != MAP_FAILED);
 	run_ = static_cast<kvm_run *>(mapping);
-	offer_host_cpuid(vm.device(), fd_, id);
+	offer_host_cpuid(vm.device(), true);
 }
 
 Vcpu::~Vcpu()
 {
 	munmap(run_, run_size_);
+}
+
+void Vcpu::offer_host_cpuid(const Device &device, bool x2apic) const
+{
+	constexpr uint32_t hypervisor = 1u << 31, x2apic_mode = 1 << 21;
+	CpuidTable cpuid;
+
+	expect::equal("KVM_GET_SUPPORTED_CPUID", device.fd().call(cpuid.get_supported, &cpuid), 0);
+	for (uint32_t i = 0; i < cpuid.count; i++) {
+		kvm_cpuid_entry2 &entry = cpuid.entries[i];
+		if (entry.function == 1) {
+			entry.ecx &= ~x2apic_mode;
+			entry.ecx |= hypervisor | (x2apic ? x2apic_mode : 0);
+			entry.ebx = (entry.ebx & 0xffffff) | id_ << 24;
+		}
+	}
+	expect::equal("KVM_SET_CPUID2", fd_.call(cpuid.set, &cpuid), 0);
 }
 
 kvm_regs Vcpu::regs() const

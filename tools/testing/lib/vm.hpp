@@ -112,6 +112,12 @@ public:
 	Fd &fd() { return fd_; }
 	kvm_run &state() { return *run_; }
 
+	// The host's CPUID, by which it is judged what the guest may write to CR4, EFER and XCR0; the
+	// hypervisor bit is what QEMU adds, too. A new vCPU of this class has it, with x2APIC: KVM supports
+	// that mode always, kvmpp for who means the vCPU to have the APIC of a CPU of its own, which QEMU
+	// without an APIC in the kernel does not. Before the vCPU has run.
+	void offer_host_cpuid(const Device &device, bool x2apic) const;
+
 	kvm_regs regs() const;
 	void set_regs(const kvm_regs &regs) const;
 	kvm_sregs sregs() const;
@@ -132,6 +138,7 @@ public:
 	void enter_long(uint64_t rip) const;
 
 private:
+	uint32_t id_;
 	Fd fd_;
 	kvm_run *run_;
 	size_t run_size_;
