@@ -452,8 +452,12 @@ Result<Next> Vcpu::run_dedicated()
 Result<> Vcpu::run_guest()
 {
 	kvm_run &run = *run_page_.as<kvm_run>();
-	Result<Next> next = finish_pending();
 
+	if (is_lost()) {
+		(void)internal_error(state_, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
+		return {};
+	}
+	Result<Next> next = finish_pending();
 	if (next && *next == Next::resume) {
 		state_.window_wanted = read_once(run.request_interrupt_window);
 		if (state_.debug.step_due)
@@ -517,8 +521,8 @@ Result<> Vcpu::run()
 		run.exit_reason = KVM_EXIT_INTR;
 	run.cr8 = state_.cr8;
 	run.apic_base = state_.apic_base;
-	/* What the guest has not run for is not fetched yet. */
-	bool known = bool(vmx_.fetch(state_, window_state));
+	/* What the guest has not run for is not fetched yet; and a CPU that is lost has it. */
+	bool known = !is_lost() && vmx_.fetch(state_, window_state);
 	run.if_flag = known && (state_.rflags & rflags::if_);
 	run.ready_for_interrupt_injection = known && ready_for_interrupt(state_);
 	return result;

@@ -59,6 +59,8 @@ private:
 	Result<Next> before_next() REQUIRES(mutex_);
 	Result<Next> after_exit(const Exit &exit) REQUIRES(mutex_);
 	Result<Next> handle(const Exit &exit) REQUIRES(mutex_);
+	/* A CPU that does not answer any more has its state, and may go on with it: nobody else touches it. */
+	bool is_lost() const { return dedicated_.place() == Dedicated::Place::lost; }
 	Result<> lend() REQUIRES(mutex_);
 	Result<Next> take_back() REQUIRES(mutex_);
 	Result<> events_ioctl(unsigned command, unsigned long argument) REQUIRES(mutex_);

@@ -104,7 +104,9 @@ long Vcpu::ioctl(unsigned command, unsigned long argument)
 	if (!mutex_.lock_killable())
 		return -static_cast<int>(Errno::intr);
 	Result<long> result = 0;
-	if (!state_ioctl(command, argument, result)) {
+	if (command != KVM_RUN && is_lost()) {
+		result = Errno::io;
+	} else if (!state_ioctl(command, argument, result)) {
 		Result<> r = dispatch(command, argument);
 
 		result = r ? Result<long>(0) : r.error();

@@ -666,7 +666,8 @@ public:
 		unsigned us = 0;
 
 		check(1, set(vcpu, 1) == 0);
-		guest({stays([&] { hang(1); })});
+		/* Of its state not all is in memory then. */
+		guest({exits(ExitReason::cpuid), stays([&] { hang(1); })});
 		on_millisecond([&, once = false]() mutable {
 			if (std::exchange(once, true))
 				return;
@@ -682,6 +683,11 @@ public:
 			set_signal_pending(true);
 		});
 		check(5, run() == 0 && run_page().exit_reason == KVM_EXIT_INTERNAL_ERROR);
+		/* Nobody takes its state from a CPU that may go on with it. */
+		set_signal_pending(false);
+		kvm_regs regs;
+		check(6, vcpu_ioctl(vcpu, KVM_GET_REGS, regs) == -EIO);
+		check(7, run() == 0 && run_page().exit_reason == KVM_EXIT_INTERNAL_ERROR);
 		_exit(0);
 	}
 	[[noreturn]] void crash()
