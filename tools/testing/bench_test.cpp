@@ -219,7 +219,7 @@ void count_ticks(const char *name, uint64_t entry)
 	begin_with_apic();
 	need_debugfs();
 	ApicMachine m(entry);
-	m.result(Result::wanted) = events + 100;
+	m.result(Result::wanted) = UINT32_MAX;
 	m.result(Result::period) = tick_period();
 	Placed placed(m.vcpu, guest_cpu);
 
@@ -243,8 +243,9 @@ void count_ticks(const char *name, uint64_t entry)
 		     static_cast<unsigned long long>(ticks));
 	if (entry == apic::ticks)
 		say_ratio((prefix + ".hlt_exits_per_hlt").c_str(), more_hlts, more_rounds);
+	// Only now it is to end, which is an exit.
+	m.result(Result::wanted) = 0;
 	placed.runner().join();
-	equal("ticks", m.now(Result::ticks), events + 100u);
 }
 
 void ticks_computing()
