@@ -72,3 +72,45 @@ entry on_debug
 entry spins
 	sti
 1:	jmp 1b
+
+/*
+ * Rounds with a breakpoint and an INT n each, and all that comes in between, until it is told to stop: see
+ * injection_test.cpp. Numbers of 32 bits, at COUNTS.
+ */
+#define COUNTS	(GUEST_RESULTS + 0x100)
+#define STOP	COUNTS
+#define ROUNDS	(COUNTS + 4)
+
+.macro counts_at name, index
+entry \name
+	incl COUNTS + 4 * \index
+	iret
+.endm
+
+	counts_at counts_breakpoint, 2
+	counts_at counts_int_n, 3
+	counts_at counts_debug, 4
+	counts_at counts_nmi, 5
+	counts_at counts_interrupt0, 6
+	counts_at counts_interrupt1, 7
+	counts_at counts_interrupt2, 8
+	counts_at counts_interrupt3, 9
+
+entry rounds
+	sti
+1:	int3
+	int $0x30
+	cli
+	xor %eax, %eax
+	cpuid
+	incl ROUNDS
+	sti
+	nop
+	testb $0x3f, ROUNDS
+	jnz 2f
+	hlt
+2:	cmpl $0, STOP
+	je 1b
+	cli
+	out %al, $0x80
+	hlt
