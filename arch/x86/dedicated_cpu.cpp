@@ -47,6 +47,15 @@ void save_rest(const DedicatedCpu &cpu, DedicatedRun &run)
 {
 	kvmpp_fpu_save(run.fpu_image, fpu_mask(cpu));
 	run.state->kernel_gs_base = insn::rdmsr(msr::kernel_gs_base);
+	if (run.passthrough)
+		run.state->cr8 = insn::rdmsr(x2apic::tpr) >> 4;
+}
+
+/* CR8 is the APIC's there, and user space may have set it since. */
+void load_cr8(const VcpuState &s)
+{
+	if (insn::rdmsr(x2apic::tpr) >> 4 != s.cr8)
+		insn::wrmsr(x2apic::tpr, s.cr8 << 4);
 }
 
 /* The vCPU's state comes into the CPU, where it stays: nobody else is here. */
@@ -186,6 +195,8 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 		attach(cpu, run, vmcs);
 	else if (run.reload)
 		load_rest(cpu, run);
+	if (run.passthrough)
+		load_cr8(s);
 
 	Answer answer = Answer::none;
 	while (answer == Answer::none) {

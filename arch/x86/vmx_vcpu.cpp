@@ -274,9 +274,6 @@ Result<> VmxVcpu::lend(VcpuState &s, DedicatedRun &run)
 	/* It has nobody to give its CPU to. */
 	run.controls.secondary &= ~secondary::pause_loop_exiting;
 	if (run.passthrough) {
-		/* CR8 is the APIC's there. */
-		if (s.apic.real.tpr >> 4 != s.cr8)
-			s.apic.real.tpr = static_cast<u32>(s.cr8 << 4);
 		run.controls.pin &= ~pin::external_interrupt_exiting;
 		run.controls.primary &= ~(primary::hlt_exiting | primary::cr8_load_exiting |
 					  primary::cr8_store_exiting);
@@ -295,10 +292,8 @@ void VmxVcpu::take_back(VcpuState &s, DedicatedRun &run)
 	if (!run.left.valid)
 		return;
 	run.left.valid = false;
-	if (had_apic) {
+	if (had_apic)
 		s.apic.real = run.left.apic;
-		s.cr8 = s.apic.real.tpr >> 4;
-	}
 }
 
 Result<> VmxVcpu::fetch(VcpuState &s, Groups groups)

@@ -455,6 +455,7 @@ TEST_F(RunDedicated, state_that_is_the_cpus_comes_and_goes)
 	EXPECT_EQ(run(), Answer::exited);
 	EXPECT_EQ(*fpu.as<u64>(), 0xfau) << "also while it stays there";
 	EXPECT_EQ(s.kernel_gs_base, 0x5678000u);
+	EXPECT_EQ(s.cr8, 3u);
 	u64 vmcs = processor(on).current;
 	interrupt(on, [&] { detach_dedicated(cpu(), run_record); });
 	EXPECT_EQ(*fpu.as<u64>(), 0xfau);
@@ -494,6 +495,29 @@ TEST_F(RunDedicated, what_the_thread_has_changed_is_loaded_again)
 	vmx->take_back(s, run_record);
 	EXPECT_EQ(*fpu.as<u64>(), 0xfbu);
 	EXPECT_EQ(s.kernel_gs_base, 0x3000u);
+}
+
+TEST_F(RunDedicated, cr8_is_the_apics_and_user_space_may_set_it)
+{
+	auto expect = [](u32 tpr, u32 next) {
+		return [=](Vmcs &vmcs, u64 *gprs) {
+			EXPECT_EQ(here().msrs[x2apic::tpr], tpr);
+			here().msrs[x2apic::tpr] = next;
+			return exit(ExitReason::hlt)(vmcs, gprs);
+		};
+	};
+	s.cr8 = 2;
+	guest({expect(0x20, 0x37), expect(0x37, 0x37), expect(0x50, 0x50)});
+	EXPECT_EQ(run(), Answer::exited);
+	EXPECT_EQ(s.cr8, 3u);
+	EXPECT_EQ(run(), Answer::exited) << "its lower half is the guest's alone";
+	s.cr8 = 5;
+	EXPECT_EQ(run(), Answer::exited);
+	/* Nor is it lost as the CPU goes. */
+	s.cr8 = 6;
+	interrupt(on, [&] { detach_dedicated(cpu(), run_record); });
+	vmx->take_back(s, run_record);
+	EXPECT_EQ(s.cr8, 6u);
 }
 
 TEST_F(RunDedicated, the_apic_is_for_who_has_it_in_cpuid)
