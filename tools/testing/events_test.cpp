@@ -6,9 +6,9 @@
 #include "dedicated.hpp"
 #include "events.hpp"
 #include "expect.hpp"
+#include "guests.hpp"
 #include "host.hpp"
 #include "ktap.hpp"
-#include "vm.hpp"
 
 #include <cerrno>
 #include <csignal>
@@ -33,21 +33,26 @@ bool on_own_cpu()
 	return std::getenv("EVENTS_DEDICATED");
 }
 
+void place(const Machine &machine)
+{
+	machine.vcpu.offer_host_cpuid(machine.device, false);
+	if (!on_own_cpu())
+		return;
+	dedicated::begin();
+	dedicated::dedicate(machine.vcpu, dedicated::last_cpu);
+	that("its APIC is not the guest's",
+	     dedicated::line_of(dedicated::last_cpu)["passthrough"] == "no");
+}
+
 struct EventMachine : Machine {
 	explicit EventMachine(uint64_t entry) : Machine(ev::image())
 	{
-		vcpu.offer_host_cpuid(device, false);
+		place(*this);
 		vcpu.enter_real(entry);
 		set_vector(1, ev::on_debug);
 		set_vector(2, ev::on_nmi);
 		set_vector(3, ev::on_breakpoint);
 		set_vector(vector, ev::on_interrupt);
-		if (on_own_cpu()) {
-			dedicated::begin();
-			dedicated::dedicate(vcpu, dedicated::last_cpu);
-			that("its APIC is not the guest's",
-			     !dedicated::passes_interrupts(dedicated::last_cpu));
-		}
 	}
 	void set_vector(unsigned number, uint64_t handler) const
 	{
@@ -161,6 +166,18 @@ void window_is_told_of_each_time()
 	}
 	machine.vcpu.state().request_interrupt_window = 0;
 	machine.vcpu.run_until(KVM_EXIT_HLT);
+}
+
+// Without an APIC in the kernel CR8 is what user space last said; a lower one than before it is told of.
+void task_priority()
+{
+	LongMachine machine(guest::longmode::cr8_down);
+	place(machine);
+	machine.vcpu.run_until(KVM_EXIT_SET_TPR);
+	equal("kvm_run's CR8", machine.vcpu.state().cr8, 3u);
+	machine.vcpu.state().cr8 = 7;
+	machine.vcpu.run_until(KVM_EXIT_HLT);
+	equal("the guest's CR8", machine.vcpu.regs().rbx, 7u);
 }
 
 void nmi_at_once()
@@ -409,6 +426,7 @@ constexpr ktap::Case cases[] = {
 	{"interrupt_by_sregs", interrupt_by_sregs},
 	{"window", window},
 	{"window_is_told_of_each_time", window_is_told_of_each_time},
+	{"task_priority", task_priority},
 	{"nmi_at_once", nmi_at_once},
 	{"nmis_wait", nmis_wait},
 	{"nmi_and_interrupt", nmi_and_interrupt},

@@ -117,7 +117,7 @@ public:
 		equal("debug exceptions", machine_.count(debugs), debugs_);
 		equal("breakpoints", machine_.count(breakpoints), machine_.count(rounds));
 		equal("INT n", machine_.count(int_ns), machine_.count(rounds));
-		that("there were exceptions", debugs_ >= 100);
+		that("there were exceptions", debugs_ >= 20);
 		that("it was told of windows and of HLT", windows_ > 0 && halts_ > 0);
 		expect::note(
 			"%u rounds, %u interrupts, %u NMIs, %u exceptions, %u windows, %u halts",
@@ -195,7 +195,8 @@ private:
 				interrupts_wanted_++;
 			if (nmis_wanted_ == machine_.count(nmis))
 				nmis_wanted_++;
-			exception_wanted_ = true;
+			// Of each kind one is to be what waits when the vCPU moves.
+			exception_wanted_ = random() % 4 == 0;
 			// The page of the stack is to be mapped anew, in the middle of a delivery.
 			executable = !executable;
 			equal("mprotect",
