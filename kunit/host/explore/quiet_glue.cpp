@@ -201,6 +201,11 @@ int glue_copy_from_user(void *, glue_u64, glue_size)
 	return -14;
 }
 
+int glue_user_compare_exchange(glue_u64, glue_u64, glue_u64, glue_size)
+{
+	return -14;
+}
+
 int glue_copy_to_user(glue_u64, const void *, glue_size)
 {
 	return -14;
