@@ -110,6 +110,19 @@ Result<> GuestMemory::write(GuestPhys address, const void *from, u32 length) con
 	return written;
 }
 
+Result<> GuestMemory::write_if_there(GuestPhys address, const void *from, u32 length) const
+{
+	const Memslot *slot = table_.find_frame(address.frame());
+
+	if (!slot || slot->read_only)
+		return Errno::noent;
+	Result<> written = from_errno(glue_copy_to_user_nofault(
+		slot->user_address(address.frame()).value + address.page_offset(), from, length));
+	if (written && slot->log)
+		slot->log->add(address.frame() - slot->first_frame);
+	return written;
+}
+
 Result<bool> GuestMemory::compare_exchange(GuestPhys address, u64 expected, u64 desired,
 					   u32 length) const
 {

@@ -27,6 +27,11 @@ int glue_copy_to_user(glue_u64 to, const void *from, glue_size bytes)
 	return copy_to_user((void __user *)to, from, bytes) ? -EFAULT : 0;
 }
 
+int glue_copy_to_user_nofault(glue_u64 to, const void *from, glue_size bytes)
+{
+	return copy_to_user_nofault((void __user *)to, from, bytes) ? -EFAULT : 0;
+}
+
 int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 desired,
 			       glue_size bytes)
 {

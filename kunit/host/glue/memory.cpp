@@ -27,7 +27,7 @@ struct UserRange {
 };
 std::map<u64, UserRange> ranges;
 u64 mapping_frames = 1;
-bool executed_pages_small;
+bool executed_pages_small, swapped_out;
 std::function<void()> page_get_hook, compare_exchange_hook;
 int pages_held;
 unsigned pages_dirtied;
@@ -71,6 +71,11 @@ void set_executed_pages_must_be_small(bool small)
 void on_user_page_get(std::function<void()> function)
 {
 	page_get_hook = std::move(function);
+}
+
+void set_swapped_out(bool swapped)
+{
+	swapped_out = swapped;
 }
 
 void on_compare_exchange(std::function<void()> function)
@@ -121,6 +126,15 @@ int glue_copy_to_user(glue_u64 to, const void *from, glue_size bytes)
 	might_sleep("copy_to_user()");
 	const UserRange *range = range_of(to, bytes);
 	if (!range || !range->writable)
+		return -EFAULT;
+	std::memcpy(reinterpret_cast<void *>(to), from, bytes);
+	return 0;
+}
+
+int glue_copy_to_user_nofault(glue_u64 to, const void *from, glue_size bytes)
+{
+	const UserRange *range = range_of(to, bytes);
+	if (!range || !range->writable || swapped_out)
 		return -EFAULT;
 	std::memcpy(reinterpret_cast<void *>(to), from, bytes);
 	return 0;
