@@ -211,6 +211,7 @@ int kvmpp_cpu_offline(int cpu)
 
 void kvmpp_syscore_suspend(void)
 {
+	VmClock::machine_sleeps();
 	disable_here(nullptr);
 }
 

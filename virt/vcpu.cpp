@@ -119,7 +119,7 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 		return r;
 	seen_vmcs_ = vmx_.lent_vmcs();
 	state_.clock.wall_clock = &vm_.clock().wall_clock();
-	vm_.clock().add(clock_, identity_.id, state_.tsc_offset);
+	vm_.clock().add(clock_, identity_.id, state_);
 	return {};
 }
 
@@ -321,6 +321,7 @@ Result<Next> Vcpu::past_bus(Result<Next> next)
 /* The guest is about to go on: if its time is another than it was told, it is told. */
 void Vcpu::follow_clock()
 {
+	vm_.clock().follow_sleep(clock_, state_);
 	if (!vm_.clock().is_due(clock_, state_)) [[likely]]
 		return;
 	SrcuRead read(vm_.srcu());
