@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "clock.hpp"
 
+#include "arch/x86/cpu_insn.hpp"
+
 #include <linux_glue/dedicated.h>
 
 #include <linux/kvm.h>
+
+#include <utility>
 
 namespace kvmpp
 {
@@ -84,13 +88,31 @@ void write_wall_clock(const GuestMemory &memory, u64 address, u64 ns)
 } // namespace
 
 constinit std::atomic<u32> VmClock::sleeps_ = 0;
+constinit std::atomic<u64> VmClock::tsc_lost_ = 0, VmClock::tsc_before_sleep_ = 0;
+
+void VmClock::machine_sleeps()
+{
+	tsc_before_sleep_.store(insn::rdtsc(), std::memory_order_relaxed);
+}
+
+void VmClock::machine_woke()
+{
+	u64 before = tsc_before_sleep_.load(std::memory_order_relaxed), now = insn::rdtsc();
+
+	/* How long it has slept nobody can say yet; as in KVM, guests' TSCs stood still. */
+	if (now < before)
+		tsc_lost_.fetch_add(before - now, std::memory_order_relaxed);
+	sleeps_.fetch_add(1, std::memory_order_release);
+}
 
 /* Nobody else has it yet. */
-Result<> VmClock::create() NO_THREAD_SAFETY_ANALYSIS
+Result<> VmClock::create(TscRecord &tsc) NO_THREAD_SAFETY_ANALYSIS
 {
 	glue_clock now;
 
 	lock_.init(GLUE_LOCK_CLOCK);
+	tsc_ = &tsc;
+	made_up_ = tsc_lost_.load(std::memory_order_relaxed);
 	scale_ = kvmclock::TscScale::of(glue_tsc_khz());
 	slept_ = sleeps_.load(std::memory_order_relaxed);
 	glue_clock_read(&now);
@@ -114,14 +136,30 @@ u64 VmClock::at(const glue_clock &now) const
 
 void VmClock::follow_sleep()
 {
-	u32 sleeps = sleeps_.load(std::memory_order_relaxed);
+	u32 sleeps = sleeps_.load(std::memory_order_acquire);
 	glue_clock now;
 
 	if (slept_ == sleeps)
 		return;
 	slept_ = sleeps;
+	u64 all_lost = tsc_lost_.load(std::memory_order_relaxed);
+	u64 lost = all_lost - std::exchange(made_up_, all_lost);
+	/* All vCPUs follow, so that those that agreed still do. */
+	tsc_->make_up_for(lost);
+	tsc_offset_ += lost;
 	glue_clock_read(&now);
 	begin(now, now.boot_ns + offset_);
+}
+
+void VmClock::make_up_for_sleep(VcpuClock &vcpu, VcpuState &s)
+{
+	Locked locked(lock_);
+
+	follow_sleep();
+	u64 lost = made_up_ - std::exchange(vcpu.tsc_lost, made_up_);
+	s.tsc_offset += lost;
+	s.mark_dirty(Group::tsc_offset);
+	vcpu.tsc_offset += lost;
 }
 
 void VmClock::tell_all()
@@ -161,15 +199,18 @@ void VmClock::count(VcpuClock &vcpu, u64 tsc_offset)
 	vcpu.tsc_offset = tsc_offset;
 }
 
-void VmClock::add(VcpuClock &vcpu, u32 id, u64 tsc_offset)
+void VmClock::add(VcpuClock &vcpu, u32 id, VcpuState &s)
 {
 	Locked locked(lock_);
 
+	follow_sleep();
+	s.tsc_offset = tsc_->offset();
+	vcpu.tsc_lost = made_up_;
 	vcpu.counted = true;
 	vcpu.is_first = id == 0;
 	vcpu.sleeps = sleeps_.load(std::memory_order_relaxed);
 	count_++;
-	count(vcpu, tsc_offset);
+	count(vcpu, s.tsc_offset);
 	settle();
 	vcpu.generation = generation_.load(std::memory_order_relaxed);
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "arch/x86/kvmclock.hpp"
+#include "arch/x86/tsc_record.hpp"
 #include "arch/x86/vcpu_state.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/guest_memory.hpp"
@@ -29,6 +30,7 @@ struct VcpuClock {
 	u32 tsc_generation = 0;
 	u32 generation = 0;
 	u32 sleeps = 0;
+	u64 tsc_lost = 0;
 };
 
 class VmClock
@@ -38,11 +40,11 @@ public:
 	explicit VmClock(const VcpuTable &vcpus) : vcpus_(vcpus) {}
 	VmClock(const VmClock &) = delete;
 	VmClock &operator=(const VmClock &) = delete;
-	/* It begins at 0, now. Errno::nomem. */
-	Result<> create() MAY_SLEEP;
+	/* It begins at 0, now. @tsc is what vCPUs' TSCs begin with. Errno::nomem. */
+	Result<> create(TscRecord &tsc) MAY_SLEEP;
 
-	/* A vCPU that is made, and one that ends. */
-	void add(VcpuClock &vcpu, u32 id, u64 tsc_offset) EXCLUDES(lock_) WAITS_FOR_IPIS;
+	/* A vCPU that is made, and whose TSC begins at the record's; and one that ends. */
+	void add(VcpuClock &vcpu, u32 id, VcpuState &state) EXCLUDES(lock_) WAITS_FOR_IPIS;
 	void remove(VcpuClock &vcpu) EXCLUDES(lock_) WAITS_FOR_IPIS;
 
 	/* KVM_GET_CLOCK and KVM_SET_CLOCK. Errno::inval for unknown flags. */
@@ -51,6 +53,15 @@ public:
 	/* MSR_KVM_WALL_CLOCK */
 	std::atomic<u64> &wall_clock() { return wall_clock_; }
 
+	/*
+	 * Before anything is done with a vCPU: what the host's TSC lost in a sleep is made up for, so that
+	 * the guest's does not go back.
+	 */
+	void follow_sleep(VcpuClock &vcpu, VcpuState &state) EXCLUDES(lock_)
+	{
+		if (vcpu.tsc_lost != tsc_lost_.load(std::memory_order_relaxed)) [[unlikely]]
+			make_up_for_sleep(vcpu, state);
+	}
 	/* The vCPU's TSC may have been set. */
 	void follow_tsc(VcpuClock &vcpu, u64 tsc_offset) EXCLUDES(lock_) WAITS_FOR_IPIS;
 	/* Before each entry: whether its guest is to be told something, and telling it. */
@@ -67,8 +78,9 @@ public:
 	void update(VcpuClock &vcpu, VcpuState &state, const GuestMemory &memory)
 		EXCLUDES(lock_) MAY_SLEEP;
 
-	/* The machine has slept: TSCs may have begun anew. Any context. */
-	static void machine_woke() { sleeps_.fetch_add(1, std::memory_order_relaxed); }
+	/* The machine goes to sleep, and has slept: TSCs may have begun anew. On its only CPU, interrupts off. */
+	static void machine_sleeps();
+	static void machine_woke();
 
 private:
 	/* Both at one moment. */
@@ -82,11 +94,14 @@ private:
 	void uncount(VcpuClock &vcpu) REQUIRES(lock_);
 	void begin(const glue_clock &now, u64 ns) REQUIRES(lock_);
 	void follow_sleep() REQUIRES(lock_);
+	void make_up_for_sleep(VcpuClock &vcpu, VcpuState &state) EXCLUDES(lock_);
 	/* Says it to all guests if the TSC is no longer what it was to them. */
 	void settle() REQUIRES(lock_) WAITS_FOR_IPIS;
 	void tell_all() REQUIRES(lock_) WAITS_FOR_IPIS;
 
 	static constinit std::atomic<u32> sleeps_;
+	/* By how much the host's TSC has gone back in sleeps, all in all; and what it was before the last. */
+	static constinit std::atomic<u64> tsc_lost_, tsc_before_sleep_;
 
 	const VcpuTable &vcpus_;
 	kvmclock::TscScale scale_;
@@ -100,6 +115,9 @@ private:
 	/* From Linux's time since boot. */
 	u64 offset_ GUARDED_BY(lock_) = 0;
 	u32 slept_ GUARDED_BY(lock_) = 0;
+	/* Of tsc_lost_, what the VM has made up for. */
+	u64 made_up_ GUARDED_BY(lock_) = 0;
+	TscRecord *tsc_ GUARDED_BY(lock_) = nullptr;
 	/* The TSC's offset that was set last, and how many of the vCPUs have it. */
 	u64 tsc_offset_ GUARDED_BY(lock_) = 0;
 	u32 tsc_generation_ GUARDED_BY(lock_) = 0;

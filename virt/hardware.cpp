@@ -9,6 +9,7 @@
 
 #include <linux_glue/crash.h>
 #include <linux_glue/entries.h>
+#include <linux_glue/guest.h>
 #include <linux_glue/log.h>
 #include <linux_glue/parameters.h>
 #include <linux_glue/x86.h>
@@ -134,7 +135,8 @@ Result<> hardware_init()
 			return refusal.error;
 		}
 	}
-	init_guest_features(glue_host_xcr0(), config.has_rdtscp(), config.has_invpcid());
+	init_guest_features(glue_host_xcr0(), config.has_rdtscp(), config.has_invpcid(),
+			    glue_counts_run_delay());
 	if (Result<> r = VmxCpu::create_all(config, glue_parameters.exclusive); !r)
 		return r;
 	if (Result<> r = from_errno(glue_crash_init()); !r) {
@@ -209,6 +211,7 @@ int kvmpp_cpu_offline(int cpu)
 
 void kvmpp_syscore_suspend(void)
 {
+	VmClock::machine_sleeps();
 	disable_here(nullptr);
 }
 

@@ -110,6 +110,36 @@ Result<> GuestMemory::write(GuestPhys address, const void *from, u32 length) con
 	return written;
 }
 
+Result<> GuestMemory::write_if_there(GuestPhys address, const void *from, u32 length) const
+{
+	const Memslot *slot = table_.find_frame(address.frame());
+
+	if (!slot || slot->read_only)
+		return Errno::noent;
+	Result<> written = from_errno(glue_copy_to_user_nofault(
+		slot->user_address(address.frame()).value + address.page_offset(), from, length));
+	if (written && slot->log)
+		slot->log->add(address.frame() - slot->first_frame);
+	return written;
+}
+
+Result<bool> GuestMemory::compare_exchange(GuestPhys address, u64 expected, u64 desired,
+					   u32 length) const
+{
+	const Memslot *slot = table_.find_frame(address.frame());
+
+	if (!slot || slot->read_only)
+		return Errno::noent;
+	int done = glue_user_compare_exchange(slot->user_address(address.frame()).value +
+						      address.page_offset(),
+					      expected, desired, length);
+	if (done < 0)
+		return Errno::fault;
+	if (done && slot->log)
+		slot->log->add(address.frame() - slot->first_frame);
+	return done != 0;
+}
+
 Result<SlotRequest> check_slot_request(u32 slot, u32 flags, u64 guest_phys, u64 size,
 				       u64 user_address, unsigned physical_address_bits)
 {

@@ -119,7 +119,7 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 		return r;
 	seen_vmcs_ = vmx_.lent_vmcs();
 	state_.clock.wall_clock = &vm_.clock().wall_clock();
-	vm_.clock().add(clock_, identity_.id, state_.tsc_offset);
+	vm_.clock().add(clock_, identity_.id, state_);
 	return {};
 }
 
@@ -321,10 +321,42 @@ Result<Next> Vcpu::past_bus(Result<Next> next)
 /* The guest is about to go on: if its time is another than it was told, it is told. */
 void Vcpu::follow_clock()
 {
+	vm_.clock().follow_sleep(clock_, state_);
 	if (!vm_.clock().is_due(clock_, state_)) [[likely]]
 		return;
 	SrcuRead read(vm_.srcu());
 	vm_.clock().update(clock_, state_, GuestMemory(vm_.slots(read)));
+}
+
+/* Likewise of the time that its thread has waited. */
+void Vcpu::follow_steal_time()
+{
+	if (!state_.paravirtual.steal_due) [[likely]]
+		return;
+	SrcuRead read(vm_.srcu());
+	steal_time_.tell(state_, GuestMemory(vm_.slots(read)));
+}
+
+void Vcpu::sched_out(const IrqOff &irq, bool preempted)
+{
+	entry_->set_preempted(preempted);
+	vmx_.leave_guest(irq, state_);
+	/* As KVM: not while the host does an instruction for it, which may use what others expect it not to. */
+	if (!preempted || !state_.paravirtual.between_instructions ||
+	    !state_.paravirtual.wants_steal_time())
+		return;
+	SrcuRead read(vm_.srcu());
+	steal_time_.tell_preempted(state_, GuestMemory(vm_.slots(read)));
+}
+
+void Vcpu::sched_in()
+{
+	entry_->set_preempted(false);
+	if (!state_.paravirtual.wants_steal_time())
+		return;
+	state_.paravirtual.steal_due = true;
+	/* It may be on its way into the guest. */
+	entry_->kick.ask(Request::come_out);
 }
 
 /* Before the guest goes on: what user space wants to know of first. */
@@ -354,6 +386,7 @@ Result<Next> Vcpu::run_shared()
 
 	while (next && *next == Next::resume && dedicated_.place() == Dedicated::Place::shared) {
 		follow_clock();
+		follow_steal_time();
 		next = step();
 		if (next && *next == Next::resume)
 			next = before_next();
@@ -414,6 +447,9 @@ Result<Next> Vcpu::run_dedicated()
 		if (Result<> r = lend(); !r)
 			return r.error();
 	follow_clock();
+	if (steal_time_.has_grown(state_))
+		state_.paravirtual.steal_due = true;
+	follow_steal_time();
 	if (!dedicated_.post(lent_for_))
 		return Next::resume;
 	if (Result<> r = dedicated_.wait(true); !r) {
@@ -509,6 +545,9 @@ Result<> Vcpu::run()
 		return r;
 	run.flags = 0;
 	state_.cr8 = cr8;
+	state_.paravirtual.between_instructions = false;
+	if (steal_time_.has_grown(state_))
+		state_.paravirtual.steal_due = true;
 
 	if (has_signal_mask_)
 		glue_signal_mask_enter(signal_mask_);
@@ -558,7 +597,7 @@ void kvmpp_vcpu_sched_out(void *vcpu, int preempted) NO_THREAD_SAFETY_ANALYSIS
 	static_cast<Vcpu *>(vcpu)->sched_out(irq, preempted);
 }
 
-void kvmpp_vcpu_sched_in(void *vcpu)
+void kvmpp_vcpu_sched_in(void *vcpu) NO_THREAD_SAFETY_ANALYSIS
 {
-	static_cast<Vcpu *>(vcpu)->entry().set_preempted(false);
+	static_cast<Vcpu *>(vcpu)->sched_in();
 }

@@ -10,6 +10,7 @@
 #include "dedicated_cpus.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
+#include "steal_time.hpp"
 #include "vcpu_table.hpp"
 
 struct kvm_run;
@@ -43,11 +44,9 @@ public:
 	/* Its file is closed. False when it must not be freed: a CPU that is lost has it. May sleep. */
 	bool end() MAY_SLEEP;
 	/* The thread in KVM_RUN is scheduled away, or leaves it. */
-	void sched_out(const IrqOff &irq, bool preempted) REQUIRES(irqs_off, mutex_)
-	{
-		entry_->set_preempted(preempted);
-		vmx_.leave_guest(irq, state_);
-	}
+	void sched_out(const IrqOff &irq, bool preempted) REQUIRES(irqs_off, mutex_);
+	/* It comes back. */
+	void sched_in() REQUIRES(mutex_);
 
 private:
 	Result<> dispatch(unsigned command, unsigned long argument) REQUIRES(mutex_);
@@ -75,6 +74,7 @@ private:
 	Result<Next> complete_pending() REQUIRES(mutex_);
 	Result<Next> past_bus(Result<Next> next) REQUIRES(mutex_);
 	void follow_clock() REQUIRES(mutex_) MAY_SLEEP;
+	void follow_steal_time() REQUIRES(mutex_) MAY_SLEEP;
 	void show_exit() REQUIRES(mutex_);
 	/* The state that moves with a guest, in vcpu_state_ioctls.cpp. False: @command is none of it. */
 	bool state_ioctl(unsigned command, unsigned long argument, Result<long> &result)
@@ -108,6 +108,7 @@ private:
 	Owned<MachineCheck> machine_check_;
 	VmxVcpu vmx_ GUARDED_BY(mutex_);
 	VcpuClock clock_ GUARDED_BY(mutex_);
+	StealTime steal_time_ GUARDED_BY(mutex_);
 	Page run_page_;
 	Page port_page_;
 	/* Its CPU, if it has one of its own; and what that one knows of it. */

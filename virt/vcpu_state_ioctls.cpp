@@ -121,8 +121,15 @@ Result<> Vcpu::access_msr(kvm_msr_entry &entry, bool write, bool &done)
 
 	if (Result<> r = vmx_.fetch(state_, host_msr_groups(entry.index)); !r)
 		return r;
-	done = write ? write_host_msr(state_, entry.index, value)
-		     : read_host_msr(state_, entry.index, value);
+	if (write) {
+		SrcuRead read(vm_.srcu());
+
+		done = paravirtual::memory_allows(entry.index, value,
+						  GuestMemory(vm_.slots(read))) &&
+		       write_host_msr(state_, entry.index, value);
+	} else {
+		done = read_host_msr(state_, entry.index, value);
+	}
 	if (done && write && entry.index == msr::kernel_gs_base)
 		dedicated_run_.reload = true;
 	if (done && !write)

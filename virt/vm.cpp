@@ -37,7 +37,7 @@ Result<> Vm::init()
 	if (!apics_ || !tsc_)
 		return Errno::nomem;
 	tsc_->begin(insn::rdtsc(), glue_tsc_khz() * 1000);
-	if (Result<> r = clock_.create(); !r)
+	if (Result<> r = clock_.create(*tsc_); !r)
 		return r;
 	auto slots = Owned<MemslotTable>::create();
 	if (!slots)

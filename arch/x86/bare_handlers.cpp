@@ -32,11 +32,15 @@ Next handle_cpuid(VcpuState &s, const Exit &exit)
 	return Next::resume;
 }
 
-/* Such that its thread has something to do before the guest goes on: see VmClock. */
+/*
+ * Such that its thread has something to do before the guest goes on, in the guest's memory: see VmClock,
+ * StealTime and handle_exit().
+ */
 bool is_msr_for_thread(u32 index, bool write)
 {
 	return kvmclock::is_msr(index) ||
-	       (write && (index == msr::tsc || index == msr::tsc_adjust));
+	       (write && (index == msr::tsc || index == msr::tsc_adjust ||
+			  index == paravirtual::steal_time || index == paravirtual::pv_eoi));
 }
 
 Next handle_xsetbv(VcpuState &s, const Exit &exit)

@@ -139,12 +139,13 @@ const GuestFeatures &guest_features()
 	return features;
 }
 
-void init_guest_features(u64 host_xcr0, bool rdtscp, bool invpcid)
+void init_guest_features(u64 host_xcr0, bool rdtscp, bool invpcid, bool steal_time)
 {
 	insn::CpuidResult leaf1 = insn::cpuid(1), leaf7 = insn::cpuid(7);
 
 	features.rdtscp = rdtscp;
 	features.invpcid = invpcid;
+	features.steal_time = steal_time;
 	/* What four levels of EPT can map. */
 	features.physical_address_bits = insn::cpuid(highest_extended_leaf).eax & 0xff;
 	if (features.physical_address_bits > 48)
@@ -165,6 +166,15 @@ void init_guest_features(u64 host_xcr0, bool rdtscp, bool invpcid)
 		features.cr4 |= cr4::smap;
 	if (leaf7.ecx & bit(ecx_umip))
 		features.cr4 |= cr4::umip;
+}
+
+u32 paravirtual_features()
+{
+	constexpr u32 no_port_delay = 1 << 1;
+
+	return no_port_delay | kvmclock::cpuid_features | paravirtual::async_pf_feature |
+	       (features.steal_time ? paravirtual::steal_time_feature : 0) |
+	       paravirtual::pv_eoi_feature;
 }
 
 u32 xsave_size(u64 xcr0)
@@ -207,7 +217,7 @@ bool supported_cpuid(GuestCpuid &table, u32 limit)
 	}
 	return add(signature_leaf, 0,
 		   {paravirtual_leaf, 0x4b4d564b, 0x564b4d56, 0x0000004d}) && /* "KVMKVMKVM" */
-	       add(paravirtual_leaf, 0, {paravirtual_features, 0, 0, 0});
+	       add(paravirtual_leaf, 0, {paravirtual_features(), 0, 0, 0});
 }
 
 } // namespace kvmpp

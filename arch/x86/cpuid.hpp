@@ -7,6 +7,7 @@
 
 #include "cpu_insn.hpp"
 #include "kvmclock.hpp"
+#include "paravirtual.hpp"
 #include "vcpu_state.hpp"
 
 namespace kvmpp
@@ -29,22 +30,23 @@ inline constexpr u32 eax_xsavec = 1 << 1, eax_xsaves = 1 << 3;
 inline constexpr unsigned edx_nx = 20, edx_rdtscp = 27, edx_long_mode = 29;
 } // namespace cpuid_bit
 
-/* KVM's own leaf of features (KVM_CPUID_FEATURES), EAX: those that are there. */
-/* Ports need no pauses; and the clock. */
-inline constexpr u32 paravirtual_features = 1 << 1 | kvmclock::cpuid_features;
-
 struct GuestFeatures {
 	u64 xcr0 = 0; /* that XSETBV takes; 0: no XSAVE */
 	u64 cr4 = 0;  /* that MOV to CR4 takes */
 	bool rdtscp = false;
 	bool invpcid = false;
+	bool steal_time = false;
 	unsigned physical_address_bits = 36;
 };
 
 /* Set once, before the first vCPU. */
 const GuestFeatures &guest_features();
-/* @host_xcr0: what Linux uses; the two others: VMX lets guests execute them. */
-void init_guest_features(u64 host_xcr0, bool rdtscp, bool invpcid);
+/*
+ * @host_xcr0: what Linux uses; @rdtscp, @invpcid: VMX lets guests execute them; @steal_time: Linux counts it.
+ */
+void init_guest_features(u64 host_xcr0, bool rdtscp, bool invpcid, bool steal_time = true);
+/* KVM's own leaf of features (KVM_CPUID_FEATURES), EAX: those that are there. */
+u32 paravirtual_features();
 
 /* Of the XSAVE area for the features in @xcr0, in either format. */
 u32 xsave_size(u64 xcr0);

@@ -248,8 +248,13 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 	case ExitReason::io_instruction:
 		return handle_io(s, exit, memory);
 	case ExitReason::rdmsr:
+		return handle_msr(s, identity, exit, false);
 	case ExitReason::wrmsr:
-		return handle_msr(s, identity, exit, exit.reason() == ExitReason::wrmsr);
+		if (!paravirtual::memory_allows(static_cast<u32>(s.gpr[rcx]),
+						s.gpr[rdx] << 32 | static_cast<u32>(s.gpr[rax]),
+						memory))
+			return after_injection(s, s.inject(Vector::general_protection, 0));
+		return handle_msr(s, identity, exit, true);
 	case ExitReason::control_register_access:
 		return handle_cr(s, identity, exit, memory);
 	case ExitReason::mov_dr:

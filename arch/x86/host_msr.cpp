@@ -13,10 +13,30 @@ namespace
 
 /* In KVM's order; IA32_TSC_AUX, which not every host has, is the last. */
 constexpr u32 to_save[] = {
-	msr::sysenter_cs,     msr::sysenter_esp, msr::sysenter_eip, msr::star,       msr::cstar,
-	msr::kernel_gs_base,  msr::syscall_mask, msr::lstar,        msr::tsc,        msr::pat,
-	msr::feature_control, msr::tsc_adjust,   msr::misc_enable,  msr::mcg_status, msr::mcg_ctl,
-	msr::smi_count,       msr::power_ctl,    msr::bios_sign_id, msr::tsc_aux,
+	msr::sysenter_cs,
+	msr::sysenter_esp,
+	msr::sysenter_eip,
+	msr::star,
+	msr::cstar,
+	msr::kernel_gs_base,
+	msr::syscall_mask,
+	msr::lstar,
+	msr::tsc,
+	msr::pat,
+	msr::feature_control,
+	msr::tsc_adjust,
+	msr::misc_enable,
+	msr::mcg_status,
+	msr::mcg_ctl,
+	msr::smi_count,
+	msr::power_ctl,
+	msr::bios_sign_id,
+	paravirtual::async_pf_enable,
+	paravirtual::steal_time,
+	paravirtual::pv_eoi,
+	paravirtual::async_pf_interrupt,
+	paravirtual::async_pf_acknowledge,
+	msr::tsc_aux,
 };
 
 constexpr u32 of_features[] = {msr::bios_sign_id};

@@ -198,6 +198,16 @@ bool read_msr(const VcpuState &s, u32 index, By by, u64 &value)
 		return true;
 	case msr::xss:
 		return by == By::host;
+	case paravirtual::steal_time:
+		value = s.paravirtual.steal_time;
+		return true;
+	case paravirtual::pv_eoi:
+		value = s.paravirtual.pv_eoi;
+		return true;
+	case paravirtual::async_pf_enable:
+	case paravirtual::async_pf_interrupt:
+	case paravirtual::async_pf_acknowledge:
+		return true;
 	default:
 		return reads_as_zero(index) || s.clock.read(index, value) ||
 		       s.mtrrs.read(index, s.model.physical_address_bits, value);
@@ -285,6 +295,24 @@ bool write_msr(VcpuState &s, u32 index, By by, u64 value)
 		return true;
 	case msr::xss:
 		return by == By::host && value == 0;
+	case paravirtual::steal_time:
+		if (!guest_features().steal_time || !paravirtual::valid_steal_time(value))
+			return false;
+		s.paravirtual.steal_time = value;
+		s.paravirtual.steal_due = s.paravirtual.wants_steal_time();
+		return true;
+	case paravirtual::pv_eoi:
+		if (!paravirtual::valid_pv_eoi(value))
+			return false;
+		s.paravirtual.pv_eoi = value;
+		return true;
+	/* They come by an APIC in the kernel, and cannot be switched on without. */
+	case paravirtual::async_pf_enable:
+		return value == 0;
+	case paravirtual::async_pf_interrupt:
+		return false;
+	case paravirtual::async_pf_acknowledge:
+		return true;
 	default:
 		return s.clock.write(index, value) ||
 		       s.mtrrs.write(index, s.model.physical_address_bits, value);

@@ -8,7 +8,8 @@ namespace
 {
 
 constexpr u64 entry_present = 1 << 0, entry_writable = 1 << 1, entry_user = 1 << 2,
-	      entry_large = 1 << 7, entry_nx = u64{1} << 63;
+	      entry_accessed = 1 << 5, entry_dirty = 1 << 6, entry_large = 1 << 7,
+	      entry_nx = u64{1} << 63;
 constexpr u64 address_field = 0x000ffffffffff000;
 
 /* "Page-Fault Exception": bits of the error code. */
@@ -45,20 +46,58 @@ bool allowed(const VcpuState &s, const Rights &rights, PageAccess access, bool u
 	return !access.write || rights.writable || !(s.cr0 & cr0::wp);
 }
 
-} // namespace
+/* The entries that a walk has used. */
+class Used
+{
+public:
+	explicit Used(unsigned entry_bytes) : entry_bytes_(entry_bytes) {}
 
-Translation translate(const VcpuState &s, const GuestMemory &memory, GuestLinear linear,
-		      PageAccess access)
+	void add(u64 address, u64 entry) { entries_[count_++] = {{address}, entry}; }
+	/*
+	 * "Accessed and Dirty Flags", from the root on. Tables that cannot be written are left as they
+	 * are. False where an entry has changed since it was read. Errno::fault.
+	 */
+	Result<bool> set_flags(const GuestMemory &memory, bool write) const
+	{
+		for (unsigned i = 0; i < count_; i++) {
+			const Entry &used = entries_[i];
+			bool is_leaf = i + 1 == count_;
+			u64 wanted =
+				used.entry | entry_accessed | (write && is_leaf ? entry_dirty : 0);
+
+			if (wanted == used.entry)
+				continue;
+			Result<bool> same = memory.compare_exchange(used.address, used.entry,
+								    wanted, entry_bytes_);
+			if (!same && same.error() != Errno::noent)
+				return same;
+			if (same && !*same)
+				return false;
+		}
+		return true;
+	}
+
+private:
+	struct Entry {
+		GuestPhys address;
+		u64 entry;
+	};
+	Entry entries_[4] = {};
+	unsigned count_ = 0;
+	unsigned entry_bytes_;
+};
+
+/* False: an entry changed while it was in use, and all is to be done again. */
+bool walk(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, PageAccess access,
+	  Translation &result)
 {
 	using Outcome = Translation::Outcome;
-
-	if (!s.paging())
-		return {Outcome::ok, {static_cast<u32>(linear.value)}};
 
 	bool user_mode = s.cpl() == 3;
 	bool nx_enabled = s.efer & efer::nx;
 	bool wide = s.cr4 & cr4::pae;
 	unsigned entry_bytes = wide ? 8 : 4;
+	Used used(entry_bytes);
 	unsigned index_bits = wide ? 9 : 10;
 	int level = s.long_mode() ? 4 : 2;
 	u64 table = s.cr3 & (s.long_mode() ? address_field : 0xfffff000);
@@ -71,8 +110,9 @@ Translation translate(const VcpuState &s, const GuestMemory &memory, GuestLinear
 	if (s.pae_paging()) {
 		u64 pdpte = s.pdpte[linear.value >> 30];
 
+		result = {Outcome::page_fault, {}, error};
 		if (!(pdpte & entry_present))
-			return {Outcome::page_fault, {}, error};
+			return true;
 		table = pdpte & address_field;
 	}
 	for (;; level--) {
@@ -80,10 +120,13 @@ Translation translate(const VcpuState &s, const GuestMemory &memory, GuestLinear
 		u64 index = (linear.value >> shift) & low_bits(index_bits);
 		u64 entry = 0;
 
+		result = {Outcome::no_tables, {}};
 		if (!memory.read({table + index * entry_bytes}, &entry, entry_bytes))
-			return {Outcome::no_tables, {}};
+			return true;
+		result = {Outcome::page_fault, {}, error};
 		if (!(entry & entry_present))
-			return {Outcome::page_fault, {}, error};
+			return true;
+		used.add(table + index * entry_bytes, entry);
 		rights.restrict_by(entry, wide && nx_enabled);
 		bool large = level > 1 && level < 4 && (entry & entry_large) &&
 			     (wide || (s.cr4 & cr4::pse));
@@ -91,15 +134,35 @@ Translation translate(const VcpuState &s, const GuestMemory &memory, GuestLinear
 			table = entry & address_field;
 			continue;
 		}
+		result = {Outcome::page_fault, {}, error | error_present};
 		if (!allowed(s, rights, access, user_mode))
-			return {Outcome::page_fault, {}, error | error_present};
+			return true;
+		result = {Outcome::no_tables, {}};
+		Result<bool> same = used.set_flags(memory, access.write);
+		if (!same)
+			return true;
 		u64 base = entry & address_field;
 		/* 4 MiB pages: bits 39:32 of the address are in bits 20:13 ("PSE-36"). */
 		if (large && !wide)
 			base = (entry & 0xffc00000) | ((entry >> 13) & 0xff) << 32;
-		return {Outcome::ok,
-			{(base & ~low_bits(shift)) | (linear.value & low_bits(shift))}};
+		result = {Outcome::ok,
+			  {(base & ~low_bits(shift)) | (linear.value & low_bits(shift))}};
+		return *same;
 	}
+}
+
+} // namespace
+
+Translation translate(const VcpuState &s, const GuestMemory &memory, GuestLinear linear,
+		      PageAccess access)
+{
+	Translation result{Translation::Outcome::ok, {static_cast<u32>(linear.value)}};
+
+	if (!s.paging())
+		return result;
+	while (!walk(s, memory, linear, access, result))
+		;
+	return result;
 }
 
 bool load_pdptes(VcpuState &s, const GuestMemory &memory, unsigned physical_address_bits)

@@ -27,6 +27,8 @@ public:
 		second_ = ticks_per_second;
 		offset_.store(-host_tsc, std::memory_order_relaxed);
 	}
+	/* The host's TSC has gone back by that much, for all. */
+	void make_up_for(u64 ticks) { offset_.fetch_add(ticks, std::memory_order_relaxed); }
 	u64 offset() const { return offset_.load(std::memory_order_relaxed); }
 
 	/*

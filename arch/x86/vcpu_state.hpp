@@ -17,6 +17,7 @@
 #include "kvmclock.hpp"
 #include "machine_check.hpp"
 #include "mtrr.hpp"
+#include "paravirtual.hpp"
 #include "x86.hpp"
 
 #include <atomic>
@@ -307,6 +308,7 @@ struct VcpuState {
 	Mtrrs mtrrs;
 	LocalApic apic;
 	GuestClock clock;
+	GuestParavirtual paravirtual;
 
 	Groups valid;
 	Groups dirty;

@@ -231,6 +231,8 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 		}
 		bool entered = run(vmcs, s, exit);
 		kick.leave(irq);
+		s.paravirtual.between_instructions =
+			entered && exit.reason() == ExitReason::external_interrupt;
 		if (entered) {
 			VmxCpu::here(irq).count_exit(exit.reason());
 		} else {

@@ -27,6 +27,14 @@ public:
 	 */
 	Result<> read(GuestPhys address, void *to, u32 length) const;
 	Result<> write(GuestPhys address, const void *from, u32 length) const;
+	/* As write(), but Errno::fault where Linux would first have to find the page. Any context. */
+	Result<> write_if_there(GuestPhys address, const void *from, u32 length) const;
+	/*
+	 * The naturally aligned @length bytes, 4 or 8, become @desired where they are @expected, as one
+	 * locked access. False: they were something else. Errors are those of write(). May sleep.
+	 */
+	Result<bool> compare_exchange(GuestPhys address, u64 expected, u64 desired,
+				      u32 length) const;
 
 private:
 	const MemslotTable &table_;

@@ -453,6 +453,48 @@ void memory_over_mmio()
 	equal("memory that was taken away", page.at<uint64_t>(0), 0x600du);
 }
 
+// The page that an instruction uses beside the device: what the host does for the guest leaves the same
+// traces in its tables as the CPU would.
+void accessed_and_dirty()
+{
+	constexpr uint64_t present = 1 | 2 | 4, accessed = 0x20, dirty = 0x40;
+	constexpr uint64_t linear =
+		0x40000000; // one to one in tables of its own, but for this page
+	constexpr uint64_t directory = GUEST_TABLES + 0x3000, table = GUEST_TABLES + 0x7000;
+	Machine machine(mm::image());
+	machine.prepare_long();
+	machine.vcpu.enter_long(mm::copy_byte);
+	auto &root = machine.at<uint64_t>(GUEST_TABLES),
+	     &middle = machine.at<uint64_t>(GUEST_TABLES + 0x1008),
+	     &upper = machine.at<uint64_t>(directory), &leaf = machine.at<uint64_t>(table);
+	that("the directory is where it is thought to be", (middle & ~0xffful) == directory);
+
+	const auto run = [&](const char *name, uint64_t entry, uint64_t rsi, uint32_t exit,
+			     uint64_t flags) {
+		middle = directory | present;
+		upper = table | present;
+		leaf = GUEST_SCRATCH | present;
+		kvm_regs regs = machine.vcpu.regs();
+		regs.rip = entry;
+		regs.rsi = rsi;
+		regs.rdi = linear;
+		regs.rdx = 0x10;
+		machine.vcpu.set_regs(regs);
+		machine.vcpu.run_until(exit);
+		if (exit == KVM_EXIT_MMIO)
+			give(machine.vcpu, 0x5a);
+		machine.vcpu.run_until(KVM_EXIT_HLT);
+		equal(name, leaf, GUEST_SCRATCH | present | flags);
+		equal(name, upper, table | present | accessed);
+		equal(name, middle, directory | present | accessed);
+		that(name, root & accessed);
+	};
+	run("MOVS from a device", mm::copy_byte, GUEST_MMIO, KVM_EXIT_MMIO, accessed | dirty);
+	equal("data", machine.at<uint8_t>(GUEST_SCRATCH), 0x5a);
+	run("INS", mm::input_byte, 0, KVM_EXIT_IO, accessed | dirty);
+	run("OUTS", mm::output_byte, linear, KVM_EXIT_IO, accessed);
+}
+
 constexpr ktap::Case cases[] = {
 	{"long_mode_stores", long_mode_stores},
 	{"long_mode_loads", long_mode_loads},
@@ -469,6 +511,7 @@ constexpr ktap::Case cases[] = {
 	{"instruction_across_pages", instruction_across_pages},
 	{"driver", driver},
 	{"memory_over_mmio", memory_over_mmio},
+	{"accessed_and_dirty", accessed_and_dirty},
 };
 
 } // namespace

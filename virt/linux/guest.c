@@ -8,6 +8,7 @@
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <linux/slab.h>
 #include <linux/vtime.h>
 
@@ -206,10 +207,24 @@ void glue_deliver_machine_check(void)
 {
 #ifdef CONFIG_X86_MCE
 	/* As from user space: not the kernel but the guest consumed what was bad. */
-	struct pt_regs regs = { .cs = 3, .flags = X86_EFLAGS_IF };
+	struct pt_regs regs = {.cs = 3, .flags = X86_EFLAGS_IF};
 
 	do_machine_check(&regs);
 #endif
+}
+
+glue_u64 glue_run_delay(void)
+{
+#ifdef CONFIG_SCHED_INFO
+	return current->sched_info.run_delay;
+#else
+	return 0;
+#endif
+}
+
+int glue_counts_run_delay(void)
+{
+	return sched_info_on();
 }
 
 static void sched_in(struct preempt_notifier *notifier, int cpu)
@@ -257,7 +272,7 @@ int glue_work_handle(void)
 {
 	/* It notes a signal in KVM's structure of a vCPU, which nobody reads here. */
 	static struct kvm_run run;
-	static struct kvm_vcpu vcpu = { .run = &run };
+	static struct kvm_vcpu vcpu = {.run = &run};
 
 	return xfer_to_guest_mode_handle_work(&vcpu);
 }

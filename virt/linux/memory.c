@@ -27,6 +27,30 @@ int glue_copy_to_user(glue_u64 to, const void *from, glue_size bytes)
 	return copy_to_user((void __user *)to, from, bytes) ? -EFAULT : 0;
 }
 
+int glue_copy_to_user_nofault(glue_u64 to, const void *from, glue_size bytes)
+{
+	return copy_to_user_nofault((void __user *)to, from, bytes) ? -EFAULT : 0;
+}
+
+int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 desired,
+			       glue_size bytes)
+{
+	int other;
+
+	if (!access_ok((void __user *)address, bytes))
+		return -EFAULT;
+	if (bytes == sizeof(u32)) {
+		u32 old = expected;
+
+		other = __try_cmpxchg_user((u32 __user *)address, &old, (u32)desired, fault32);
+	} else {
+		u64 old = expected;
+
+		other = __try_cmpxchg_user((u64 __user *)address, &old, (u64)desired, fault64);
+	}
+	return other < 0 ? other : !other;
+}
+
 int glue_user_range_ok(glue_u64 address, glue_u64 bytes)
 {
 	return access_ok((void __user *)address, bytes);

@@ -142,6 +142,14 @@ void glue_clock_read(glue_clock *clock)
 {
 	*clock = {};
 }
+glue_u64 glue_run_delay(void)
+{
+	return 0;
+}
+int glue_counts_run_delay(void)
+{
+	return 1;
+}
 int glue_tsc_stable(void)
 {
 	return 1;
@@ -197,6 +205,16 @@ void glue_wait_a_tick(void)
 }
 
 int glue_copy_from_user(void *, glue_u64, glue_size)
+{
+	return -14;
+}
+
+int glue_copy_to_user_nofault(glue_u64, const void *, glue_size)
+{
+	return -14;
+}
+
+int glue_user_compare_exchange(glue_u64, glue_u64, glue_u64, glue_size)
 {
 	return -14;
 }

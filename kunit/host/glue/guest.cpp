@@ -12,8 +12,8 @@
 
 #include <asm/errno.h>
 
-#include <optional>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 /* The address that entry.S gives the CPU to come back to. */
@@ -33,6 +33,8 @@ namespace
 
 bool signal_is_pending, need_resched, in_guest_timing, perf_in_guest, fpu_loaded;
 unsigned ticks, nmis;
+kvmpp::u64 run_delay;
+bool counts_run_delay = true;
 std::optional<kvmpp::u64> signal_mask;
 std::function<void()> wait_hook, reschedule_hook;
 glue_sched_notifier *notifier;
@@ -43,6 +45,8 @@ void reset_thread()
 {
 	signal_is_pending = need_resched = in_guest_timing = perf_in_guest = fpu_loaded = false;
 	ticks = nmis = 0;
+	run_delay = 0;
+	counts_run_delay = true;
 	wait_hook = reschedule_hook = nullptr;
 	notifier = nullptr;
 	signal_mask.reset();
@@ -90,6 +94,16 @@ void reschedule_to(int cpu, const std::function<void()> &meanwhile)
 		interrupt(this_cpu(), [&] { kvmpp_vcpu_sched_in(own->context); });
 	notifier = own;
 	fpu_loaded = fpu;
+}
+
+void add_run_delay(u64 ns)
+{
+	run_delay += ns;
+}
+
+void set_counts_run_delay(bool counts)
+{
+	counts_run_delay = counts;
 }
 
 bool sched_notifier_registered()
@@ -253,6 +267,16 @@ void glue_deliver_nmi(void)
 
 void glue_deliver_machine_check(void)
 {
+}
+
+glue_u64 glue_run_delay(void)
+{
+	return run_delay;
+}
+
+int glue_counts_run_delay(void)
+{
+	return counts_run_delay;
 }
 
 void glue_sched_notifier_register(glue_sched_notifier *n, void *context)

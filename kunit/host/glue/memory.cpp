@@ -27,8 +27,8 @@ struct UserRange {
 };
 std::map<u64, UserRange> ranges;
 u64 mapping_frames = 1;
-bool executed_pages_small;
-std::function<void()> page_get_hook;
+bool executed_pages_small, swapped_out;
+std::function<void()> page_get_hook, compare_exchange_hook;
 int pages_held;
 unsigned pages_dirtied;
 int current_process;
@@ -71,6 +71,16 @@ void set_executed_pages_must_be_small(bool small)
 void on_user_page_get(std::function<void()> function)
 {
 	page_get_hook = std::move(function);
+}
+
+void set_swapped_out(bool swapped)
+{
+	swapped_out = swapped;
+}
+
+void on_compare_exchange(std::function<void()> function)
+{
+	compare_exchange_hook = std::move(function);
 }
 
 int user_pages_held()
@@ -119,6 +129,34 @@ int glue_copy_to_user(glue_u64 to, const void *from, glue_size bytes)
 		return -EFAULT;
 	std::memcpy(reinterpret_cast<void *>(to), from, bytes);
 	return 0;
+}
+
+int glue_copy_to_user_nofault(glue_u64 to, const void *from, glue_size bytes)
+{
+	const UserRange *range = range_of(to, bytes);
+	if (!range || !range->writable || swapped_out)
+		return -EFAULT;
+	std::memcpy(reinterpret_cast<void *>(to), from, bytes);
+	return 0;
+}
+
+int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 desired,
+			       glue_size bytes)
+{
+	might_sleep("an access of user space");
+	const UserRange *range = range_of(address, bytes);
+	if (!range || !range->writable)
+		return -EFAULT;
+	if (address % bytes)
+		violation("a locked access that is not aligned");
+	if (auto hook = std::exchange(compare_exchange_hook, nullptr))
+		hook();
+	glue_u64 old = 0;
+	std::memcpy(&old, reinterpret_cast<const void *>(address), bytes);
+	if (old != expected)
+		return 0;
+	std::memcpy(reinterpret_cast<void *>(address), &desired, bytes);
+	return 1;
 }
 
 int glue_user_range_ok(glue_u64 address, glue_u64 bytes)

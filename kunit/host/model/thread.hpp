@@ -25,6 +25,9 @@ unsigned ticks_waited();
  * runs if it is registered.
  */
 void reschedule_to(int cpu, const std::function<void()> &meanwhile = nullptr);
+/* It has waited for a CPU. */
+void add_run_delay(u64 ns);
+void set_counts_run_delay(bool counts);
 bool sched_notifier_registered();
 bool guest_fpu_loaded();
 /* Of the VMM's thread in KVM_RUN. */

@@ -6,6 +6,8 @@
 #include "arch/x86/handlers.hpp"
 #include "arch/x86/kvmclock.hpp"
 
+#include <linux_glue/dedicated.h>
+
 #include <asm/errno.h>
 
 using namespace kvmpp;
@@ -339,12 +341,67 @@ TEST_F(Clock, machine_sleeps)
 {
 	write_msrs({{system_time, page | 1}});
 	pass_time(10 * ms);
+	u64 guests_tsc_before = guests_tsc();
 	sleep_for(3000 * ms);
 	EXPECT_EQ(get().clock, 3010 * ms);
+	tsc_offset = guests_tsc_before - insn::rdtsc();
 	pass_time(ms);
 	run_once();
 	EXPECT_EQ(time_at(), 3011 * ms) << "the TSC has begun anew";
 	EXPECT_EQ(flags_at(), tsc_stable | guest_stopped);
+}
+
+/* Asleep, guests' TSCs stand still, and those of a VM go on to agree. */
+TEST_F(Clock, tscs_do_not_go_back_in_a_sleep)
+{
+	int second = make_vcpu(1);
+	auto tsc = [&](int of) {
+		struct {
+			u32 count = 1, padding = 0;
+			kvm_msr_entry entry{.index = msr::tsc, .reserved = 0, .data = 0};
+		} msrs;
+		EXPECT_EQ(vcpu_ioctl(of, KVM_GET_MSRS, msrs), 1);
+		return msrs.entry.data;
+	};
+
+	write_msrs({{system_time, page | 1}});
+	for (int round = 0; round < 2; round++) {
+		pass_time(1000 * ms);
+		u64 before = tsc(vcpu);
+		sleep_for(3000 * ms);
+		if (round == 0) {
+			EXPECT_EQ(tsc(vcpu), before);
+		}
+		sleep_for(500 * ms);
+		EXPECT_EQ(tsc(second), before) << "that has missed one of them";
+		pass_time(ms);
+		int third = make_vcpu(2);
+		u64 after = before + ms * glue_tsc_khz() / 1'000'000;
+		for (int of : {vcpu, second, third})
+			EXPECT_EQ(tsc(of), after);
+		EXPECT_EQ(get().flags, all_flags) << "they agree";
+		guest({[&](Vmcs &vmcs, u64 *gprs) {
+			EXPECT_EQ(insn::rdtsc() + vmcs.fields[field::tsc_offset.encoding], after);
+			halts()(vmcs, gprs);
+		}});
+		expect_exit(KVM_EXIT_HLT);
+		close_fd(third);
+	}
+	close_fd(second);
+}
+
+/* The guest sets its TSC to what it would be: it is to agree with the others. */
+TEST_F(Clock, tsc_set_after_a_sleep)
+{
+	pass_time(10'000 * ms);
+	u64 tsc = guests_tsc();
+	sleep_for(3000 * ms);
+	write_msrs({{msr::tsc, tsc + 5}});
+	guest({[&](Vmcs &vmcs, u64 *gprs) {
+		EXPECT_EQ(insn::rdtsc() + vmcs.fields[field::tsc_offset.encoding], tsc);
+		halts()(vmcs, gprs);
+	}});
+	expect_exit(KVM_EXIT_HLT);
 }
 
 TEST_F(Clock, on_a_dedicated_cpu)

@@ -47,6 +47,9 @@ TEST_F(HostMsr, all_in_the_list_can_be_read_and_written_back)
 	ASSERT_TRUE(machine_check.set_up(MachineCheck::supported | 10));
 	for (u32 index : msrs_to_save()) {
 		u64 value = read(index);
+		/* KVM's, too, cannot even be 0 without an APIC in the kernel. */
+		if (index == paravirtual::async_pf_interrupt)
+			continue;
 		EXPECT_TRUE(write(index, value)) << std::hex << index;
 		EXPECT_TRUE(write(index, 0)) << std::hex << index;
 	}

@@ -2,6 +2,9 @@
 #include "guest.hpp"
 
 #include "arch/x86/paging.hpp"
+#include "virt/dirty_log.hpp"
+
+#include <set>
 
 using namespace kvmpp;
 using namespace kvmpp::host;
@@ -14,7 +17,7 @@ using Outcome = Translation::Outcome;
 /* "Page-Fault Exception": bits of the error code. */
 constexpr u32 error_p = 1, error_w = 2, error_u = 4, error_i = 16;
 /* Bits of a paging-structure entry. */
-constexpr u64 p = 1, w = 2, u = 4, ps = 0x80, nx = u64{1} << 63;
+constexpr u64 p = 1, w = 2, u = 4, a = 0x20, d = 0x40, ps = 0x80, nx = u64{1} << 63;
 constexpr u64 rflags_ac = 1 << 18;
 
 class Paging : public GuestTest
@@ -291,10 +294,113 @@ TEST_F(Paging, pae_rights_do_not_come_from_the_pdpte)
 	expect_at(0x200000, walk(0, {.write = true}));
 }
 
-TEST_F(Paging, accessed_and_dirty_stay_as_they_are)
+/* "Accessed and Dirty Flags" */
+
+TEST_F(Paging, accessed_at_each_level_and_dirty_in_the_leaf)
+{
+	constexpr u64 leaf = tables + 0x3000 + 8 * 5;
+
+	paging4(0x5000, 0x9000 | p | w);
+	walk(0x5000);
+	for (u64 level = 0; level < 3; level++)
+		EXPECT_EQ(ram.get<u64>(tables + 0x1000 * level),
+			  (tables + 0x1000 * (level + 1)) | p | w | u | a);
+	EXPECT_EQ(ram.get<u64>(leaf), 0x9000u | p | w | a);
+	walk(0x5000, {.fetch = true});
+	EXPECT_EQ(ram.get<u64>(leaf), 0x9000u | p | w | a);
+	walk(0x5000, {.write = true});
+	EXPECT_EQ(ram.get<u64>(leaf), 0x9000u | p | w | a | d);
+	EXPECT_EQ(ram.get<u64>(tables + 0x2000), (tables + 0x3000) | p | w | u | a);
+}
+
+TEST_F(Paging, flags_of_32_bit_and_pae_paging)
+{
+	paging32();
+	map32(0x12000, 0x9000 | p | w);
+	map32(0x13000, 0xfffff000 | p);
+	expect_at(0x9000, walk(0x12000, {.write = true}));
+	EXPECT_EQ(ram.get<u32>(tables), (tables + 0x1000) | p | w | u | a);
+	EXPECT_EQ(ram.get<u32>(tables + 0x1000 + 4 * 0x12), 0x9000u | p | w | a | d);
+	EXPECT_EQ(ram.get<u32>(tables + 0x1000 + 4 * 0x13), 0xfffff000 | p) << "its neighbour";
+	s.cr4 |= cr4::pse;
+	ram.put<u32>(tables + 4, 0x400000 | ps | p | w);
+	expect_at(0x412000, walk(0x412000, {.write = true}));
+	EXPECT_EQ(ram.get<u32>(tables + 4), 0x400000u | ps | p | w | a | d);
+
+	paging_pae();
+	ram.put<u64>(tables + 0x1000, 0x200000 | ps | p | w);
+	expect_at(0x212000, walk(0x12000, {.write = true}));
+	EXPECT_EQ(ram.get<u64>(tables + 0x1000), 0x200000u | ps | p | w | a | d);
+	EXPECT_EQ(s.pdpte[0], (tables + 0x1000) | p) << "PDPTEs have none";
+}
+
+TEST_F(Paging, no_flags_where_there_is_a_fault)
+{
+	paging4(0x5000, 0x9000 | p);
+	expect_fault(error_p | error_w, walk(0x5000, {.write = true}));
+	EXPECT_EQ(ram.get<u64>(tables), (tables + 0x1000) | p | w | u);
+	EXPECT_EQ(ram.get<u64>(tables + 0x3000 + 8 * 5), 0x9000u | p);
+}
+
+TEST_F(Paging, entry_that_changes_under_the_walk)
+{
+	paging4(0x5000, 0x9000 | p | w | a);
+	for (u64 level = 0; level < 3; level++)
+		ram.put<u64>(tables + 0x1000 * level,
+			     (tables + 0x1000 * (level + 1)) | p | w | u | a);
+	on_compare_exchange([&] { ram.put<u64>(tables + 0x3000 + 8 * 5, 0xa000 | p | w | a); });
+	expect_at(0xa000, walk(0x5000, {.write = true}));
+	EXPECT_EQ(ram.get<u64>(tables + 0x3000 + 8 * 5), 0xa000u | p | w | a | d);
+	ram.put<u64>(tables + 0x3000 + 8 * 5, 0xa000 | p | w | a);
+	on_compare_exchange([&] { ram.put<u64>(tables + 0x3000 + 8 * 5, 0); });
+	expect_fault(error_w, walk(0x5000, {.write = true}));
+	EXPECT_EQ(ram.get<u64>(tables + 0x3000 + 8 * 5), 0u);
+}
+
+/* Nothing is written, not even what would be the same, where all is set. */
+TEST_F(Paging, flags_that_are_set)
+{
+	paging4(0x5000, 0x9000 | p | w | a | d);
+	for (u64 level = 0; level < 3; level++)
+		ram.put<u64>(tables + 0x1000 * level,
+			     (tables + 0x1000 * (level + 1)) | p | w | u | a);
+	bool written = false;
+	on_compare_exchange([&] { written = true; });
+	expect_at(0x9000, walk(0x5000, {.write = true}));
+	EXPECT_FALSE(written);
+	on_compare_exchange(nullptr);
+}
+
+TEST_F(Paging, tables_that_cannot_be_written)
 {
 	paging4(0x5000, 0x9000 | p | w);
-	walk(0x5000, {.write = true});
-	EXPECT_EQ(ram.get<u64>(tables + 0x3000 + 8 * 5), 0x9000u | p | w);
-	EXPECT_EQ(ram.get<u64>(tables), (tables + 0x1000) | p | w | u);
+	Memslot rom{.id = 0,
+		    .invalid = false,
+		    .first_frame = 0,
+		    .frames = ram_bytes >> page_shift,
+		    .user = {ram.address()},
+		    .read_only = true};
+	Owned<MemslotTable> table = MemslotTable().with_change(0, &rom);
+	expect_at(0x9000, translate(s, GuestMemory(*table), {0x5000}, {.write = true}));
+	EXPECT_EQ(ram.get<u64>(tables), (tables + 0x1000) | p | w | u) << "as it is";
+	/* The VMM's own mapping does not let it: KVM has that fail, too. */
+	add_user_memory(ram.address(), ram_bytes, false);
+	EXPECT_EQ(walk(0x5000).outcome, Outcome::no_tables);
+}
+
+TEST_F(Paging, written_tables_are_in_the_log)
+{
+	paging4(0x5000, 0x9000 | p | w);
+	Owned<DirtyLog> log = DirtyLog::create(ram_bytes >> page_shift);
+	Memslot slot{.id = 0,
+		     .invalid = false,
+		     .first_frame = 0,
+		     .frames = ram_bytes >> page_shift,
+		     .user = {ram.address()},
+		     .log = log.get()};
+	Owned<MemslotTable> table = MemslotTable().with_change(0, &slot);
+	expect_at(0x9000, translate(s, GuestMemory(*table), {0x5000}, {.write = true}));
+	std::set<u64> logged;
+	log->take([&](u64 page) { logged.insert(page); });
+	EXPECT_EQ(logged, (std::set<u64>{0x10, 0x11, 0x12, 0x13}));
 }

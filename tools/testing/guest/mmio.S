@@ -68,6 +68,11 @@ entry \name\()_next
 	access movswq, movswq (%rbx), %rax
 	access movslq, movslq (%rbx), %rax
 
+/* From a device to (RDI), and from (RSI) to a port. */
+	access copy_byte, movsb
+	access input_byte, insb
+	access output_byte, outsb
+
 /* A loop as a driver has it: poll a status, write data. RCX times. */
 entry driver
 1:	mov 4(%rbx), %eax
