@@ -56,19 +56,19 @@ def extracted(name):
     return cache.entry(f"package-{name}", _os_release("VERSION_CODENAME"), fill)
 
 
-def unpacked(kind, names, suite_suffix):
-    """The content of packages of a suite of this release that are not to be installed on
-    this machine, with the libraries that they depend on, which are.
+def unpacked(kind, suites):
+    """The content of packages that are not to be installed on this machine, with the
+    libraries that they depend on, which are.
 
-    suite_suffix: "" for the release itself, "-backports" for what came after it.
+    suites: {package: "" for the release itself, "-backports" or "-security"}.
     """
     codename = _os_release("VERSION_CODENAME")
-    options = backports() if suite_suffix else []
-    # a release is where the machine has it from; backports are taken only where named
-    asked = [f"{name}/{codename}{suite_suffix}" if suite_suffix else name for name in names]
+    options = private_apt("qemu", "deb", [codename, f"{codename}-backports", f"{codename}-security"])
+    # else the newest of the release: backports are taken only where named
+    asked = {name: f"{name}/{codename}{suite}" if suite else name for name, suite in suites.items()}
 
     def fill(directory):
-        for name, one in zip(names, asked):
+        for name, one in asked.items():
             say(f"fetching {one}...")
             _with_fresh_lists(lambda: run(["apt-get", *options, "download", one], cwd=directory), options)
             package = next(directory.glob(f"{name}_*.deb"))
@@ -158,8 +158,10 @@ def private_apt(name, kind, suites, trusted=False):
     home = cache.root() / "apt" / name
     for needed in ("lists/partial", "archives/partial"):
         (home / needed).mkdir(parents=True, exist_ok=True)
+    # security updates are beside the archive
     (home / "sources.list").write_text("".join(
-        f"{kind} {'[' + ' '.join(settings) + '] ' if settings else ''}{uri} {suite} main\n"
+        f"{kind} {'[' + ' '.join(settings) + '] ' if settings else ''}"
+        f"{uri.rstrip('/')}{'-security' if suite.endswith('-security') else ''} {suite} main\n"
         for suite in suites))
     return ["-o", f"Dir::Etc::sourcelist={home}/sources.list",
             "-o", "Dir::Etc::sourceparts=-",

@@ -17,13 +17,14 @@ import packages
 from image import Archive, libraries
 from tools import run
 
-# each with the suite that has it, after the name of the machine's own release
-_SUITES = {"10.0": "-backports", "7.2": ""}
+# Each with the suite that has it, after the name of the machine's own release. The 7.2.22 of the release
+# has its second vCPU's thread spin at its SIPI, on KVM as well: apic_sipi() does not take the request.
+_SUITES = {"10.0": "-backports", "7.2": "-security"}
 VERSIONS = tuple(_SUITES)
 NEWEST = VERSIONS[0]
 PROGRAM = "qemu-system-x86_64"
 
-_PACKAGES = ("qemu-system-x86", "qemu-system-data", "seabios")
+_PACKAGES = ("qemu-system-x86", "qemu-system-data")
 _FIRMWARE = ("bios-256k.bin", "bios-microvm.bin", "qboot.rom", "linuxboot_dma.bin", "pvh.bin",
              "kvmvapic.bin", "vgabios-stdvga.bin")
 # where Debian's QEMU looks for it, in this order
@@ -39,7 +40,8 @@ def archive(version):
     """The archive of that QEMU and its guest."""
     guest = kernels.get("stock-6.1")
     busybox = packages.extracted("busybox-static") / "bin/busybox"
-    program = packages.unpacked(f"qemu-{version}", _PACKAGES, _SUITES[version])
+    program = packages.unpacked(
+        f"qemu-{version}", {**dict.fromkeys(_PACKAGES, _SUITES[version]), "seabios": ""})
 
     def fill(directory):
         whole = Archive(directory / "qemu.cpio")

@@ -15,6 +15,8 @@
 #include <cstdlib>
 #include <ctime>
 #include <fcntl.h>
+#include <filesystem>
+#include <sstream>
 #include <string>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -38,37 +40,81 @@ struct Ended {
 	std::string errors;
 };
 
+class Program
+{
+public:
+	explicit Program(const std::vector<std::string> &words)
+	{
+		int ends[2];
+		equal("pipe", pipe2(ends, O_CLOEXEC), 0);
+		errors_ = memfd_create("errors", MFD_CLOEXEC);
+		that("memfd_create", errors_ >= 0);
+		pid_ = fork();
+		if (pid_ == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			std::vector<char *> arguments;
+			for (const std::string &word : words)
+				arguments.push_back(const_cast<char *>(word.c_str()));
+			arguments.push_back(nullptr);
+			dup2(open("/dev/null", O_RDONLY), 0);
+			dup2(ends[1], 1);
+			dup2(errors_, 2);
+			execvp(arguments[0], arguments.data());
+			_exit(127);
+		}
+		close(ends[1]);
+		output_ = ends[0];
+	}
+	Program(const Program &) = delete;
+	Program &operator=(const Program &) = delete;
+	~Program()
+	{
+		close(output_);
+		close(errors_);
+	}
+
+	pid_t pid() const { return pid_; }
+
+	// False when it ends without having written the text.
+	bool writes(const std::string &text)
+	{
+		while (ended_.output.find(text) == ended_.output.npos)
+			if (!read_more())
+				return false;
+		return true;
+	}
+
+	const Ended &end()
+	{
+		char part[4096];
+		ssize_t length;
+		while (read_more()) {
+		}
+		equal("waitpid", waitpid(pid_, &ended_.status, 0), pid_);
+		for (off_t at = 0; (length = pread(errors_, part, sizeof(part), at)) > 0;
+		     at += length)
+			ended_.errors.append(part, static_cast<size_t>(length));
+		return ended_;
+	}
+
+private:
+	bool read_more()
+	{
+		char part[4096];
+		const ssize_t length = read(output_, part, sizeof(part));
+		if (length > 0)
+			ended_.output.append(part, static_cast<size_t>(length));
+		return length > 0;
+	}
+
+	pid_t pid_ = -1;
+	int output_ = -1, errors_ = -1;
+	Ended ended_;
+};
+
 Ended run(const std::vector<std::string> &words)
 {
-	int ends[2];
-	equal("pipe", pipe2(ends, O_CLOEXEC), 0);
-	const int errors = memfd_create("errors", MFD_CLOEXEC);
-	that("memfd_create", errors >= 0);
-	const pid_t pid = fork();
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		std::vector<char *> arguments;
-		for (const std::string &word : words)
-			arguments.push_back(const_cast<char *>(word.c_str()));
-		arguments.push_back(nullptr);
-		dup2(open("/dev/null", O_RDONLY), 0);
-		dup2(ends[1], 1);
-		dup2(errors, 2);
-		execvp(arguments[0], arguments.data());
-		_exit(127);
-	}
-	close(ends[1]);
-	Ended ended;
-	char part[4096];
-	ssize_t length;
-	while ((length = read(ends[0], part, sizeof(part))) > 0)
-		ended.output.append(part, static_cast<size_t>(length));
-	close(ends[0]);
-	equal("waitpid", waitpid(pid, &ended.status, 0), pid);
-	for (off_t at = 0; (length = pread(errors, part, sizeof(part), at)) > 0; at += length)
-		ended.errors.append(part, static_cast<size_t>(length));
-	close(errors);
-	return ended;
+	return Program(words).end();
 }
 
 std::string device()
@@ -112,43 +158,73 @@ void must_have(const std::string &text, const std::string &part)
 	expect::fail("\"%s\" is not in the console's output", part.c_str());
 }
 
+// Of what QEMU says, lines that are about its own options and the machine.
+std::string complaints(const std::string &errors)
+{
+	std::istringstream lines(errors);
+	std::string line, left;
+	while (std::getline(lines, line)) {
+		const auto has = [&](const char *part) { return line.find(part) != line.npos; };
+		if (!has("Userspace local APIC is deprecated") &&
+		    !has("Do not use kernel-irqchip except") &&
+		    !has("exceeds the recommended cpus supported by KVM"))
+			left += line + "\n";
+	}
+	return left;
+}
+
 enum class Machine { microvm, pc };
 
-void boots(Machine machine, const std::string &cpu, unsigned cpus)
+std::vector<std::string> qemu(Machine machine, const std::string &cpu, unsigned cpus,
+			      const std::string &disk, const std::string &tasks)
 {
 	const bool old = has_userspace_apic();
 	if (!old && cpus > 1)
 		ktap::skip("this QEMU has no local APIC in user space");
 	const bool pc = machine == Machine::pc;
-	// Each case has a disk of its own to write to.
+	return {program, "-accel", accelerator(old), "-M",
+		pc ? "pc" : "microvm,rtc=on,pit=on,pic=on", "-cpu", old ? cpu : cpu + ",-apic",
+		"-smp", std::to_string(cpus), "-m", "512", "-nodefaults", "-no-user-config",
+		"-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", "/guest/vmlinuz",
+		"-initrd", "/guest/initrd", "-drive", "if=none,id=disk,format=raw,file=" + disk,
+		"-device", pc ? "virtio-blk-pci,drive=disk" : "virtio-blk-device,drive=disk",
+		// An emulated second is short of instructions: nothing of the guest's start is spent on
+		// measuring what is known.
+		"-append",
+		"console=ttyS0 quiet mitigations=off cryptomgr.notests nokaslr no_timer_check "
+		"tsc=reliable tsc_early_khz=50000 lpj=100000 panic=-1 task=" +
+			tasks};
+}
+
+// Each case has a disk of its own to write to.
+std::string new_disk()
+{
 	const std::string disk = "/tmp/disk." + std::to_string(getpid());
 	equal("cp", run({"cp", "/guest/disk", disk}).status, 0);
+	return disk;
+}
 
+void is_well(const Ended &ended, unsigned cpus)
+{
+	if (const std::string left = complaints(ended.errors); !left.empty())
+		expect::fail("QEMU itself says: %s", left.c_str());
+	must_have(ended.output, "guest: " + std::to_string(cpus) + " CPUs");
+	must_have(ended.output, "guest: ok");
+	equal("QEMU's status", ended.status, 0);
+}
+
+void boots(Machine machine, const std::string &cpu, unsigned cpus)
+{
+	const std::string disk = new_disk();
 	timespec start, end;
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	const Ended qemu = run(
-		{program, "-accel", accelerator(old), "-M",
-		 pc ? "pc" : "microvm,rtc=on,pit=on,pic=on", "-cpu", old ? cpu : cpu + ",-apic",
-		 "-smp", std::to_string(cpus), "-m", "512", "-nodefaults", "-no-user-config",
-		 "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", "/guest/vmlinuz",
-		 "-initrd", "/guest/initrd", "-drive", "if=none,id=disk,format=raw,file=" + disk,
-		 "-device", pc ? "virtio-blk-pci,drive=disk" : "virtio-blk-device,drive=disk",
-		 // An emulated second is short of instructions: nothing of the guest's start is spent on
-		 // measuring what is known.
-		 "-append",
-		 "console=ttyS0 quiet mitigations=off cryptomgr.notests nokaslr no_timer_check "
-		 "tsc=reliable "
-		 "tsc_early_khz=50000 lpj=100000 panic=-1 task=cpuinfo,timer,disk"});
+	const Ended ended = run(qemu(machine, cpu, cpus, disk, "cpuinfo,timer,disk"));
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	expect::note("%ld s", static_cast<long>(end.tv_sec - start.tv_sec));
 
+	is_well(ended, cpus);
 	const std::string sum = host::read_file("/guest/disk.sha256");
-	if (!qemu.errors.empty())
-		expect::fail("QEMU itself says: %s", qemu.errors.c_str());
-	must_have(qemu.output, "guest: " + std::to_string(cpus) + " CPUs");
-	must_have(qemu.output, "guest: disk " + sum.substr(0, sum.find('\n')));
-	must_have(qemu.output, "guest: ok");
-	equal("QEMU's status", qemu.status, 0);
+	must_have(ended.output, "guest: disk " + sum.substr(0, sum.find('\n')));
 	const Ended written =
 		run({"sh", "-c",
 		     "dd bs=1k count=512 if=" + disk +
@@ -156,6 +232,54 @@ void boots(Machine machine, const std::string &cpu, unsigned cpus)
 			     "dd bs=1k skip=512 if=" +
 			     disk + " of=/tmp/two 2>/dev/null; cmp /tmp/one /tmp/two"});
 	equal("the guest has written to its disk", written.status, 0);
+}
+
+// kvmpp (tools/kvmpp), which is to be beside this program.
+void command(std::vector<std::string> words)
+{
+	words.insert(words.begin(),
+		     std::filesystem::read_symlink("/proc/self/exe").parent_path() / "kvmpp");
+	const Ended ended = run(words);
+	if (ended.status != 0)
+		expect::fail("%s %s: %s", words[0].c_str(), words[1].c_str(), ended.errors.c_str());
+}
+
+bool is_online(unsigned cpu)
+{
+	const auto cpus = host::online_cpus();
+	return std::find(cpus.begin(), cpus.end(), cpu) != cpus.end();
+}
+
+// From outside, as it runs: to a CPU of its own and back, and there again until it powers off.
+void moves_to_a_cpu_of_its_own()
+{
+	if (device() != "/dev/kvmpp")
+		ktap::skip("not on %s", device().c_str());
+	const auto cpus = host::online_cpus();
+	if (cpus.size() < 2)
+		ktap::skip("fewer than 2 CPUs");
+	const unsigned cpu = cpus.back();
+	Program running(qemu(Machine::microvm, "host", 1, new_disk(), "steady"));
+	const std::string pid = std::to_string(running.pid()), number = std::to_string(cpu);
+	unsigned tick = 0;
+	const auto goes_on = [&] {
+		tick += 5;
+		if (!running.writes("guest: tick " + std::to_string(tick) + "\r"))
+			is_well(running.end(), 1);
+	};
+
+	goes_on();
+	for (unsigned round = 0; round < 3; round++) {
+		command({"dedicate", pid, "0", number});
+		that("Linux has left it", !is_online(cpu));
+		goes_on();
+		command({"release", pid, "0"});
+		that("Linux has it again", is_online(cpu));
+		goes_on();
+	}
+	command({"dedicate", pid, "0", number});
+	is_well(running.end(), 1);
+	that("Linux has it again once QEMU has ended", is_online(cpu));
 }
 
 constexpr ktap::Case cases[] = {
@@ -167,6 +291,7 @@ constexpr ktap::Case cases[] = {
 	{"pc_host", [] { boots(Machine::pc, "host", 1); }, timeout_s},
 	{"pc_qemu64_two_cpus", [] { boots(Machine::pc, "qemu64", 2); }, timeout_s},
 	{"pc_host_two_cpus", [] { boots(Machine::pc, "host", 2); }, timeout_s},
+	{"moves_to_a_cpu_of_its_own", moves_to_a_cpu_of_its_own, timeout_s},
 };
 
 } // namespace
