@@ -9,9 +9,9 @@
 
 #include <linux_glue/crash.h>
 #include <linux_glue/entries.h>
-#include <linux_glue/guest.h>
 #include <linux_glue/log.h>
 #include <linux_glue/parameters.h>
+#include <linux_glue/sched.h>
 #include <linux_glue/x86.h>
 
 #include <atomic>

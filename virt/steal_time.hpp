@@ -9,7 +9,7 @@
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/guest_memory.hpp"
 
-#include <linux_glue/guest.h>
+#include <linux_glue/sched.h>
 
 namespace kvmpp
 {

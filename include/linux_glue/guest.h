@@ -65,10 +65,6 @@ int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched, glue_u64 *cr2) NEEDS_I
 void glue_deliver_nmi(void) NEEDS_IRQS_OFF;
 void glue_deliver_machine_check(void) NEEDS_IRQS_OFF;
 
-/* Nanoseconds for which the calling thread has waited for a CPU so far; and whether Linux counts them. */
-glue_u64 glue_run_delay(void);
-int glue_counts_run_delay(void);
-
 /*
  * Callbacks, kvmpp_vcpu_sched_out(context, preempted) and kvmpp_vcpu_sched_in(context), for when the
  * calling thread is scheduled away and comes back. Registered and removed by the thread itself, preemption on.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Threads as others see them: who runs a vCPU, and giving one's CPU to another. */
+/* Threads as the scheduler has them: who runs a vCPU, giving one's CPU to another, waiting for one. */
 #ifndef LINUX_GLUE_SCHED_H
 #define LINUX_GLUE_SCHED_H
 
@@ -25,6 +25,10 @@ void glue_task_put(struct glue_task *task);
  * alone on their CPUs. May sleep.
  */
 int glue_yield_to(struct glue_task *task) MAY_SLEEP;
+
+/* Nanoseconds for which the calling thread has waited for a CPU so far; and whether Linux counts them. */
+glue_u64 glue_run_delay(void);
+int glue_counts_run_delay(void);
 
 GLUE_END
 

@@ -24,6 +24,7 @@
 #include <sys/reboot.h>
 #include <thread>
 #include <unistd.h>
+#include <x86intrin.h>
 
 namespace
 {
@@ -324,6 +325,28 @@ void suspend_with_dedicated_cpus()
 	check_vmx(false);
 }
 
+// The machine's TSC begins anew, unless Linux sets it to what it was; the guest's goes on from where it was.
+void tsc_over_suspend()
+{
+	if (!offers("/sys/power/mem_sleep", "deep"))
+		ktap::skip("no S3 here");
+	constexpr uint32_t msr_tsc = 0x10;
+	write("/sys/power/mem_sleep", "deep");
+	LongMachine machine(0);
+	const Msrs msrs(machine);
+	bool began_anew = false;
+	for (unsigned round = 0; round < 5 && !began_anew; round++) {
+		const uint64_t before = msrs.read(msr_tsc), hosts_before = __rdtsc();
+		write("/sys/power/state", "mem");
+		const uint64_t hosts_after = __rdtsc(), after = msrs.read(msr_tsc);
+		began_anew = hosts_after < hosts_before;
+		// Not to what is below 0, either.
+		that("the guest's TSC does not go back", after - before < bit(40));
+	}
+	if (!began_anew)
+		ktap::skip("Linux sets the TSC to what it was");
+}
+
 // ---- Ends of the machine
 
 [[noreturn]] void wait_for_end()
@@ -538,6 +561,7 @@ void after_crash()
 constexpr ktap::Case cases[] = {
 	{"suspend_to_ram", suspend_to_ram, 60},
 	{"suspend_with_dedicated_cpus", suspend_with_dedicated_cpus, 120},
+	{"tsc_over_suspend", tsc_over_suspend, 60},
 	{"crash", crash, 60},
 	{"kexec", kexec, 60},
 	{"reboot_forced", reboot_forced, 60},

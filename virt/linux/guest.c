@@ -8,7 +8,6 @@
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
-#include <linux/sched/stat.h>
 #include <linux/slab.h>
 #include <linux/vtime.h>
 
@@ -211,20 +210,6 @@ void glue_deliver_machine_check(void)
 
 	do_machine_check(&regs);
 #endif
-}
-
-glue_u64 glue_run_delay(void)
-{
-#ifdef CONFIG_SCHED_INFO
-	return current->sched_info.run_delay;
-#else
-	return 0;
-#endif
-}
-
-int glue_counts_run_delay(void)
-{
-	return sched_info_on();
 }
 
 static void sched_in(struct preempt_notifier *notifier, int cpu)

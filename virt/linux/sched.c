@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/pid.h>
 #include <linux/sched.h>
+#include <linux/sched/stat.h>
 #include <linux/sched/task.h>
 
 #include <linux_glue/sched.h>
@@ -33,4 +34,18 @@ void glue_task_put(struct glue_task *task)
 int glue_yield_to(struct glue_task *task)
 {
 	return yield_to((struct task_struct *)task, true);
+}
+
+glue_u64 glue_run_delay(void)
+{
+#ifdef CONFIG_SCHED_INFO
+	return current->sched_info.run_delay;
+#else
+	return 0;
+#endif
+}
+
+int glue_counts_run_delay(void)
+{
+	return sched_info_on();
 }

@@ -142,14 +142,6 @@ void glue_clock_read(glue_clock *clock)
 {
 	*clock = {};
 }
-glue_u64 glue_run_delay(void)
-{
-	return 0;
-}
-int glue_counts_run_delay(void)
-{
-	return 1;
-}
 int glue_tsc_stable(void)
 {
 	return 1;

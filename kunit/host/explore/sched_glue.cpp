@@ -67,3 +67,13 @@ int glue_yield_to(glue_task *task)
 	might_sleep("yield_to()");
 	return task->thread != nobody;
 }
+
+glue_u64 glue_run_delay(void)
+{
+	return 0;
+}
+
+int glue_counts_run_delay(void)
+{
+	return 1;
+}

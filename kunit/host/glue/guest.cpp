@@ -33,8 +33,6 @@ namespace
 
 bool signal_is_pending, need_resched, in_guest_timing, perf_in_guest, fpu_loaded;
 unsigned ticks, nmis;
-kvmpp::u64 run_delay;
-bool counts_run_delay = true;
 std::optional<kvmpp::u64> signal_mask;
 std::function<void()> wait_hook, reschedule_hook;
 glue_sched_notifier *notifier;
@@ -45,8 +43,6 @@ void reset_thread()
 {
 	signal_is_pending = need_resched = in_guest_timing = perf_in_guest = fpu_loaded = false;
 	ticks = nmis = 0;
-	run_delay = 0;
-	counts_run_delay = true;
 	wait_hook = reschedule_hook = nullptr;
 	notifier = nullptr;
 	signal_mask.reset();
@@ -94,16 +90,6 @@ void reschedule_to(int cpu, const std::function<void()> &meanwhile)
 		interrupt(this_cpu(), [&] { kvmpp_vcpu_sched_in(own->context); });
 	notifier = own;
 	fpu_loaded = fpu;
-}
-
-void add_run_delay(u64 ns)
-{
-	run_delay += ns;
-}
-
-void set_counts_run_delay(bool counts)
-{
-	counts_run_delay = counts;
 }
 
 bool sched_notifier_registered()
@@ -267,16 +253,6 @@ void glue_deliver_nmi(void)
 
 void glue_deliver_machine_check(void)
 {
-}
-
-glue_u64 glue_run_delay(void)
-{
-	return run_delay;
-}
-
-int glue_counts_run_delay(void)
-{
-	return counts_run_delay;
 }
 
 void glue_sched_notifier_register(glue_sched_notifier *n, void *context)

@@ -24,6 +24,7 @@ namespace
 {
 
 int current_thread;
+u64 run_delay;
 std::set<int> ended;
 std::function<int(int)> yield_hook;
 
@@ -32,6 +33,7 @@ std::function<int(int)> yield_hook;
 void reset_threads()
 {
 	current_thread = 0;
+	run_delay = 0;
 	ended.clear();
 	yield_hook = nullptr;
 }
@@ -44,6 +46,11 @@ void switch_thread(int thread)
 void end_thread(int thread)
 {
 	ended.insert(thread);
+}
+
+void add_run_delay(u64 ns)
+{
+	run_delay += ns;
 }
 
 void on_yield(std::function<int(int)> function)
@@ -90,4 +97,14 @@ int glue_yield_to(glue_task *task)
 {
 	might_sleep("yield_to()");
 	return yield_hook ? yield_hook(task->thread) : 0;
+}
+
+glue_u64 glue_run_delay(void)
+{
+	return run_delay;
+}
+
+int glue_counts_run_delay(void)
+{
+	return 1;
 }

@@ -25,9 +25,6 @@ unsigned ticks_waited();
  * runs if it is registered.
  */
 void reschedule_to(int cpu, const std::function<void()> &meanwhile = nullptr);
-/* It has waited for a CPU. */
-void add_run_delay(u64 ns);
-void set_counts_run_delay(bool counts);
 bool sched_notifier_registered();
 bool guest_fpu_loaded();
 /* Of the VMM's thread in KVM_RUN. */
@@ -38,6 +35,8 @@ unsigned nmis_delivered();
 void reset_threads();
 void switch_thread(int thread);
 void end_thread(int thread);
+/* The calling thread has waited for a CPU. */
+void add_run_delay(u64 ns);
 /* What yield_to() does about a thread, and its result. */
 void on_yield(std::function<int(int thread)> function);
 
