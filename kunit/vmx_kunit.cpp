@@ -4,6 +4,7 @@
  * loaded as well, has no VM meanwhile.
  */
 #include "arch/x86/cpuid.cpp"
+#include "arch/x86/cpuid_table.cpp"
 #include "arch/x86/vmcs_pool.cpp"
 #include "virt/hardware.cpp"
 
