@@ -17,5 +17,5 @@ bool fault(Vm &vm, LoadedVmcs &vmcs)
 			return false;
 	}
 	SrcuRead read(vm.srcu());
-	return vm.slots(read).find_id(0) && vm.mmu().fault(vm.slots(read), {0}, false);
+	return vm.slots(read).find_id(0) && vm.mmu().fault(vm.slots(read), {0}, {});
 }

@@ -30,7 +30,7 @@ void capable_cpu()
 {
 	const std::string text = text_of(judge_registers(kvmpp::capable_registers()));
 	has(text, "ok firmware: ");
-	has(text, "ok VMX features: EPT, VPID, unrestricted guest: all 36 that are needed\n");
+	has(text, "ok VMX features: EPT, VPID, unrestricted guest: all 38 that are needed\n");
 }
 
 void firmware()

@@ -81,7 +81,7 @@ bool enter(int i)
 	expect(*entry == Entry::exited, "the guest runs");
 	if (exit.reason() == ExitReason::ept_violation) {
 		SrcuRead read(vm->srcu());
-		expect(!!vm->mmu().fault(vm->slots(read), exit.guest_phys, true),
+		expect(!!vm->mmu().fault(vm->slots(read), exit.guest_phys, {.write = true}),
 		       "the fault is answered");
 		return false;
 	}
