@@ -25,6 +25,7 @@ _BROKEN_RULES = {
     "lock_held_at_return_to_user_space":
         r"lock held when returning to user space[\s\S]*\(kvmpp_vcpu_mutex\)",
 }
+_QEMU = ["--qemu", "7.2", "--memory", "1536", "--timeout", "900"]
 # of scripts/tests/testhost-selftest, quick ones that no other job shows in passing
 _SELFTESTS = ["bad-command-lines", "status", "arguments", "expect-panic", "expect-reboot"]
 
@@ -51,6 +52,8 @@ def static():
         Job("clang refuses what breaks a rule", lambda: [*_analyze(), "--selftest"]),
         Job("kvmpp, the command: its own tests", _kvmpp_selftest),
         Job("format", _clang_format, tap=False),
+        Job("api.rst has all of KVM's ABI, as the source has it",
+            lambda: [sys.executable, "-B", build.SCRIPTS / "check.d/abi.py"]),
     ]
 
 
@@ -65,6 +68,12 @@ def emulated():
                 "machine_test suspend_to_ram"],
                "--kernel", "debug-6.1", "--timeout", "900", "--cmdline", "kunit.enable=1",
                before=f"{_KUNIT}; "),
+        _tests("stock-6.1: QEMU boots Linux: microvm and pc, models qemu64 and host, one vCPU and two",
+               ["qemu_test microvm_qemu64 microvm_host microvm_qemu64_two_cpus microvm_host_two_cpus "
+                "pc_qemu64 pc_host pc_qemu64_two_cpus pc_host_two_cpus"],
+               "--cpus", "1", *_QEMU),
+        _tests("stock-6.1: QEMU's vCPU goes to a CPU of its own and back",
+               ["qemu_test moves_to_a_cpu_of_its_own"], "--cpus", "2", *_QEMU),
         _tests("debug-6.1: ABI, signals, storm, kill -9, failing allocations",
                ["abi_test", "vcpu_test", "signal_test", "storm_test rounds=6",
                 "kill_test making_vcpus running_on_all_cpus as_a_cpu_goes_or_comes vcpu_passed_on",
