@@ -14,18 +14,12 @@
 #include "../virt/linux/x86.c"
 
 #include <linux_glue/crash.h>
-#include <linux_glue/guest.h>
 #include <linux_glue/parameters.h>
 #include <linux_glue/trace.h>
 
 struct glue_parameters glue_parameters = {
 	.exclusive = true,
 };
-
-int glue_counts_run_delay(void)
-{
-	return 0;
-}
 
 int glue_crash_init(void)
 {
