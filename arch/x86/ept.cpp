@@ -12,9 +12,13 @@ namespace kvmpp
 namespace
 {
 
-/* "EPT Page-Structure Entries" */
-constexpr u64 readable = 1 << 0, writable_bit = 1 << 1, executable = 1 << 2, write_back = 6 << 3,
-	      large_page = 1 << 7;
+/*
+ * "EPT Page-Structure Entries". Leaves are write-back whatever the guest's PAT says, since the host has the
+ * same memory so: types that differ may be a machine check.
+ */
+constexpr u64 ignore_pat = 1 << 6;
+constexpr u64 readable = 1 << 0, writable_bit = 1 << 1, executable = 1 << 2,
+	      write_back = 6 << 3 | ignore_pat, large_page = 1 << 7;
 constexpr u64 table_rights = readable | writable_bit | executable;
 constexpr u64 address_field = 0x000ffffffffff000;
 constexpr int levels = 4;
@@ -95,13 +99,15 @@ bool visit_range(u64 *table, int level, u64 table_first_frame, u64 first, u64 la
 	u64 frames = frames_of_level(level);
 	bool found = false;
 
-	for (unsigned i = 0; i < entries; i++) {
+	u64 begin = first > table_first_frame ? (first - table_first_frame) / frames : 0;
+
+	for (u64 i = begin; i < entries; i++) {
 		u64 from = table_first_frame + i * frames;
 
 		if (from > last)
 			break;
 		u64 entry = load(table[i]);
-		if (!(entry & readable) || from + frames - 1 < first)
+		if (!(entry & readable))
 			continue;
 		bool whole = from >= first && from + frames - 1 <= last;
 		if ((whole || !is_table(entry, level)) && visit(table[i], level))

@@ -11,6 +11,9 @@ using namespace kvmpp::host;
 namespace
 {
 
+/* And the guest's PAT is ignored. */
+constexpr u64 write_back = 6 << 3 | 1 << 6;
+
 class EptTest : public MachineTest
 {
 protected:
@@ -45,9 +48,9 @@ TEST_F(EptTest, pointer_says_4_levels_and_write_back)
 TEST_F(EptTest, entries_are_as_the_manual_has_them)
 {
 	map(0x1000, 0x123456789000);
-	EXPECT_EQ(walk(0x1000), 0x123456789000u | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x1000), 0x123456789000u | write_back | 7);
 	map(0x2000, 0x5000, false);
-	EXPECT_EQ(walk(0x2000), 0x5000u | 6 << 3 | 5) << "read-only, executable";
+	EXPECT_EQ(walk(0x2000), 0x5000u | write_back | 5) << "read-only, executable";
 	EXPECT_EQ(walk(0x3000), 0u);
 }
 
@@ -55,9 +58,9 @@ TEST_F(EptTest, entry_is_replaced)
 {
 	map(0x1000, 0x5000, false);
 	map(0x1000, 0x5000);
-	EXPECT_EQ(walk(0x1000), 0x5000u | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x1000), 0x5000u | write_back | 7);
 	EXPECT_TRUE(map_large(0x1000, 0x6000, level_4k)) << "CPUs have the other page";
-	EXPECT_EQ(walk(0x1000), 0x6000u | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x1000), 0x6000u | write_back | 7);
 }
 
 TEST_F(EptTest, table_pages_are_taken_only_where_needed)
@@ -71,8 +74,8 @@ TEST_F(EptTest, table_pages_are_taken_only_where_needed)
 	map(0x200000, 0x7000); /* one more table */
 	map(0x201000, 0x7000);
 	EXPECT_EQ(live_allocations() - before, 7);
-	EXPECT_EQ(walk(0), 0x5000u | 6 << 3 | 7);
-	EXPECT_EQ(walk(0x200000), 0x7000u | 6 << 3 | 7);
+	EXPECT_EQ(walk(0), 0x5000u | write_back | 7);
+	EXPECT_EQ(walk(0x200000), 0x7000u | write_back | 7);
 }
 
 TEST_F(EptTest, far_apart)
@@ -83,7 +86,7 @@ TEST_F(EptTest, far_apart)
 	for (u64 place : places)
 		map(place, place + 0x1000000);
 	for (u64 place : places)
-		EXPECT_EQ(walk(place), (place + 0x1000000) | 6 << 3 | 7) << std::hex << place;
+		EXPECT_EQ(walk(place), (place + 0x1000000) | write_back | 7) << std::hex << place;
 	for (u64 place : places) {
 		EXPECT_TRUE(ept.unmap(place >> 12, place >> 12));
 		EXPECT_EQ(walk(place), 0u);
@@ -109,7 +112,7 @@ TEST_F(EptTest, remapping_after_unmapping)
 	map(0x1000, 0x5000);
 	EXPECT_TRUE(ept.unmap(1, 1));
 	map(0x1000, 0x6000);
-	EXPECT_EQ(walk(0x1000), 0x6000u | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x1000), 0x6000u | write_back | 7);
 }
 
 TEST_F(EptTest, out_of_memory)
@@ -130,12 +133,12 @@ TEST_F(EptTest, out_of_memory)
 TEST_F(EptTest, large_entries_are_as_the_manual_has_them)
 {
 	EXPECT_FALSE(map_large(0x40212000, 0x1234412000, level_2m));
-	EXPECT_EQ(walk(0x40200000), 0x1234400000u | 0x80 | 6 << 3 | 7);
-	EXPECT_EQ(walk(0x403ff000), 0x1234400000u | 0x80 | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x40200000), 0x1234400000u | 0x80 | write_back | 7);
+	EXPECT_EQ(walk(0x403ff000), 0x1234400000u | 0x80 | write_back | 7);
 	EXPECT_EQ(walk(0x401ff000), 0u);
 	EXPECT_EQ(walk(0x40400000), 0u);
 	EXPECT_FALSE(map_large(0xbfff5000, 0x4fffff5000, level_1g, false, false));
-	EXPECT_EQ(walk(0x80000000), 0x4fc0000000u | 0x80 | 6 << 3 | 1);
+	EXPECT_EQ(walk(0x80000000), 0x4fc0000000u | 0x80 | write_back | 1);
 	EXPECT_EQ(walk(0xc0000000), 0u);
 }
 
@@ -155,31 +158,31 @@ TEST_F(EptTest, small_page_inside_a_large_one)
 {
 	map_large(0x200000, 0x600000, level_2m);
 	EXPECT_TRUE(map_large(0x201000, 0x601000, level_4k)) << "CPUs have the large one";
-	EXPECT_EQ(walk(0x201000), 0x601000u | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x201000), 0x601000u | write_back | 7);
 	EXPECT_EQ(walk(0x200000), 0u) << "the rest is mapped when it is touched";
 	map_large(0x40000000, 0x40000000, level_1g);
 	EXPECT_TRUE(map_large(0x40201000, 0x40201000, level_4k));
-	EXPECT_EQ(walk(0x40201000), 0x40201000u | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x40201000), 0x40201000u | write_back | 7);
 }
 
 TEST_F(EptTest, large_page_where_a_table_is)
 {
 	map(0x201000, 0x601000);
 	EXPECT_FALSE(map_large(0x202000, 0x602000, level_2m, true, false));
-	EXPECT_EQ(walk(0x202000), 0x602000u | 6 << 3 | 7)
+	EXPECT_EQ(walk(0x202000), 0x602000u | write_back | 7)
 		<< "what is there stays; 4 KiB, executable";
-	EXPECT_EQ(walk(0x201000), 0x601000u | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x201000), 0x601000u | write_back | 7);
 	/* The table is empty, and goes when no CPU walks it any more. */
 	EXPECT_TRUE(ept.unmap(0x201, 0x202));
 	int before = live_allocations();
 	EXPECT_TRUE(map_large(0x202000, 0x602000, level_2m));
-	EXPECT_EQ(walk(0x201000), 0x600000u | 0x80 | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x201000), 0x600000u | 0x80 | write_back | 7);
 	EXPECT_EQ(live_allocations(), before);
 	ept.free_retired();
 	EXPECT_EQ(live_allocations(), before - 1);
 	/* 1 GiB where 2 MiB are: 2 MiB beside it, not executable. */
 	EXPECT_FALSE(map_large(0x401000, 0x801000, level_1g, true, false));
-	EXPECT_EQ(walk(0x400000), 0x800000u | 0x80 | 6 << 3 | 3);
+	EXPECT_EQ(walk(0x400000), 0x800000u | 0x80 | write_back | 3);
 }
 
 TEST_F(EptTest, tables_that_are_taken_out_are_freed_later)
@@ -196,16 +199,16 @@ TEST_F(EptTest, tables_that_are_taken_out_are_freed_later)
 	EXPECT_EQ(live_allocations(), before - 3);
 	EXPECT_NE(walk(0x200000), 0u);
 	map(0x40201000, 0x8000);
-	EXPECT_EQ(walk(0x40201000), 0x8000u | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x40201000), 0x8000u | write_back | 7);
 }
 
 TEST_F(EptTest, rights_of_the_same_page_only_grow)
 {
 	map(0x1000, 0x5000);
 	map(0x1000, 0x5000, false);
-	EXPECT_EQ(walk(0x1000), 0x5000u | 6 << 3 | 7);
+	EXPECT_EQ(walk(0x1000), 0x5000u | write_back | 7);
 	EXPECT_TRUE(map_large(0x1000, 0x6000, level_4k, false)) << "another page";
-	EXPECT_EQ(walk(0x1000), 0x6000u | 6 << 3 | 5);
+	EXPECT_EQ(walk(0x1000), 0x6000u | write_back | 5);
 }
 
 TEST_F(EptTest, write_protection)

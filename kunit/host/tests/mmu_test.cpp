@@ -11,7 +11,7 @@ using namespace kvmpp::host;
 namespace
 {
 
-constexpr u64 entry_flags = 6 << 3 | 7, read_only_flags = 6 << 3 | 5;
+constexpr u64 entry_flags = 6 << 3 | 1 << 6 | 7, read_only_flags = 6 << 3 | 1 << 6 | 5;
 
 class MmuTest : public MachineTest
 {
@@ -433,7 +433,7 @@ TEST_F(LargeMmuTest, executed_pages_are_small_where_they_must)
 	EXPECT_TRUE(other.create(level_1g, true));
 	set_user_mapping_frames(512);
 	touch(first + 0x1205, false);
-	EXPECT_EQ(there(first + 0x1205), (large_user + 0x1200000) | 0x80 | 6 << 3 | 3);
+	EXPECT_EQ(there(first + 0x1205), (large_user + 0x1200000) | 0x80 | 6 << 3 | 1 << 6 | 3);
 	touch(first + 0x1205, true);
 	EXPECT_EQ(there(first + 0x1205), (large_user + 0x1205000) | entry_flags);
 	touch(first + 0x1206, false);
