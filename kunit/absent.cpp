@@ -14,6 +14,11 @@ void dedicated_crash()
 {
 }
 
+bool dedicated_any_lost()
+{
+	return false;
+}
+
 bool dedicated_may_offline(CpuId)
 {
 	return true;

@@ -49,6 +49,7 @@ public:
 	static constinit bool down GUARDED_BY(lock);
 	/* The host was seen not to send interrupts to all CPUs when it could have. */
 	static constinit std::atomic<bool> never_broadcasts;
+	static constinit std::atomic<bool> any_lost;
 
 	static DedicatedSlot *of(CpuId cpu) { return &all[cpu.value]; }
 
@@ -108,6 +109,7 @@ constinit DedicatedSlot *DedicatedSlot::all = nullptr;
 constinit bool DedicatedSlot::asleep = false;
 constinit bool DedicatedSlot::down = false;
 constinit std::atomic<bool> DedicatedSlot::never_broadcasts{false};
+constinit std::atomic<bool> DedicatedSlot::any_lost{false};
 
 void DedicatedSlot::nmi()
 {
@@ -119,6 +121,7 @@ void DedicatedSlot::lose()
 {
 	if (lost.exchange(true, std::memory_order_seq_cst))
 		return;
+	any_lost.store(true, std::memory_order_relaxed);
 	glue_module_keep();
 	glue_log_err("CPU %d does not answer any more and is lost", cpu.value);
 	glue_bell_ring(bell);
@@ -676,6 +679,11 @@ void dedicated_crash()
 		for (unsigned us = 0;
 		     us < 10'000 && (state(i) == State::starts || state(i) == State::up); us += 10)
 			glue_udelay(10);
+}
+
+bool dedicated_any_lost()
+{
+	return DedicatedSlot::any_lost.load(std::memory_order_relaxed);
 }
 
 bool dedicated_may_offline(CpuId cpu)

@@ -105,6 +105,8 @@ void dedicated_machine_down() MAY_SLEEP;
 void dedicated_crash();
 /* Whether Linux may do without @cpu: it is where dedicated ones call. */
 bool dedicated_may_offline(CpuId cpu);
+/* One does not answer, and never will for all that is known, but may still use what it has seen. Any context. */
+bool dedicated_any_lost();
 /* An NMI to a dedicated CPU: for kick(). */
 void kick_dedicated(CpuId cpu);
 /* How many CPUs could be dedicated now. */

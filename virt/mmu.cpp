@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "mmu.hpp"
 
+#include "dedicated_cpus.hpp"
+
 #include "dirty_log.hpp"
 
 #include <linux_glue/memory.h>
@@ -97,7 +99,9 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, Gu
 void Mmu::flush()
 {
 	vcpus_.ask_all(Request::flush_ept, cpus_);
-	ept_.free_retired();
+	/* A CPU that is lost may come back and walk them: then they stay, for good. */
+	if (!dedicated_any_lost())
+		ept_.free_retired();
 }
 
 bool Mmu::is_invalidated(u64 start, u64 size) const
