@@ -129,6 +129,8 @@ struct InterruptionInfo {
 
 	static constexpr u32 valid_bit = u32{1} << 31;
 	static constexpr u32 error_code_bit = 1 << 11;
+	/* Vector, type, error code, valid: VM entry takes no other, and in exits they are something else. */
+	static constexpr u32 for_entry = valid_bit | 0xfff;
 
 	constexpr bool valid() const { return raw & valid_bit; }
 	constexpr bool has_error_code() const { return raw & error_code_bit; }

@@ -40,9 +40,17 @@ Event exception_to_deliver(const VcpuState &s)
 	return event;
 }
 
+/* An exception that came in between goes first, and its gate may have cleared IF: VM entry would fail. */
+bool interrupt_must_wait(const VcpuState &s)
+{
+	return s.interrupt.queued && !s.interrupt.soft &&
+	       (!(s.rflags & rflags::if_) || (s.interruptibility & blocking_by_sti_or_mov_ss));
+}
+
 void set_windows(VcpuState &s)
 {
-	u32 windows = s.window_wanted ? primary::interrupt_window_exiting : 0;
+	u32 windows =
+		s.window_wanted || interrupt_must_wait(s) ? primary::interrupt_window_exiting : 0;
 
 	/* In the shadow of STI, whether an NMI window is open is the processor's choice. */
 	if (s.nmi.pending && !s.is_debugged(GuestDebug::block_irq))
@@ -56,7 +64,8 @@ void set_windows(VcpuState &s)
 
 bool looks_at_interruptibility(const VcpuState &s)
 {
-	return s.nmi.queued || s.nmi.pending || s.is_debugged(GuestDebug::single_step);
+	return s.interrupt.queued || s.nmi.queued || s.nmi.pending ||
+	       s.is_debugged(GuestDebug::single_step);
 }
 
 Event settle_events(VcpuState &s)
@@ -72,7 +81,8 @@ Event settle_events(VcpuState &s)
 	if (s.nmi.queued)
 		count_nmis(s);
 	/* Now, unless something else is half delivered. */
-	if (s.nmi.pending && !s.has_event && !s.nmi.injected && !s.interrupt.queued &&
+	if (s.nmi.pending && !s.has_event && !s.nmi.injected &&
+	    (!s.interrupt.queued || interrupt_must_wait(s)) &&
 	    !(s.interruptibility & blocks_nmis) && !s.is_debugged(GuestDebug::block_irq)) {
 		s.nmi.pending--;
 		s.nmi.injected = true;
@@ -83,7 +93,7 @@ Event settle_events(VcpuState &s)
 	} else if (s.nmi.injected) {
 		s.delivering = Delivery::nmi;
 		event.info = info_of(static_cast<u8>(Vector::nmi), Type::nmi);
-	} else if (s.interrupt.queued) {
+	} else if (s.interrupt.queued && !interrupt_must_wait(s)) {
 		s.delivering = Delivery::interrupt;
 		event.info =
 			info_of(s.interrupt.vector, s.interrupt.soft ? Type::software_interrupt
@@ -113,8 +123,6 @@ void end_delivery(VcpuState &s)
 
 void deliver_again(VcpuState &s, const Exit &exit)
 {
-	/* Vector, type, error code, valid: the other bits mean something else here. */
-	constexpr u32 kept = InterruptionInfo::valid_bit | 0xfff;
 	const InterruptionInfo &info = exit.vectoring;
 
 	if (unblocked_nmis(exit)) {
@@ -145,7 +153,7 @@ void deliver_again(VcpuState &s, const Exit &exit)
 		break;
 	default:
 		s.has_event = true;
-		s.event = {.info = {info.raw & kept},
+		s.event = {.info = {info.raw & InterruptionInfo::for_entry},
 			   .error_code = exit.vectoring_error_code,
 			   .instruction_length = exit.instruction_length,
 			   .again = true};

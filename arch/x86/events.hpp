@@ -15,12 +15,12 @@ struct kvm_vcpu_events;
 namespace kvmpp
 {
 
-/* settle_events() needs Group::interruptibility. */
+/* settle_events() needs Group::interruptibility and Group::rflags. */
 bool looks_at_interruptibility(const VcpuState &state);
 
 /*
  * What the next entry is to deliver, noted in VcpuState::delivering; not valid when nothing. Sets the
- * windows that are to be exited for. Needs interruptibility where looks_at_interruptibility().
+ * windows that are to be exited for. Needs interruptibility and rflags where looks_at_interruptibility().
  */
 Event settle_events(VcpuState &state);
 

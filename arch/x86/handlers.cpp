@@ -57,7 +57,7 @@ Next handle_exception(VcpuState &s, const Exit &exit)
 			s.interruptibility &= ~blocking_by_sti_or_mov_ss;
 			s.mark_dirty(Group::interruptibility);
 			s.has_event = true;
-			s.event = {.info = exit.interruption,
+			s.event = {.info = {exit.interruption.raw & InterruptionInfo::for_entry},
 				   .error_code = 0,
 				   .instruction_length = exit.instruction_length};
 			return Next::resume;

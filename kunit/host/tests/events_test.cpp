@@ -15,7 +15,11 @@ using Type = InterruptionInfo::Type;
 class Events : public GuestTest
 {
 protected:
-	Events() { protected_mode(); }
+	Events()
+	{
+		protected_mode();
+		s.rflags |= rflags::if_;
+	}
 
 	void expect_next(Delivery delivery, u32 info)
 	{
@@ -68,6 +72,27 @@ TEST_F(Events, one_after_the_other_by_priority)
 	end_delivery(s);
 	expect_nothing();
 	EXPECT_FALSE(has_events(s));
+}
+
+/* One that an exception has overtaken: its handler's gate has cleared IF, without which VM entry takes none. */
+TEST_F(Events, interrupt_waits_where_it_cannot_be_taken)
+{
+	queue_interrupt(s, 0x31);
+	ASSERT_TRUE(s.inject(Vector::debug));
+	expect_next(Delivery::exception, 0x80000301);
+	end_delivery(s);
+	s.rflags &= ~rflags::if_;
+	expect_nothing();
+	EXPECT_EQ(s.windows, primary::interrupt_window_exiting);
+	queue_nmi(s);
+	expect_next(Delivery::nmi, nmi);
+	end_delivery(s);
+	s.rflags |= rflags::if_;
+	s.interruptibility = blocking_by_sti;
+	expect_nothing();
+	s.interruptibility = 0;
+	expect_next(Delivery::interrupt, 0x80000031);
+	EXPECT_EQ(s.windows, 0u);
 }
 
 TEST_F(Events, entry_that_fails_takes_nothing)
