@@ -45,7 +45,13 @@ void load_rest(const DedicatedCpu &cpu, DedicatedRun &run)
 
 void save_rest(const DedicatedCpu &cpu, DedicatedRun &run)
 {
+	constexpr unsigned xstate_bv = 512 / 8;
+	constexpr u64 sse = 2;
+
 	kvmpp_fpu_save(run.fpu_image, fpu_mask(cpu));
+	/* XSAVE tells by this bit of the XMM registers only; Linux takes MXCSR by it, too. */
+	if (fpu_mask(cpu))
+		static_cast<u64 *>(run.fpu_image)[xstate_bv] |= sse;
 	run.state->kernel_gs_base = insn::rdmsr(msr::kernel_gs_base);
 	if (run.passthrough)
 		run.state->cr8 = insn::rdmsr(x2apic::tpr) >> 4;
