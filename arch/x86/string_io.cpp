@@ -58,6 +58,10 @@ Next handle_string_io(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 		s.skip_instruction(exit.instruction_length);
 		return Next::resume;
 	}
+	/* The exit comes before the segment is looked at. */
+	u64 offset = s.gpr[access.in ? rdi : rsi] & low_bits(8 * address_size);
+	if (!segment_allows(s, segment, offset, access.size, access.in))
+		return deliver(s, exit, {.kind = Fault::Kind::protection, .segment = segment});
 	u32 count = access.rep ? batch_size(s, linear, segment, access.in ? rdi : rsi, access.size,
 					    address_size, access.in)
 			       : 1;
