@@ -103,7 +103,8 @@ long Vcpu::ioctl(unsigned command, unsigned long argument)
 		return -static_cast<int>(Errno::io);
 	if (!mutex_.lock_killable())
 		return -static_cast<int>(Errno::intr);
-	vm_.clock().follow_sleep(clock_, state_);
+	if (!is_lost())
+		vm_.clock().follow_sleep(clock_, state_);
 	Result<long> result = 0;
 	if (command != KVM_RUN && is_lost()) {
 		result = Errno::io;
