@@ -97,7 +97,8 @@ void glue_srcu_read_unlock(struct glue_srcu *srcu, int index) __releases(srcu)
 
 void glue_srcu_synchronize(struct glue_srcu *srcu)
 {
-	synchronize_srcu(to_srcu(srcu));
+	/* Expedited, as KVM's: firmware moves slots by the hundred. */
+	synchronize_srcu_expedited(to_srcu(srcu));
 }
 
 void glue_rcu_read_lock(void) __acquires(RCU)
