@@ -41,8 +41,8 @@ TEST_CASE(entries_of_a_page)
 	EXPECT_EQ(ept.pointer() & 0xfff, 0x1e);
 	ASSERT(map(ept, 0x1000, 0x12345000));
 	ASSERT(map(ept, 0x2000, 0x12346000, false));
-	EXPECT_EQ(walk(ept, 0x1000), 0x12345037);
-	EXPECT_EQ(walk(ept, 0x2000), 0x12346035);
+	EXPECT_EQ(walk(ept, 0x1000), 0x12345077);
+	EXPECT_EQ(walk(ept, 0x2000), 0x12346075);
 	EXPECT_EQ(walk(ept, 0x3000), 0);
 }
 

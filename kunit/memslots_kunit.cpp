@@ -25,7 +25,7 @@ bool refused(u32 id, u32 flags, u64 phys, u64 size, u64 address)
 TEST_CASE(request_rules)
 {
 	EXPECT(!refused(0, 0, 0, 0x1000, user));
-	EXPECT(refused(0, 1, 0, 0x1000, user));
+	EXPECT(refused(0, 4, 0, 0x1000, user));
 	EXPECT(refused(0, 0, 1, 0x1000, user));
 	EXPECT(refused(0, 0, 0, 0x1001, user));
 	EXPECT(refused(0, 0, 0, 0x1000, user + 1));
