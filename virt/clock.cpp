@@ -18,35 +18,36 @@ namespace
 constexpr u64 ns_per_second = 1'000'000'000;
 constexpr u32 valid_flags = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 
-/* Page by page. False where there is no memory. */
+/* @access(address, offset, length) page by page. False where there is no memory. */
+template <class Access> bool by_page(u64 address, u32 size, Access access)
+{
+	for (u32 done = 0, length; done < size; done += length) {
+		GuestPhys at{address + done};
+		u64 rest = page_size - at.page_offset();
+
+		length = rest < size - done ? static_cast<u32>(rest) : size - done;
+		if (!access(at, done, length))
+			return false;
+	}
+	return true;
+}
+
 template <class T> bool read_guest(const GuestMemory &memory, u64 address, T &value)
 {
 	auto *to = reinterpret_cast<u8 *>(&value);
 
-	for (u32 done = 0, length; done < sizeof(T); done += length) {
-		GuestPhys at{address + done};
-		u64 rest = page_size - at.page_offset();
-
-		length = rest < sizeof(T) - done ? static_cast<u32>(rest) : sizeof(T) - done;
-		if (!memory.read(at, to + done, length))
-			return false;
-	}
-	return true;
+	return by_page(address, sizeof(T), [&](GuestPhys at, u32 offset, u32 length) {
+		return memory.read(at, to + offset, length);
+	});
 }
 
 template <class T> bool write_guest(const GuestMemory &memory, u64 address, const T &value)
 {
 	auto *from = reinterpret_cast<const u8 *>(&value);
 
-	for (u32 done = 0, length; done < sizeof(T); done += length) {
-		GuestPhys at{address + done};
-		u64 rest = page_size - at.page_offset();
-
-		length = rest < sizeof(T) - done ? static_cast<u32>(rest) : sizeof(T) - done;
-		if (!memory.write(at, from + done, length))
-			return false;
-	}
-	return true;
+	return by_page(address, sizeof(T), [&](GuestPhys at, u32 offset, u32 length) {
+		return memory.write(at, from + offset, length);
+	});
 }
 
 /*
