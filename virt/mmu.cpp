@@ -67,8 +67,15 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, Gu
 	u64 user = slot->user_address(address.frame()).value;
 	u64 frame;
 	int writable;
-	if (Result<> r = from_errno(glue_user_page_get(user, access.write, &frame, &writable)); !r)
+	if (Result<> r = from_errno(glue_user_page_get(user, access.write, &frame, &writable));
+	    !r) {
+		if (r.error() == Errno::hwpoison)
+			glue_user_page_lost(user);
+		/* A signal is there now, and seen before the next entry. */
+		if (r.error() == Errno::hwpoison || r.error() == Errno::again)
+			return FaultOutcome::resume;
 		return r.error();
+	}
 	/* With a log, the first write is to be seen. */
 	EptLeaf leaf{.writable = writable && !slot->read_only && (access.write || !slot->log)};
 	bool mapped = false;

@@ -38,8 +38,9 @@ public:
 	Ept &ept() NO_THREAD_SAFETY_ANALYSIS { return ept_; }
 
 	/*
-	 * An EPT violation at @address. The caller keeps @table in place. Errno::fault when the VMM
-	 * has nothing there that may be accessed so; Errno::nomem. May sleep.
+	 * An EPT violation at @address. The caller keeps @table in place. Where the hardware has lost
+	 * the page, the thread is sent SIGBUS. Errno::fault when the VMM has nothing there that may be
+	 * accessed so; Errno::nomem. May sleep.
 	 */
 	Result<FaultOutcome> fault(const MemslotTable &table, GuestPhys address, GuestAccess access)
 		EXCLUDES(lock_) MAY_SLEEP;

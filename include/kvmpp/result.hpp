@@ -13,7 +13,7 @@
 namespace kvmpp
 {
 
-/* The errnos this module gives, as positive numbers. */
+/* The errnos that this module gives, or is given, as positive numbers. */
 enum class Errno : int {
 	perm = EPERM,
 	noent = ENOENT,
@@ -29,6 +29,7 @@ enum class Errno : int {
 	nospc = ENOSPC,
 	opnotsupp = EOPNOTSUPP,
 	timedout = ETIMEDOUT,
+	hwpoison = EHWPOISON,
 };
 
 template <class T = void> class [[nodiscard]] Result

@@ -24,11 +24,14 @@ int glue_user_range_ok(glue_u64 address, glue_u64 bytes);
 /*
  * The page frame behind @address of the current process, faulted in, with a reference that
  * glue_user_page_put() drops. With @write it is made writable, and -EFAULT when that cannot be;
- * without, @writable says whether it happens to be. Sleeps.
+ * without, @writable says whether it happens to be. -EHWPOISON where the hardware has lost what was
+ * in it; -EAGAIN when a fatal signal has come. Sleeps.
  */
 int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable) MAY_SLEEP;
 /* @dirty: it was mapped writable. */
 void glue_user_page_put(glue_u64 frame, int dirty);
+/* The current thread gets SIGBUS (BUS_MCEERR_AR), as if it had touched such a page at @address itself. */
+void glue_user_page_lost(glue_u64 address);
 
 /*
  * How many page frames the current process's page table has in the entry that maps @address, if it

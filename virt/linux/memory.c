@@ -5,6 +5,7 @@
 #include <linux/pagemap.h>
 #include <linux/pgtable.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -59,7 +60,8 @@ int glue_user_range_ok(glue_u64 address, glue_u64 bytes)
 int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable)
 {
 	struct page *page, *writable_page;
-	long pages = get_user_pages_unlocked(address, 1, &page, write ? FOLL_WRITE : 0);
+	long pages = get_user_pages_unlocked(address, 1, &page,
+					     FOLL_HWPOISON | (write ? FOLL_WRITE : 0));
 
 	if (pages != 1)
 		return pages < 0 ? pages : -EFAULT;
@@ -81,6 +83,11 @@ void glue_user_page_put(glue_u64 frame, int dirty)
 	if (dirty && !PageReserved(page))
 		SetPageDirty(page);
 	put_page(page);
+}
+
+void glue_user_page_lost(glue_u64 address)
+{
+	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)address, PAGE_SHIFT, current);
 }
 
 static glue_u64 mapping_frames(glue_u64 address, glue_u64 frame)

@@ -101,6 +101,11 @@ void glue_user_page_put(glue_u64, int)
 	state.pages_held--;
 }
 
+void glue_user_page_lost(glue_u64)
+{
+	fail("no page is lost");
+}
+
 glue_u64 glue_user_mapping_frames(glue_u64, glue_u64)
 {
 	return 1;

@@ -2,6 +2,7 @@
 #include "model/memory.hpp"
 
 #include "model/cpus.hpp"
+#include "model/thread.hpp"
 #include "model/violation.hpp"
 
 #include <linux_glue/entries.h>
@@ -29,7 +30,8 @@ std::map<u64, UserRange> ranges;
 u64 mapping_frames = 1;
 bool executed_pages_small, swapped_out;
 std::function<void()> page_get_hook, compare_exchange_hook;
-int pages_held;
+int pages_held, page_get_error;
+u64 lost_page;
 unsigned pages_dirtied;
 int current_process;
 bool notifier_interrupted;
@@ -71,6 +73,16 @@ void set_executed_pages_must_be_small(bool small)
 void on_user_page_get(std::function<void()> function)
 {
 	page_get_hook = std::move(function);
+}
+
+void fail_next_user_page_get(int error)
+{
+	page_get_error = error;
+}
+
+u64 user_page_lost()
+{
+	return std::exchange(lost_page, 0);
 }
 
 void set_swapped_out(bool swapped)
@@ -170,6 +182,8 @@ int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writab
 	const UserRange *range = range_of(address, 1);
 	if (!range || (write && !range->writable))
 		return -EFAULT;
+	if (int error = std::exchange(page_get_error, 0))
+		return error;
 	*writable = range->writable;
 	*frame = address >> kvmpp::page_shift;
 	pages_held++;
@@ -183,6 +197,12 @@ void glue_user_page_put(glue_u64, int dirty)
 {
 	pages_held--;
 	pages_dirtied += dirty != 0;
+}
+
+void glue_user_page_lost(glue_u64 address)
+{
+	lost_page = address;
+	set_signal_pending(true);
 }
 
 glue_u64 glue_user_mapping_frames(glue_u64 address, glue_u64 frame)

@@ -34,6 +34,10 @@ void set_user_mapping_frames(u64 frames);
 void set_executed_pages_must_be_small(bool small);
 /* Called in the middle of each look-up of a page, when its frame is known. */
 void on_user_page_get(std::function<void()> function);
+/* The next look-up of a page that is there fails with @error all the same. */
+void fail_next_user_page_get(int error);
+/* What glue_user_page_lost() was called with since it was asked last, or 0. */
+u64 user_page_lost();
 /* The VMM's memory is there, but only for who can wait for it. */
 void set_swapped_out(bool swapped);
 /* Called once, before the next glue_user_compare_exchange() looks at what is there. */

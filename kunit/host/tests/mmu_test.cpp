@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "ept_walk.hpp"
 #include "fixture.hpp"
+#include "model/thread.hpp"
 
 #include "virt/dirty_log.hpp"
 #include "virt/mmu.hpp"
@@ -134,6 +135,23 @@ TEST_F(MmuTest, memory_that_is_gone)
 
 	ASSERT_FALSE(r);
 	EXPECT_EQ(r.error(), Errno::fault);
+}
+
+TEST_F(MmuTest, page_that_the_hardware_has_lost_is_a_signal)
+{
+	fail_next_user_page_get(-EHWPOISON);
+	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
+	EXPECT_EQ(user_page_lost(), user + 3 * page_size);
+	EXPECT_EQ(entry(0x103), 0u);
+	set_signal_pending(false);
+}
+
+TEST_F(MmuTest, fatal_signal_is_for_the_next_entry_to_see)
+{
+	fail_next_user_page_get(-EAGAIN);
+	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
+	EXPECT_EQ(user_page_lost(), 0u);
+	EXPECT_EQ(entry(0x103), 0u);
 }
 
 TEST_F(MmuTest, slot_on_its_way_out_maps_nothing)

@@ -366,6 +366,19 @@ TEST_F(Run, memory_that_the_vmm_took_away)
 	add_user_memory(reinterpret_cast<u64>(ram), ram_bytes);
 }
 
+TEST_F(Run, memory_that_the_hardware_has_lost)
+{
+	guest({touches(0x3000, true), touches(0x3000, true), halts()});
+	fail_next_user_page_get(-EHWPOISON);
+	EXPECT_EQ(run(), -EINTR);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_INTR});
+	EXPECT_EQ(user_page_lost(), reinterpret_cast<u64>(ram) + 0x3000);
+	EXPECT_EQ(entries, 1u);
+	set_signal_pending(false);
+	EXPECT_EQ(run(), 0) << "the VMM has put another page there";
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_HLT});
+}
+
 TEST_F(Run, mmio_write_and_read)
 {
 	std::memcpy(ram + 0x1000, "\x89\x07\x8b\x07", 4); /* mov %ax, (%bx); mov (%bx), %ax */
