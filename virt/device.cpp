@@ -158,7 +158,9 @@ Result<> get_dirty_log(Vm &vm, unsigned long argument)
 
 	if (Result<> r = from_errno(glue_copy_from_user(&log, argument, sizeof(log))); !r)
 		return r;
-	return vm.get_dirty_log(log.slot, log.padding2);
+	/* The only pointer in what is common to 32-bit programs and others; the rest of it is not set. */
+	u64 bitmap = glue_user_pointers_are_short() ? static_cast<u32>(log.padding2) : log.padding2;
+	return vm.get_dirty_log(log.slot, bitmap);
 }
 
 long to_long(Result<int> result)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/compat.h>
 #include <linux/cpu.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -50,6 +51,11 @@ int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 des
 		other = __try_cmpxchg_user((u64 __user *)address, &old, (u64)desired, fault64);
 	}
 	return other < 0 ? other : !other;
+}
+
+int glue_user_pointers_are_short(void)
+{
+	return in_compat_syscall();
 }
 
 int glue_user_range_ok(glue_u64 address, glue_u64 bytes)

@@ -76,6 +76,11 @@ void *new_file()
 using namespace kvmpp::explore;
 using kvmpp::u64;
 
+int glue_user_pointers_are_short(void)
+{
+	return 0;
+}
+
 int glue_user_range_ok(glue_u64, glue_u64)
 {
 	return 1;

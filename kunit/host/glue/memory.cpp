@@ -28,7 +28,7 @@ struct UserRange {
 };
 std::map<u64, UserRange> ranges;
 u64 mapping_frames = 1;
-bool executed_pages_small, swapped_out;
+bool executed_pages_small, swapped_out, short_pointers;
 std::function<void()> page_get_hook, compare_exchange_hook;
 int pages_held, page_get_error;
 u64 lost_page;
@@ -83,6 +83,11 @@ void fail_next_user_page_get(int error)
 u64 user_page_lost()
 {
 	return std::exchange(lost_page, 0);
+}
+
+void set_short_pointers(bool are_short)
+{
+	short_pointers = are_short;
 }
 
 void set_swapped_out(bool swapped)
@@ -169,6 +174,11 @@ int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 des
 		return 0;
 	std::memcpy(reinterpret_cast<void *>(address), &desired, bytes);
 	return 1;
+}
+
+int glue_user_pointers_are_short(void)
+{
+	return short_pointers;
 }
 
 int glue_user_range_ok(glue_u64 address, glue_u64 bytes)
