@@ -397,6 +397,13 @@ Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 	if (exit.vectoring.valid())
 		return internal_error(s, KVM_INTERNAL_ERROR_DELIVERY_EV, exit.vectoring.raw,
 				      exit.raw_reason);
+	/*
+	 * Its page tables are none, or accessed and dirty flags cannot be set in them: the CPU comes no
+	 * further, whatever the instruction is, and would try for ever.
+	 */
+	if (EptViolation(exit.qualification).page_walk)
+		return internal_error(s, KVM_INTERNAL_ERROR_EMULATION, exit.raw_reason,
+				      exit.guest_phys.value);
 	if (Fault fault = fetch(s, memory, instruction))
 		return deliver(s, exit, fault);
 	s.pending = {};

@@ -104,10 +104,13 @@ struct EptViolation {
 	bool write;
 	bool fetch;
 	bool linear_valid;
+	/* Of the guest's paging structures, on the way to a linear address. */
+	bool page_walk;
 
 	explicit EptViolation(u64 qualification)
 		: write(qualification & (1 << 1)), fetch(qualification & (1 << 2)),
-		  linear_valid(qualification & (1 << 7))
+		  linear_valid(qualification & (1 << 7)),
+		  page_walk(linear_valid && !(qualification & (1 << 8)))
 	{
 	}
 };

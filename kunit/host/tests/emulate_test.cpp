@@ -556,6 +556,27 @@ TEST_F(Emulate, violation_during_the_delivery_of_an_event)
 	EXPECT_EQ(s.user.internal.suberror, u32{KVM_INTERNAL_ERROR_DELIVERY_EV});
 }
 
+/* As in KVM the guest would try for ever to set an accessed flag; here user space is told. */
+TEST_F(Emulate, page_walk_that_cannot_write)
+{
+	constexpr u64 walk = 0x82, access = 0x182;
+
+	for (u64 qualification : {walk, access}) {
+		for (unsigned dpl : {0u, 3u}) {
+			protected_mode();
+			s.seg(Seg::ss).access_rights |= dpl << 5;
+			s.gpr[rbx] = 0x2000; /* RAM */
+			ram.put(0x1000, {0x8b, 0x03});
+			Next next = emulate_mmio(
+				s, exit_of(ExitReason::ept_violation, qualification), memory);
+			if (qualification == walk)
+				expect_emulation_error(next);
+			else
+				EXPECT_EQ(next, Next::resume);
+		}
+	}
+}
+
 TEST_F(Emulate, read_is_dropped_when_the_vmm_moved_rip)
 {
 	protected_mode();
