@@ -128,6 +128,9 @@ bool VcpuState::inject(InterruptionInfo info, u32 error_code)
 		 * Else the later one goes first; the instruction that raised the other runs again.
 		 */
 	}
+	/* INT n whose delivery it came in is executed again: injected later it would return elsewhere. */
+	if (interrupt.soft)
+		interrupt.queued = false;
 	has_event = true;
 	event = {.info = info, .error_code = error_code, .instruction_length = 0, .again = false};
 	return true;

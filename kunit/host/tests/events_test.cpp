@@ -95,6 +95,22 @@ TEST_F(Events, interrupt_waits_where_it_cannot_be_taken)
 	EXPECT_EQ(s.windows, 0u);
 }
 
+TEST_F(Events, fault_in_the_delivery_of_a_software_interrupt)
+{
+	deliver_again(s, vectoring(0x80000480, 2));
+	ASSERT_TRUE(s.inject(Vector::alignment_check, 0));
+	expect_next(Delivery::exception, 0x80000b11);
+	end_delivery(s);
+	expect_nothing();
+	/* One from outside waits. */
+	deliver_again(s, vectoring(0x80000031));
+	ASSERT_TRUE(s.inject(Vector::alignment_check, 0));
+	end_delivery(s);
+	expect_next(Delivery::exception, 0x80000b11);
+	end_delivery(s);
+	expect_next(Delivery::interrupt, 0x80000031);
+}
+
 TEST_F(Events, entry_that_fails_takes_nothing)
 {
 	queue_interrupt(s, 0x31);
