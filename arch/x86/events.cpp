@@ -40,6 +40,23 @@ Event exception_to_deliver(const VcpuState &s)
 	return event;
 }
 
+/* Its instruction is to be executed again, then without the breakpoint that may be on it. */
+bool is_new_fault(const VcpuState &s)
+{
+	if (!s.has_event || s.event.again || s.event.info.is_software())
+		return false;
+	switch (static_cast<Vector>(s.event.info.vector())) {
+	case Vector::debug:
+	case Vector::breakpoint:
+	case Vector::overflow:
+	case Vector::double_fault:
+	case Vector::machine_check:
+		return false;
+	default:
+		return true;
+	}
+}
+
 /* An exception that came in between goes first, and its gate may have cleared IF: VM entry would fail. */
 bool interrupt_must_wait(const VcpuState &s)
 {
@@ -62,9 +79,9 @@ void set_windows(VcpuState &s)
 
 } // namespace
 
-bool looks_at_interruptibility(const VcpuState &s)
+bool needs_window_state(const VcpuState &s)
 {
-	return s.interrupt.queued || s.nmi.queued || s.nmi.pending ||
+	return s.interrupt.queued || s.nmi.queued || s.nmi.pending || is_new_fault(s) ||
 	       s.is_debugged(GuestDebug::single_step);
 }
 
@@ -88,6 +105,11 @@ Event settle_events(VcpuState &s)
 		s.nmi.injected = true;
 	}
 	if (s.has_event) {
+		/* "Masking Instruction Breakpoints": VM entry does not do it. */
+		if (is_new_fault(s)) {
+			s.rflags |= rflags::rf;
+			s.mark_dirty(Group::rflags);
+		}
 		s.delivering = Delivery::exception;
 		event = exception_to_deliver(s);
 	} else if (s.nmi.injected) {

@@ -15,12 +15,14 @@ struct kvm_vcpu_events;
 namespace kvmpp
 {
 
-/* settle_events() needs Group::interruptibility and Group::rflags. */
-bool looks_at_interruptibility(const VcpuState &state);
+/* What tells whether an interrupt would be delivered now. */
+inline constexpr Groups window_state = Group::rflags | Group::interruptibility;
+/* settle_events() looks at it, or changes it. */
+bool needs_window_state(const VcpuState &state);
 
 /*
  * What the next entry is to deliver, noted in VcpuState::delivering; not valid when nothing. Sets the
- * windows that are to be exited for. Needs interruptibility and rflags where looks_at_interruptibility().
+ * windows that are to be exited for. Needs window_state where needs_window_state().
  */
 Event settle_events(VcpuState &state);
 
@@ -42,7 +44,6 @@ void queue_interrupt(VcpuState &state, u8 vector);
 void queue_nmi(VcpuState &state);
 
 /* An interrupt that is queued now would be delivered. Needs window_state. */
-inline constexpr Groups window_state = Group::rflags | Group::interruptibility;
 bool ready_for_interrupt(const VcpuState &state);
 
 /* Need interruptibility. Setting is refused with Errno::inval, and nothing changed, where KVM does. */

@@ -127,8 +127,8 @@ void read_state(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 
 void write_state(ActiveVmcs &vmcs, VcpuState &s, const VmxConfig &config)
 {
-	if (looks_at_interruptibility(s))
-		read_state(vmcs, s, Group::interruptibility | Group::rflags);
+	if (needs_window_state(s))
+		read_state(vmcs, s, window_state);
 	if (Event event = settle_events(s); event.info.valid()) {
 		vmcs.write(field::vm_entry_interruption_info, event.info.raw);
 		if (event.info.has_error_code())

@@ -74,6 +74,34 @@ TEST_F(Events, one_after_the_other_by_priority)
 	EXPECT_FALSE(has_events(s));
 }
 
+TEST_F(Events, faults_set_the_resume_flag)
+{
+	const struct {
+		Vector vector;
+		bool fault;
+	} cases[] = {{Vector::invalid_opcode, true}, {Vector::general_protection, true},
+		     {Vector::page_fault, true},     {Vector::alignment_check, true},
+		     {Vector::debug, false},         {Vector::breakpoint, false},
+		     {Vector::overflow, false},      {Vector::double_fault, false},
+		     {Vector::machine_check, false}};
+
+	for (auto [vector, fault] : cases) {
+		ASSERT_TRUE(s.inject(vector));
+		EXPECT_EQ(needs_window_state(s), fault);
+		(void)settle_events(s);
+		EXPECT_EQ(!!(s.rflags & rflags::rf), fault) << static_cast<unsigned>(vector);
+		EXPECT_EQ(s.dirty.has(Group::rflags), fault);
+		end_delivery(s);
+		s.rflags &= ~rflags::rf;
+		clean();
+	}
+	/* It is in the image already. */
+	ASSERT_TRUE(s.inject(Vector::page_fault));
+	s.event.again = true;
+	(void)settle_events(s);
+	EXPECT_FALSE(s.rflags & rflags::rf);
+}
+
 /* One that an exception has overtaken: its handler's gate has cleared IF, without which VM entry takes none. */
 TEST_F(Events, interrupt_waits_where_it_cannot_be_taken)
 {
@@ -132,7 +160,7 @@ TEST_F(Events, nmis_at_most_two)
 {
 	for (int i = 0; i < 300; i++)
 		queue_nmi(s);
-	EXPECT_TRUE(looks_at_interruptibility(s));
+	EXPECT_TRUE(needs_window_state(s));
 	expect_next(Delivery::nmi, nmi);
 	EXPECT_EQ(s.windows, primary::nmi_window_exiting);
 	EXPECT_TRUE(s.dirty.has(Group::controls));
