@@ -8,6 +8,7 @@
 #include "include/kvmpp/guards.hpp"
 
 #include <linux_glue/crash.h>
+#include <linux_glue/dedicated.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/log.h>
 #include <linux_glue/parameters.h>
@@ -126,6 +127,10 @@ Result<> hardware_init()
 	if (glue_parameters.enable_at_load && !glue_parameters.exclusive) {
 		glue_log_err("enable_at_load=1 and exclusive=0 exclude each other");
 		return Errno::inval;
+	}
+	if (glue_tsc_khz() == 0) {
+		glue_log_err("Linux does not know how fast the TSC is");
+		return Errno::opnotsupp;
 	}
 	{
 		PreemptOff preempt;

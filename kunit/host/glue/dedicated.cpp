@@ -41,6 +41,7 @@ namespace
 bool may_dedicate = true, has_x2apic = true, low_page_missing, kept, registered;
 bool absent[cpu_count], sibling_online[cpu_count];
 int remove_error, add_error, registration_error;
+u64 tsc_khz;
 std::function<void()> millisecond_hook, microsecond_hook;
 int maps;
 /* Of a CPU that is being started. */
@@ -63,6 +64,7 @@ void reset_dedicated_linux()
 	for (int cpu = 0; cpu < cpu_count; cpu++)
 		absent[cpu] = sibling_online[cpu] = false;
 	remove_error = add_error = registration_error = 0;
+	tsc_khz = 1000;
 	millisecond_hook = microsecond_hook = nullptr;
 }
 
@@ -84,6 +86,11 @@ void set_sibling_online(int cpu, bool online)
 void set_x2apic(bool has)
 {
 	has_x2apic = has;
+}
+
+void set_tsc_khz(u64 khz)
+{
+	tsc_khz = khz;
 }
 
 void fail_remove(int error)
@@ -283,7 +290,7 @@ void glue_cpu_nmi(int cpu)
 
 glue_u64 glue_tsc_khz(void)
 {
-	return 1000;
+	return tsc_khz;
 }
 
 void glue_msleep(unsigned int milliseconds)

@@ -58,6 +58,8 @@ void at_spot(std::function<void(Spot)> function);
 /* The CPU does not come up when it is started; or stops for ever, wherever it is, and NMIs do not help. */
 void break_start(int cpu);
 void hang(int cpu);
+/* What Linux has measured of the TSC: 1,000 at first. */
+void set_tsc_khz(u64 khz);
 /* It is slow: it comes up after so many milliseconds. */
 void start_late(int cpu, unsigned ms);
 /* Later than anybody waits, in the moment in which it is given up: INIT comes after it. */

@@ -295,6 +295,13 @@ TEST_F(ModuleLoad, refused_cpus)
 	EXPECT_EQ(take_log().size(), 1u);
 }
 
+TEST_F(ModuleLoad, tsc_of_no_known_rate)
+{
+	set_tsc_khz(0);
+	EXPECT_EQ(kvmpp_init(), -EOPNOTSUPP);
+	EXPECT_EQ(take_log().size(), 1u);
+}
+
 TEST_F(ModuleLoad, registration_that_fails)
 {
 	fail_hotplug_registration(-ENOSPC);
