@@ -103,7 +103,8 @@ void write_sregs(VcpuState &s, const kvm_sregs &k)
 	s.cr8 = k.cr8;
 	s.efer = k.efer;
 	s.apic_base = k.apic_base;
-	s.mark_dirty(sregs_groups);
+	/* Of the PDPTEs this copy may be an old one. */
+	s.mark_dirty(sregs_groups - Group::pdpte);
 	s.syscall_msrs_dirty = true;
 	s.flush_tlb = true;
 }
@@ -222,6 +223,7 @@ Result<> set_sregs2(VcpuState &s, const kvm_sregs2 &k, const GuestMemory &memory
 		return Errno::inval;
 	write_sregs(s, common);
 	std::memcpy(s.pdpte, k.pdptrs, sizeof(s.pdpte));
+	s.mark_dirty(Group::pdpte);
 	return {};
 }
 
