@@ -544,10 +544,13 @@ Result<> Vcpu::run()
 	if (Result<> r = entry_->set_thread_to_current(); !r)
 		return r;
 	run.flags = 0;
-	state_.cr8 = cr8;
-	state_.paravirtual.between_instructions = false;
-	if (steal_time_.has_grown(state_))
-		state_.paravirtual.steal_due = true;
+	/* Else the CPU has the state. */
+	if (!is_lost()) {
+		state_.cr8 = cr8;
+		state_.paravirtual.between_instructions = false;
+		if (steal_time_.has_grown(state_))
+			state_.paravirtual.steal_due = true;
+	}
 
 	if (has_signal_mask_)
 		glue_signal_mask_enter(signal_mask_);

@@ -653,9 +653,11 @@ public:
 		check(4, module_is_kept() && take_log().size() == 1);
 		ms = 0;
 		check(5, set(vcpu, -1) == -EIO && ms == 0);
+		run_page().cr8 = 7;
 		check(6,
 		      run() == 0 && run_page().exit_reason == KVM_EXIT_INTERNAL_ERROR && ms == 0);
 		check(7, shown().find("state lost") != std::string::npos);
+		check(9, run_page().cr8 == 0);
 		close_fd(vcpu);
 		check(8, live_maps() == 1 && ms == 0);
 		_exit(0);
