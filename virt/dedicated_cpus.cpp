@@ -607,6 +607,7 @@ Result<> dedicated_init()
 	int count = glue_nr_cpus();
 
 	DedicatedSlot::lock.init(GLUE_LOCK_DEDICATED);
+	DedicatedSlot::never_broadcasts.store(false, std::memory_order_relaxed);
 	DedicatedSlot::all =
 		static_cast<DedicatedSlot *>(glue_zalloc(count * sizeof(DedicatedSlot)));
 	if (!DedicatedSlot::all)

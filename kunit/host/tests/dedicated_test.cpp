@@ -353,15 +353,6 @@ TEST_F(Dedicate, suspend_gives_it_back_and_none_is_taken_until_it_woke)
 	EXPECT_EQ(set(vcpu, -1), 0);
 }
 
-TEST_F(Dedicate, machine_goes_down)
-{
-	ASSERT_EQ(set(vcpu, 1), 0);
-	dedicated_machine_down();
-	EXPECT_EQ(get(vcpu), -1);
-	EXPECT_TRUE(is_online(1));
-	EXPECT_EQ(set(vcpu, 1), -EBUSY);
-}
-
 TEST_F(Dedicate, runs_there_and_again_here)
 {
 	guest({on_cpu(0, halts()), on_cpu(1, halts()), on_cpu(1, halts()), on_cpu(0, halts())});
@@ -692,6 +683,14 @@ public:
 		check(7, run() == 0 && run_page().exit_reason == KVM_EXIT_INTERNAL_ERROR);
 		_exit(0);
 	}
+	[[noreturn]] void go_down()
+	{
+		check(1, set(vcpu, 1) == 0);
+		dedicated_machine_down();
+		check(2, get(vcpu) == -1 && is_online(1));
+		check(3, set(vcpu, 1) == -EBUSY);
+		_exit(0);
+	}
 	[[noreturn]] void crash()
 	{
 		check(1, set(vcpu, 1) == 0);
@@ -724,6 +723,11 @@ TEST(LastDeedDeathTest, cpu_that_does_not_answer_is_lost_after_a_second)
 TEST(LastDeedDeathTest, kick_that_is_not_answered_is_waited_for_once)
 {
 	EXPECT_EXIT(LastDeed().lose_kicked(), testing::ExitedWithCode(0), "");
+}
+
+TEST(LastDeedDeathTest, machine_goes_down)
+{
+	EXPECT_EXIT(LastDeed().go_down(), testing::ExitedWithCode(0), "");
 }
 
 TEST(LastDeedDeathTest, crash_in_the_guest)
