@@ -6,6 +6,39 @@
 namespace kvmpp
 {
 
+namespace
+{
+
+/*
+ * @visit has each page's part of [linear, linear + size): the address, how far from the start it is, and
+ * the length. False from it: there is no RAM.
+ */
+template <class Visit>
+Fault for_each_page(const VcpuState &s, const GuestMemory &memory, GuestLinear linear,
+		    unsigned size, bool write, Visit visit)
+{
+	for (unsigned done = 0; done < size;) {
+		GuestLinear at = linear_address(s, linear.value + done);
+		Translation t = translate(s, memory, at, {.write = write});
+
+		if (t.outcome == Translation::Outcome::page_fault)
+			return {.kind = Fault::Kind::page,
+				.linear = at,
+				.error_code = t.error_code};
+		if (t.outcome == Translation::Outcome::no_tables)
+			return {.kind = Fault::Kind::failed};
+		u64 rest_of_page = page_size - t.address.page_offset();
+		unsigned rest = size - done;
+		unsigned length = rest_of_page < rest ? static_cast<unsigned>(rest_of_page) : rest;
+		if (!visit(t.address, done, length))
+			return {.kind = Fault::Kind::failed};
+		done += length;
+	}
+	return {};
+}
+
+} // namespace
+
 u64 load_bytes(const u8 *from, unsigned size)
 {
 	u64 value = 0;
@@ -107,52 +140,30 @@ Fault locate(const VcpuState &s, const GuestMemory &memory, const MemoryOperand 
 	if (!segment_allows(s, m.segment, offset, size, write))
 		return {.kind = Fault::Kind::protection, .segment = m.segment};
 	place = {};
-	for (unsigned done = 0; done < size;) {
-		GuestLinear at = linear_address(s, linear + done);
-		Translation t = translate(s, memory, at, {.write = write});
+	return for_each_page(
+		s, memory, linear_address(s, linear), size, write,
+		[&](GuestPhys address, unsigned done, unsigned length) {
+			bool device =
+				!(write ? memory.takes_writes(address) : memory.is_ram(address));
 
-		if (t.outcome == Translation::Outcome::page_fault)
-			return {.kind = Fault::Kind::page,
-				.linear = at,
-				.error_code = t.error_code};
-		if (t.outcome == Translation::Outcome::no_tables)
-			return {.kind = Fault::Kind::failed};
-		u64 rest_of_page = page_size - t.address.page_offset();
-		u64 rest = size - done;
-		Place::Piece &piece = place.pieces[place.count++];
-		piece = {.address = t.address,
-			 .offset = static_cast<u8>(done),
-			 .length = static_cast<u8>(rest_of_page < rest ? rest_of_page : rest),
-			 .device = !(write ? memory.takes_writes(t.address)
-					   : memory.is_ram(t.address))};
-		place.has_device = place.has_device || piece.device;
-		done += piece.length;
-	}
-	return {};
+			place.pieces[place.count++] = {.address = address,
+						       .offset = static_cast<u8>(done),
+						       .length = static_cast<u8>(length),
+						       .device = device};
+			place.has_device = place.has_device || device;
+			return true;
+		});
 }
 
 Fault copy_linear(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, u8 *data,
 		  unsigned size, bool write)
 {
-	while (size) {
-		Translation t = translate(s, memory, linear, {.write = write});
-
-		if (t.outcome == Translation::Outcome::page_fault)
-			return {.kind = Fault::Kind::page,
-				.linear = linear,
-				.error_code = t.error_code};
-		if (t.outcome == Translation::Outcome::no_tables)
-			return {.kind = Fault::Kind::failed};
-		u64 rest_of_page = page_size - t.address.page_offset();
-		unsigned length = rest_of_page < size ? static_cast<unsigned>(rest_of_page) : size;
-		if (!(write ? memory.write(t.address, data, length)
-			    : memory.read(t.address, data, length)))
-			return {.kind = Fault::Kind::failed};
-		linear = linear_address(s, linear.value + length);
-		data += length;
-		size -= length;
-	}
-	return {};
+	return for_each_page(s, memory, linear, size, write,
+			     [&](GuestPhys address, unsigned done, unsigned length) {
+				     return static_cast<bool>(
+					     write ? memory.write(address, data + done, length)
+						   : memory.read(address, data + done, length));
+			     });
 }
 
 } // namespace kvmpp
