@@ -69,16 +69,15 @@ void attach(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 {
 	VcpuState &s = *run.state;
 
-	VmcsControls controls = run.controls;
-	controls.host_rip = reinterpret_cast<u64>(kvmpp_dedicated_exit);
-	write_controls(vmcs, *run.config, controls, s);
+	write_controls(vmcs, *run.config, run.controls, s);
 	write_host_state(vmcs, cpu.host_state);
 	vmcs.write(field::host_cr3, cpu.cr3);
 	vmcs.write(field::host_cr4, cpu.registers.cr4 | cr4::vmxe);
 	vmcs.write(field::host_fs_base, 0);
+	vmcs.write(field::host_rip, reinterpret_cast<u64>(kvmpp_dedicated_exit));
 	/* What it has of an earlier time. */
-	(void)insn::invept(insn::Invalidate::single_context, controls.ept_pointer);
-	(void)insn::invvpid(insn::Invalidate::single_context, controls.vpid);
+	(void)insn::invept(insn::Invalidate::single_context, run.controls.ept_pointer);
+	(void)insn::invvpid(insn::Invalidate::single_context, run.controls.vpid);
 	load_rest(cpu, run);
 	load_guest_msrs(s, *run.config);
 	if (run.passthrough) {

@@ -42,7 +42,6 @@ void write_controls(ActiveVmcs &vmcs, const VmxConfig &config, const VmcsControl
 	vmcs.write(field::host_es_selector, 0);
 	vmcs.write(field::host_fs_selector, 0);
 	vmcs.write(field::host_gs_selector, 0);
-	vmcs.write(field::host_rip, c.host_rip);
 }
 
 void write_host_state(ActiveVmcs &vmcs, const glue_host_state &host)

@@ -19,8 +19,6 @@ struct VmcsControls {
 	u64 ept_pointer = 0;
 	u64 msr_bitmap = 0;
 	u16 vpid = 0;
-	/* Where control comes back. */
-	u64 host_rip = 0;
 };
 
 /* Of a VMCS's life, but for its host state; Group::controls of @state becomes dirty. */

@@ -67,8 +67,7 @@ VmcsControls VmxVcpu::controls(const VcpuState &s) const
 		       .ple_window = glue_parameters.ple_window,
 		       .ept_pointer = ept_.pointer(),
 		       .msr_bitmap = msr_bitmap_.phys().value,
-		       .vpid = vpid_,
-		       .host_rip = reinterpret_cast<u64>(kvmpp_vmx_exit)};
+		       .vpid = vpid_};
 
 	if (c.ple_gap == 0)
 		c.secondary &= ~secondary::pause_loop_exiting;
@@ -187,8 +186,10 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 			return active.error();
 		}
 		ActiveVmcs &vmcs = *active;
-		if (!own.set_up)
+		if (!own.set_up) {
 			write_controls(vmcs, config_, controls(s), s);
+			vmcs.write(field::host_rip, reinterpret_cast<u64>(kvmpp_vmx_exit));
+		}
 		if (own.host_cpu != irq.cpu()) {
 			glue_host_state host;
 
