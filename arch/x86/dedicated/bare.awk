@@ -12,8 +12,7 @@ function section_of(value)
 
 BEGIN {
 	bare = ".kprobes.text"
-	split("__x86_return_thunk clear_bhb_loop x86_verw_sel mds_verw_sel pcpu_hot " \
-	      "memcpy memset memmove", names)
+	split("__x86_return_thunk clear_bhb_loop x86_verw_sel mds_verw_sel pcpu_hot", names)
 	for (i in names)
 		allowed[names[i]]
 	# where Linux is told of places that it patches while CPUs run
