@@ -8,6 +8,7 @@
 #include "vmx.hpp"
 
 #include <linux_glue/alloc.h>
+#include <linux_glue/eventfd.h>
 #include <linux_glue/memory.h>
 
 #include <asm/errno.h>
@@ -22,11 +23,16 @@ namespace
 
 constexpr int pages = 4;
 constexpr u64 first_frame = 0x100, frames_a_time = 0x100;
+constexpr u64 large_frame = 0x200, frames_of_large = 512;
 
 struct State {
 	/* The VMM's page table. */
 	u64 frame_of[pages];
+	/* It began with one entry for all of them and more; and has it still. */
+	bool began_large, large;
 	int pages_held;
+	/* Of the module to the only eventfd. */
+	int eventfd_references;
 	void *notified;
 	void *file;
 };
@@ -44,8 +50,17 @@ void reset_linux()
 
 void check_linux_at_rest()
 {
+	if (state.eventfd_references)
+		fail("%d references to an eventfd are left behind", state.eventfd_references);
 	if (state.pages_held)
 		fail("references to %d pages are left behind", state.pages_held);
+}
+
+void make_memory_large()
+{
+	state.began_large = state.large = true;
+	for (int i = 0; i < pages; i++)
+		state.frame_of[i] = large_frame + static_cast<u64>(i);
 }
 
 u64 frame_of_page(u64 page)
@@ -59,8 +74,10 @@ void take_page_away(u64 page)
 	u64 address = user_memory + (page << page_shift);
 
 	variant->invalidate_begin(vm, address, address + page_size);
-	step(Op{.what = "Linux gives page %llu another frame", .argument = page}.write(
-		object_at(&state.frame_of[page])));
+	step(Op{.what = "Linux gives page %llu another frame", .argument = page}
+		     .write(object_at(&state.frame_of[page]))
+		     .write(object_at(&state.large)));
+	state.large = false;
 	u64 old = std::exchange(state.frame_of[page], state.frame_of[page] + frames_a_time);
 	take_frame_away(old);
 	variant->invalidate_end(vm);
@@ -113,7 +130,30 @@ void glue_user_page_lost(glue_u64)
 
 glue_u64 glue_user_mapping_frames(glue_u64, glue_u64)
 {
-	return 1;
+	if (!state.began_large)
+		return 1;
+	step(Op{.what = "looks how much one entry maps"}.read(object_at(&state.large)));
+	return state.large ? frames_of_large : 1;
+}
+
+int glue_eventfd_get(int, glue_eventfd **eventfd)
+{
+	state.eventfd_references++;
+	*eventfd = reinterpret_cast<glue_eventfd *>(&state.eventfd_references);
+	return 0;
+}
+
+void glue_eventfd_put(glue_eventfd *)
+{
+	step(Op{.what = "gives an eventfd back"}.write(object_at(&state.eventfd_references)));
+	state.eventfd_references--;
+}
+
+void glue_eventfd_signal(glue_eventfd *)
+{
+	step(Op{.what = "signals an eventfd"}.read(object_at(&state.eventfd_references)));
+	if (!state.eventfd_references)
+		fail("an eventfd is signalled that nobody holds");
 }
 
 int glue_executed_pages_must_be_small(void)

@@ -14,8 +14,10 @@ inline constexpr u64 user_memory = 0x7f0000000000;
 
 void reset_linux();
 void check_linux_at_rest();
+/* One entry of Linux's page table maps them, and all of the 2 MiB around, to frames that are neighbours. */
+void make_memory_large();
 u64 frame_of_page(u64 page);
-/* The MMU notifier's user: the page gets another frame, and the old one another owner. */
+/* The MMU notifier's user: the page gets another frame, in an entry of its own, and the old one another owner. */
 void take_page_away(u64 page);
 /* The object behind the file made last. */
 void *new_file();

@@ -8,7 +8,6 @@
 #include <linux_glue/crash.h>
 #include <linux_glue/debugfs.h>
 #include <linux_glue/dedicated.h>
-#include <linux_glue/eventfd.h>
 #include <linux_glue/guest.h>
 #include <linux_glue/log.h>
 #include <linux_glue/memory.h>
@@ -145,17 +144,6 @@ void glue_clock_read(glue_clock *clock)
 int glue_tsc_stable(void)
 {
 	return 1;
-}
-
-int glue_eventfd_get(int, glue_eventfd **)
-{
-	return -9;
-}
-void glue_eventfd_put(glue_eventfd *)
-{
-}
-void glue_eventfd_signal(glue_eventfd *)
-{
 }
 
 glue_u64 glue_debugctl(void)

@@ -101,7 +101,7 @@ void drop_translations(Processor &p, u64 ept_pointer)
 	p.cached = left;
 }
 
-constexpr u64 ept_address = 0x000ffffffffff000, no_frame = ~u64{0};
+constexpr u64 ept_address = 0x000ffffffffff000, ept_large = 1 << 7, no_frame = ~u64{0};
 
 /* What the CPU has cached, else what the tables say. */
 u64 translate(Processor &p, u64 ept_pointer, u64 frame)
@@ -110,14 +110,16 @@ u64 translate(Processor &p, u64 ept_pointer, u64 frame)
 		if (p.tlb[i].ept_pointer == ept_pointer && p.tlb[i].frame == frame)
 			return p.tlb[i].host_frame;
 	u64 entry = ept_pointer | 7;
-	for (int level = 4; level > 0; level--) {
+	int shift = 4 * 9;
+	do {
 		auto *table = static_cast<u64 *>(glue_phys_to_virt(entry & ept_address));
 
-		entry = load_entry(&table[frame >> (9 * (level - 1)) & 0x1ff]);
+		shift -= 9;
+		entry = load_entry(&table[frame >> shift & 0x1ff]);
 		if (!(entry & 7))
 			return no_frame;
-	}
-	u64 host_frame = (entry & ept_address) >> page_shift;
+	} while (shift > 0 && !(entry & ept_large));
+	u64 host_frame = ((entry & ept_address) >> page_shift) + (frame & ((u64{1} << shift) - 1));
 	if (p.cached < tlb_entries)
 		p.tlb[p.cached++] = {ept_pointer, frame, host_frame};
 	return host_frame;

@@ -13,6 +13,7 @@ namespace
 
 /* The guest has one page of the VMM, at guest-physical 0. */
 constexpr u32 slot = 0;
+constexpr u64 large_bytes = u64{1} << 21;
 
 Result<> set_slot(u64 bytes, u64 page = 0)
 {
@@ -141,7 +142,59 @@ void make_vm_twice()
 	vm_after_vm();
 }
 
+/* 2 MiB for the guest, which Linux has in one entry. */
+void set_up_large_memory()
+{
+	make_memory_large();
+	set_up_guest();
+	expect(!!set_slot(large_bytes), "memory is added");
+}
+
+void map_page(u64 page)
+{
+	SrcuRead read(vm->srcu());
+	expect(!!vm->mmu().fault(vm->slots(read), {page << page_shift}, {.write = true}),
+	       "the fault is answered");
+}
+
+void set_up_large_mapped_memory()
+{
+	set_up_large_memory();
+	map_page(0);
+}
+
+/* The same of pages of 4 KiB, so that there is a table that is for nothing else. */
+void set_up_mapped_table()
+{
+	set_up_guest();
+	expect(!!set_slot(large_bytes), "memory is added");
+	map_page(0);
+}
+
+/* What one page is mapped by may be what another one, which it touches, is mapped by, too. */
+void fault_second_touch_first()
+{
+	map_page(1);
+	guest_touches(0);
+	enter(0);
+}
+
 constexpr Scenario all[] = {
+	{"part_of_large_page_goes",
+	 2,
+	 set_up_large_memory,
+	 {{"vcpu", fault_second_touch_first}, {"notifier", take_first_page}},
+	 finish},
+	{"large_page_goes",
+	 2,
+	 set_up_large_mapped_memory,
+	 {{"vcpu", touch_first}, {"notifier", take_first_page}},
+	 finish},
+	{"table_goes",
+	 2,
+	 set_up_mapped_table,
+	 {{"vcpu", touch_first}, {"slots", remove_slot}},
+	 finish},
 	{"slot_goes_page_goes",
 	 2,
 	 set_up_mapped_memory,

@@ -167,7 +167,7 @@ void cpu_1_goes_and_comes()
 
 extern "C" const ScenarioList kvmpp_scenarios = {{&vmcs_scenarios, &hardware_scenarios,
 						  &vcpus_scenarios, &dedicated_scenarios,
-						  &memory_scenarios},
+						  &memory_scenarios, &io_scenarios},
 						 kvmpp_cpu_online,
 						 kvmpp_cpu_offline,
 						 kvmpp_mmu_invalidate_begin,
