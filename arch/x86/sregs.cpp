@@ -9,7 +9,6 @@
 
 #include <linux/kvm.h>
 
-#include <cstddef>
 #include <cstring>
 
 namespace kvmpp
@@ -65,7 +64,8 @@ bool valid_cr0(u64 value)
 	       !((value & cr0::pg) && !(value & cr0::pe));
 }
 
-bool valid_sregs(const VcpuState &s, const kvm_sregs &k)
+/* What follows is of kvm_sregs and kvm_sregs2 alike. */
+template <class Sregs> bool valid_sregs(const VcpuState &s, const Sregs &k)
 {
 	u64 beyond = ~low_bits(s.model.physical_address_bits);
 
@@ -79,12 +79,31 @@ bool valid_sregs(const VcpuState &s, const kvm_sregs &k)
 	       valid_apic_base(s.model, k.apic_base) && k.cr8 <= 15;
 }
 
-/* kvm_sregs2 is kvm_sregs, but for what follows the APIC base. */
-constexpr std::size_t common_bytes = offsetof(kvm_sregs, interrupt_bitmap);
-static_assert(offsetof(kvm_sregs2, apic_base) == offsetof(kvm_sregs, apic_base) &&
-	      offsetof(kvm_sregs2, flags) == common_bytes);
+template <class Sregs> void read_sregs(const VcpuState &s, Sregs &k)
+{
+	k = {};
+	k.cs = to_kvm(s.seg(Seg::cs));
+	k.ds = to_kvm(s.seg(Seg::ds));
+	k.es = to_kvm(s.seg(Seg::es));
+	k.fs = to_kvm(s.seg(Seg::fs));
+	k.gs = to_kvm(s.seg(Seg::gs));
+	k.ss = to_kvm(s.seg(Seg::ss));
+	k.tr = to_kvm(s.seg(Seg::tr));
+	k.ldt = to_kvm(s.seg(Seg::ldtr));
+	k.gdt.base = s.gdtr.base;
+	k.gdt.limit = s.gdtr.limit;
+	k.idt.base = s.idtr.base;
+	k.idt.limit = s.idtr.limit;
+	k.cr0 = s.cr0;
+	k.cr2 = s.cr2;
+	k.cr3 = s.cr3;
+	k.cr4 = s.cr4;
+	k.cr8 = s.cr8;
+	k.efer = s.efer;
+	k.apic_base = s.apic_base;
+}
 
-void write_sregs(VcpuState &s, const kvm_sregs &k)
+template <class Sregs> void write_sregs(VcpuState &s, const Sregs &k)
 {
 	s.seg(Seg::cs) = from_kvm(k.cs, Seg::cs);
 	s.seg(Seg::ds) = from_kvm(k.ds, Seg::ds);
@@ -107,6 +126,13 @@ void write_sregs(VcpuState &s, const kvm_sregs &k)
 	s.mark_dirty(sregs_groups - Group::pdpte);
 	s.syscall_msrs_dirty = true;
 	s.flush_tlb = true;
+}
+
+/* Where CR3 points to nothing they stay as they were, and VM entry has the last word. */
+void load_pdptes_for_pae(VcpuState &s, const GuestMemory &memory)
+{
+	if (s.pae_paging())
+		(void)load_pdptes(s, memory, guest_features().physical_address_bits);
 }
 
 } // namespace
@@ -152,26 +178,7 @@ void set_regs(VcpuState &s, const kvm_regs &k)
 
 void get_sregs(const VcpuState &s, kvm_sregs &k)
 {
-	k = {};
-	k.cs = to_kvm(s.seg(Seg::cs));
-	k.ds = to_kvm(s.seg(Seg::ds));
-	k.es = to_kvm(s.seg(Seg::es));
-	k.fs = to_kvm(s.seg(Seg::fs));
-	k.gs = to_kvm(s.seg(Seg::gs));
-	k.ss = to_kvm(s.seg(Seg::ss));
-	k.tr = to_kvm(s.seg(Seg::tr));
-	k.ldt = to_kvm(s.seg(Seg::ldtr));
-	k.gdt.base = s.gdtr.base;
-	k.gdt.limit = s.gdtr.limit;
-	k.idt.base = s.idtr.base;
-	k.idt.limit = s.idtr.limit;
-	k.cr0 = s.cr0;
-	k.cr2 = s.cr2;
-	k.cr3 = s.cr3;
-	k.cr4 = s.cr4;
-	k.cr8 = s.cr8;
-	k.efer = s.efer;
-	k.apic_base = s.apic_base;
+	read_sregs(s, k);
 	if (s.interrupt.queued && !s.interrupt.soft)
 		k.interrupt_bitmap[s.interrupt.vector / 64] |= __u64{1} << s.interrupt.vector % 64;
 }
@@ -181,11 +188,7 @@ Result<> set_sregs(VcpuState &s, const kvm_sregs &k, const GuestMemory &memory)
 	if (!valid_sregs(s, k))
 		return Errno::inval;
 	write_sregs(s, k);
-	/*
-	 * Where CR3 points to nothing the PDPTEs stay as they were, and VM entry has the last word.
-	 */
-	if (s.pae_paging())
-		(void)load_pdptes(s, memory, guest_features().physical_address_bits);
+	load_pdptes_for_pae(s, memory);
 	/* The first; that there is none takes away none. */
 	for (unsigned vector = 0; vector < 256; vector++)
 		if (k.interrupt_bitmap[vector / 64] & (__u64{1} << vector % 64)) {
@@ -197,11 +200,7 @@ Result<> set_sregs(VcpuState &s, const kvm_sregs &k, const GuestMemory &memory)
 
 void get_sregs2(const VcpuState &s, kvm_sregs2 &k)
 {
-	kvm_sregs common;
-
-	get_sregs(s, common);
-	k = {};
-	std::memcpy(&k, &common, common_bytes);
+	read_sregs(s, k);
 	if (!s.pae_paging())
 		return;
 	std::memcpy(k.pdptrs, s.pdpte, sizeof(k.pdptrs));
@@ -212,16 +211,16 @@ Result<> set_sregs2(VcpuState &s, const kvm_sregs2 &k, const GuestMemory &memory
 {
 	bool has_pdptes = k.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID;
 	bool pae = (k.cr0 & cr0::pg) && (k.cr4 & cr4::pae) && !(k.efer & efer::lma);
-	kvm_sregs common{};
 
 	if ((k.flags & ~static_cast<u64>(KVM_SREGS2_FLAGS_PDPTRS_VALID)) || (has_pdptes && !pae))
 		return Errno::inval;
-	std::memcpy(&common, &k, common_bytes);
-	if (!has_pdptes)
-		return set_sregs(s, common, memory);
-	if (!valid_sregs(s, common))
+	if (!valid_sregs(s, k))
 		return Errno::inval;
-	write_sregs(s, common);
+	write_sregs(s, k);
+	if (!has_pdptes) {
+		load_pdptes_for_pae(s, memory);
+		return {};
+	}
 	std::memcpy(s.pdpte, k.pdptrs, sizeof(s.pdpte));
 	s.mark_dirty(Group::pdpte);
 	return {};
