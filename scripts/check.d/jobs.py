@@ -25,7 +25,7 @@ _BROKEN_RULES = {
     "lock_held_at_return_to_user_space":
         r"lock held when returning to user space[\s\S]*\(kvmpp_vcpu_mutex\)",
 }
-_QEMU = ["--qemu", "7.2", "--memory", "1536", "--timeout", "900"]
+_QEMU = ["--memory", "1536", "--timeout", "900", "--qemu"]
 # of scripts/tests/testhost-selftest, quick ones that no other job shows in passing
 _SELFTESTS = ["bad-command-lines", "status", "arguments", "expect-panic", "expect-reboot"]
 
@@ -70,10 +70,12 @@ def emulated():
                before=f"{_KUNIT}; "),
         _tests("stock-6.1: QEMU boots Linux: microvm and pc, models qemu64 and host, one vCPU and two",
                ["qemu_test microvm_qemu64 microvm_host microvm_qemu64_two_cpus microvm_host_two_cpus "
-                "pc_qemu64 pc_host pc_qemu64_two_cpus pc_host_two_cpus"],
-               "--cpus", "1", *_QEMU),
+                "pc_qemu64 has_a_screen pc_qemu64_two_cpus pc_host_two_cpus"],
+               "--cpus", "1", *_QEMU, "7.2"),
+        _tests("stock-6.1: QEMU 10.0, whose vCPU has no local APIC", ["qemu_test pc_qemu64"],
+               "--cpus", "1", *_QEMU, "10.0"),
         _tests("stock-6.1: QEMU's vCPU goes to a CPU of its own and back",
-               ["qemu_test moves_to_a_cpu_of_its_own"], "--cpus", "2", *_QEMU),
+               ["qemu_test moves_to_a_cpu_of_its_own"], "--cpus", "2", *_QEMU, "7.2"),
         _tests("debug-6.1: ABI, signals, storm, kill -9, failing allocations",
                ["abi_test", "vcpu_test", "signal_test", "storm_test rounds=6",
                 "kill_test making_vcpus running_on_all_cpus as_a_cpu_goes_or_comes vcpu_passed_on",
@@ -90,11 +92,11 @@ def emulated():
         _tests("stock-6.1: guests, MMIO, signals, host state, ABI",
                ["guest_test", "register_test", "mmio_test", "emulate_test", "signal_test", "state_test", "events_test",
                 "vcpu_test", "abi_test", "eventfd_test", "clock_test", "steal_time_test"]),
-        _tests("stock-6.1: interrupts and debugger as QEMU has them, the vCPU on a CPU of its own, and moving",
-               ["injection_test", "events_test"], "--cpus", "2", "--timeout", "600",
-               before="export EVENTS_DEDICATED=1; "),
-        _tests("stock-6.1: memory, life cycle, directed yield, S3",
-               ["memory_test", "large_page_test", "dirty_log_test", "life_test", "yield_test",
+        _tests("stock-6.1: interrupts, debugger and memory as QEMU has them, the vCPU on a CPU of its own, and moving",
+               ["injection_test", "events_test", "dirty_log_test", "large_page_test"],
+               "--cpus", "2", "--timeout", "600", before="export DEDICATED=1; "),
+        _tests("stock-6.1: memory, swap, KSM, life cycle, directed yield, S3",
+               ["memory_test", "large_page_test", "dirty_log_test", "reclaim_test", "life_test", "yield_test",
                 "machine_test"]),
         _tests("stock-6.1, mitigations=off: executed pages may be large",
                ["large_page_test"], "--cmdline", "mitigations=off"),
@@ -118,7 +120,7 @@ def emulated():
                 "abi_test", "tls32_test",
                 "eventfd_test", "clock_test", "steal_time_test",
                 "stress_test", "yield_test", "machine_test", "storm_test rounds=20",
-                "large_page_test", "dirty_log_test",
+                "large_page_test", "dirty_log_test", "reclaim_test",
                 "kill_test running_on_all_cpus as_a_cpu_goes_or_comes vcpu_passed_on vcpu_inherited"],
                "--no-insmod", before="modprobe kvm_intel; export KVM_DEVICE=/dev/kvm; "),
         _tests("stock-6.12: guests, signals, life cycle, dedicated CPUs",

@@ -2,11 +2,15 @@
 //
 // kvmclock: its MSRs, what the guest finds in its memory, and the ioctls by which a VMM sets it.
 
+#include "clock.hpp"
+#include "dedicated.hpp"
 #include "expect.hpp"
 #include "guests.hpp"
 #include "ktap.hpp"
 
+#include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <ctime>
 #include <unistd.h>
 #include <x86intrin.h>
@@ -198,6 +202,52 @@ void stable()
 	between("host_tsc", 1, data.host_tsc, __rdtsc());
 }
 
+// Where guest/clock.S notes what it has seen.
+enum Seen { looks, stop, last, backwards };
+
+uint64_t seen(const Machine &machine, Seen what)
+{
+	return std::atomic_ref(machine.result(what)).load();
+}
+
+// The guest looks at its clock while it goes to a CPU of its own and back: it goes on, as the VMM's does.
+void moves_to_a_cpu_of_its_own()
+{
+	dedicated::begin();
+	ClockMachine machine;
+	const auto image = guest::clock::image();
+	std::memcpy(machine.memory.data() + GUEST_IMAGE, image.data(), image.size());
+	machine.write(system_time, GUEST_SCRATCH | 1);
+	kvm_regs regs = machine.vcpu.regs();
+	regs.rip = guest::clock::watch;
+	machine.vcpu.set_regs(regs);
+
+	const auto agrees = [&] {
+		const uint64_t before = machine.get().clock, many = seen(machine, looks) + 100;
+		dedicated::wait_for("the guest looks", [&] { return seen(machine, looks) > many; });
+		const uint64_t now = seen(machine, last);
+		between("between two of the VMM's", before - ms, now, machine.get().clock + ms);
+	};
+	dedicated::Runner runner(machine.vcpu);
+	for (unsigned round = 0; round < 5; round++) {
+		agrees();
+		dedicated::dedicate(machine.vcpu, dedicated::last_cpu);
+		agrees();
+		usleep(20'000);
+		agrees();
+		dedicated::release(machine.vcpu);
+	}
+	agrees();
+	// It is set anew while the guest is on a CPU of its own.
+	dedicated::dedicate(machine.vcpu, dedicated::last_cpu);
+	equal("set", machine.set(machine.get().clock + 900'000 * ms), 0);
+	agrees();
+	machine.result(stop) = 1;
+	runner.join();
+	equal("times that it went backwards", seen(machine, backwards), 0u);
+	dedicated::release(machine.vcpu);
+}
+
 constexpr ktap::Case cases[] = {
 	{"capabilities", capabilities},
 	{"get_and_set", get_and_set},
@@ -206,6 +256,7 @@ constexpr ktap::Case cases[] = {
 	{"wall", wall},
 	{"stopped", stopped},
 	{"stable", stable},
+	{"moves_to_a_cpu_of_its_own", moves_to_a_cpu_of_its_own},
 };
 
 } // namespace

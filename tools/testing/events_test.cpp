@@ -12,7 +12,6 @@
 
 #include <cerrno>
 #include <csignal>
-#include <cstdlib>
 #include <pthread.h>
 
 namespace
@@ -26,28 +25,10 @@ constexpr unsigned vector = 0x20;
 // Result places.
 enum Result { interrupts, nmis, breakpoints, debugs };
 
-// With EVENTS_DEDICATED in the environment the vCPU has a CPU of its own. Interrupts and HLT exit there, too:
-// its CPUID has no x2APIC, as QEMU's has none without an APIC in the kernel.
-bool on_own_cpu()
-{
-	return std::getenv("EVENTS_DEDICATED");
-}
-
-void place(const Machine &machine)
-{
-	machine.vcpu.offer_host_cpuid(machine.device, false);
-	if (!on_own_cpu())
-		return;
-	dedicated::begin();
-	dedicated::dedicate(machine.vcpu, dedicated::last_cpu);
-	that("its APIC is not the guest's",
-	     dedicated::line_of(dedicated::last_cpu)["passthrough"] == "no");
-}
-
 struct EventMachine : Machine {
 	explicit EventMachine(uint64_t entry) : Machine(ev::image())
 	{
-		place(*this);
+		dedicated::place(*this);
 		vcpu.enter_real(entry);
 		set_vector(1, ev::on_debug);
 		set_vector(2, ev::on_nmi);
@@ -172,7 +153,7 @@ void window_is_told_of_each_time()
 void task_priority()
 {
 	LongMachine machine(guest::longmode::cr8_down);
-	place(machine);
+	dedicated::place(machine);
 	machine.vcpu.run_until(KVM_EXIT_SET_TPR);
 	equal("kvm_run's CR8", machine.vcpu.state().cr8, 3u);
 	machine.vcpu.state().cr8 = 7;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //
-// The VMM's memory in large pages, and what happens to them: split, punched, copied, made large, moved
-// and merged under the guest.
+// The VMM's memory in large pages, and what happens to them: split, punched, copied, made large and moved
+// under the guest.
 
 #include "expect.hpp"
 #include "guests.hpp"
@@ -44,6 +44,7 @@ struct LargeMachine : LongMachine {
 		for (size_t i = 0; i < pages; i++)
 			word(i) = i;
 		vm.set_memory(1, window, large, at);
+		dedicated::place(*this);
 	}
 	uint64_t &word(size_t page, size_t offset = 0) const
 	{
@@ -190,48 +191,6 @@ void moved_to_another_frame()
 	equal("what the VMM wrote", peek(machine, window + odd * page_size), 5u);
 }
 
-void merged()
-{
-	LargeMachine machine(false);
-	if (madvise(machine.at, large, MADV_MERGEABLE))
-		ktap::skip("no KSM");
-	for (size_t i = 0; i < pages; i++) {
-		machine.word(i) = 42;
-		machine.word(i, 8) = 0;
-	}
-	for (size_t i = 0; i < pages; i += 37)
-		poke(machine, window + i * page_size, 42);
-	const auto set = [](const char *name, const char *value) {
-		const int fd = open((std::string("/sys/kernel/mm/ksm/") + name).c_str(), O_WRONLY);
-		if (fd < 0 || write(fd, value, std::strlen(value)) < 0)
-			ktap::skip("KSM cannot be set up");
-		close(fd);
-	};
-	set("pages_to_scan", "2000");
-	set("sleep_millisecs", "10");
-	set("run", "1");
-	for (int tries = 0; tries < 50; tries++) {
-		if (std::stoul(host::read_file("/sys/kernel/mm/ksm/pages_sharing")) > 400)
-			break;
-		usleep(100'000);
-	}
-	const bool shared = std::stoul(host::read_file("/sys/kernel/mm/ksm/pages_sharing")) > 400;
-	for (size_t i = 0; i < pages; i += 37)
-		equal("read when merged", peek(machine, window + i * page_size), 42u);
-	poke(machine, window + odd * page_size, 43);
-	equal("what the guest wrote", machine.word(odd), 43u);
-	for (size_t i = 0; i < pages; i++)
-		if (i != odd)
-			equal("the others", machine.word(i), 42u);
-	machine.word(37) = 44;
-	equal("what the VMM wrote", peek(machine, window + 37 * page_size), 44u);
-	set("run", "2");
-	equal("apart again", peek(machine, window), 42u);
-	set("run", "0");
-	if (!shared)
-		ktap::skip("nothing was merged in time");
-}
-
 void hugetlbfs()
 {
 	constexpr const char *count = "/proc/sys/vm/nr_hugepages";
@@ -295,7 +254,6 @@ constexpr ktap::Case cases[] = {
 	{"made_large", made_large},
 	{"moved_elsewhere", moved_elsewhere},
 	{"moved_to_another_frame", moved_to_another_frame},
-	{"merged", merged},
 	{"hugetlbfs", hugetlbfs},
 	{"executed", executed},
 };

@@ -7,6 +7,7 @@
 
 #include <uapi/kvmpp.h>
 
+#include <cstdlib>
 #include <sstream>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -56,6 +57,16 @@ void dedicate(const Vcpu &vcpu, unsigned cpu)
 void release(const Vcpu &vcpu)
 {
 	equal("release", set_cpu(vcpu, -1), 0);
+}
+
+void place(const Machine &machine)
+{
+	machine.vcpu.offer_host_cpuid(machine.device, false);
+	if (!std::getenv("DEDICATED"))
+		return;
+	begin();
+	dedicate(machine.vcpu, last_cpu);
+	expect::that("its APIC is not the guest's", line_of(last_cpu)["passthrough"] == "no");
 }
 
 bool is_online(unsigned cpu)

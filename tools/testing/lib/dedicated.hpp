@@ -49,6 +49,10 @@ int get_cpu(const Vcpu &vcpu);
 void dedicate(const Vcpu &vcpu, unsigned cpu);
 void release(const Vcpu &vcpu);
 
+// With DEDICATED in the environment the vCPU gets a CPU of its own. Interrupts and HLT exit there, too: its CPUID
+// has no x2APIC, as QEMU's has none without an APIC in the kernel.
+void place(const Machine &machine);
+
 bool is_online(unsigned cpu);
 // VM exits on a CPU since the module came in.
 uint64_t exits_on(unsigned cpu);

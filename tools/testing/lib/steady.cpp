@@ -3,6 +3,7 @@
 
 #include "accounts.hpp"
 #include "expect.hpp"
+#include "window.hpp"
 
 #include <atomic>
 #include <cerrno>
@@ -30,15 +31,19 @@ template <typename T> T load(T &value)
 
 } // namespace
 
-SteadyGuest::SteadyGuest(uint32_t words) : words_(words), machine_(0)
+SteadyGuest::SteadyGuest(uint32_t words, void *memory)
+	: words_(words), machine_(0),
+	  memory_(memory ? static_cast<uint64_t *>(memory) : &machine_.at<uint64_t>(GUEST_SCRATCH))
 {
 	const auto image = guest::accounts::image();
 	std::memcpy(machine_.memory.data() + GUEST_IMAGE, image.data(), image.size());
 	for (uint64_t i = 0; i < words; i++)
-		machine_.at<uint64_t>(GUEST_SCRATCH + 8 * i) = i * per_word;
+		memory_[i] = i * per_word;
+	if (memory)
+		machine_.vm.set_memory(1, window_machine::window, words * sizeof(uint64_t), memory);
 
 	kvm_sregs sregs = machine_.vcpu.sregs();
-	sregs.fs.base = GUEST_SCRATCH;
+	sregs.fs.base = memory ? window_machine::window : uint64_t{GUEST_SCRATCH};
 	sregs.gs.base = GUEST_RESULTS;
 	machine_.vcpu.set_sregs(sregs);
 	kvm_regs regs = machine_.vcpu.regs();
@@ -108,7 +113,6 @@ void SteadyGuest::check_sums() const
 		      per_round * n * (r * (r + 1) / 2) + per_word * r * (n * (n - 1) / 2));
 	expect::equal("the guest's sum in XMM0", accounts.sse_sum, per_round_sse * r);
 	for (uint64_t i = 0; i < n; i++)
-		expect::equal("a word of the guest's memory",
-			      machine_.at<uint64_t>(GUEST_SCRATCH + 8 * i),
+		expect::equal("a word of the guest's memory", memory_[i],
 			      r * per_round + i * per_word);
 }

@@ -11,8 +11,9 @@
 class SteadyGuest
 {
 public:
-	// Each round of the guest goes over so many 64-bit words.
-	explicit SteadyGuest(uint32_t words = 1024);
+	// Each round of the guest goes over so many 64-bit words, which are in memory of the caller's if it gives
+	// some: whole pages, for as long as the guest is there.
+	explicit SteadyGuest(uint32_t words = 1024, void *memory = nullptr);
 	SteadyGuest(const SteadyGuest &) = delete;
 	SteadyGuest &operator=(const SteadyGuest &) = delete;
 	~SteadyGuest() { finish(); }
@@ -31,6 +32,7 @@ private:
 
 	const uint32_t words_;
 	LongMachine machine_;
+	uint64_t *const memory_;
 	std::atomic<int> tid_ = 0;
 	std::thread thread_;
 };

@@ -4,6 +4,7 @@
 // a word at a time.
 #pragma once
 
+#include "dedicated.hpp"
 #include "expect.hpp"
 #include "guests.hpp"
 
@@ -44,6 +45,7 @@ struct WindowMachine : LongMachine {
 		: LongMachine(guest::longmode::peek), memory_in_window(size)
 	{
 		vm.set_memory(1, window, size, memory_in_window.data(), flags);
+		dedicated::place(*this);
 	}
 
 	uint64_t &word(size_t offset = 0) const { return memory_in_window.at<uint64_t>(offset); }
