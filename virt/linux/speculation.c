@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/gfp.h>
 #include <linux/jump_label.h>
+#include <linux/mm.h>
 #include <linux/sched/smt.h>
+#include <linux/string.h>
 
 #include <asm/cpufeature.h>
 #include <asm/hardirq.h>
 #include <asm/msr.h>
 #include <asm/nospec-branch.h>
 #include <asm/processor.h>
+#include <asm/sync_core.h>
 #include <asm/vmx.h>
 
 #include <linux_glue/log.h>
