@@ -11,6 +11,7 @@
 #include "../virt/linux/memory.c"
 #include "../virt/linux/private_map.c"
 #include "../virt/linux/sched.c"
+#include "../virt/linux/speculation.c"
 #include "../virt/linux/x86.c"
 
 #include <linux_glue/crash.h>

@@ -83,7 +83,8 @@ void kvmpp_show_cpus(struct glue_text *text)
 
 void kvmpp_show_stats(struct glue_text *text)
 {
-	u64 enables = 0, disables = 0, clears[clear_causes] = {}, exits[reasons] = {}, total = 0;
+	u64 enables = 0, disables = 0, l1d_flushes = 0, clears[clear_causes] = {},
+	    exits[reasons] = {}, total = 0;
 	DirectedYield::Stats yields = DirectedYield::stats();
 
 	for (int cpu = 0; cpu < glue_nr_cpus(); cpu++) {
@@ -91,6 +92,7 @@ void kvmpp_show_stats(struct glue_text *text)
 
 		enables += c.enables();
 		disables += c.disables();
+		l1d_flushes += c.l1d_flushes();
 		for (unsigned i = 0; i < clear_causes; i++)
 			clears[i] += c.clears(static_cast<ClearCause>(i));
 		for (unsigned i = 0; i < reasons; i++) {
@@ -107,6 +109,7 @@ void kvmpp_show_stats(struct glue_text *text)
 		glue_text_print(text, "vmclears_%s %llu\n",
 				clear_cause_name(static_cast<ClearCause>(i)),
 				static_cast<unsigned long long>(clears[i]));
+	line("l1d_flushes", l1d_flushes);
 	line("yields_tried", yields.tried);
 	line("yields_done", yields.done);
 	line("crash_hook", glue_crash_hook_held());

@@ -189,6 +189,7 @@ void Vcpu::show_exit()
 
 Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 {
+	vmx_.flush_l1d_at_entry();
 	{
 		SrcuRead read(vm_.srcu());
 		EptViolation violation(exit.qualification);
@@ -352,6 +353,7 @@ void Vcpu::sched_out(const IrqOff &irq, bool preempted)
 void Vcpu::sched_in()
 {
 	entry_->set_preempted(false);
+	vmx_.flush_l1d_at_entry();
 	if (!state_.paravirtual.wants_steal_time())
 		return;
 	state_.paravirtual.steal_due = true;
@@ -383,6 +385,8 @@ Result<Next> Vcpu::run_shared()
 {
 	InRun in_run(*this, fpu_, notifier_);
 	Result<Next> next = Next::resume;
+
+	vmx_.flush_l1d_at_entry();
 
 	while (next && *next == Next::resume && dedicated_.place() == Dedicated::Place::shared) {
 		follow_clock();

@@ -7,7 +7,9 @@
 #include <linux/objtool.h>
 #include <asm/alternative.h>
 #include <asm/asm.h>
+#include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
+#include <asm/percpu.h>
 #include <asm/unwind_hints.h>
 
 /* struct kvmpp_gprs: 16 registers in the order of the encoding in instructions. */
@@ -144,6 +146,15 @@ SYM_INNER_LABEL(\exit, SYM_L_GLOBAL)
 	/* Before the first return after the exit: the guest may have trained the return stack. */
 	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, \
 		X86_FEATURE_RSB_VMEXIT_LITE
+	.if !\dedicated
+	/* "IBRS" that is not enhanced has to be written anew after a guest's mode, whatever it is. */
+	ALTERNATIVE "jmp .Lno_ibrs\@", "", X86_FEATURE_KERNEL_IBRS
+	mov $MSR_IA32_SPEC_CTRL, %ecx
+	mov PER_CPU_VAR(x86_spec_ctrl_current), %eax
+	mov PER_CPU_VAR(x86_spec_ctrl_current + 4), %edx
+	wrmsr
+.Lno_ibrs\@:
+	.endif
 	CLEAR_BRANCH_HISTORY_VMEXIT
 
 	mov %ebx, %eax

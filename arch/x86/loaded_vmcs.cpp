@@ -4,6 +4,7 @@
 #include "vmx_cpu.hpp"
 
 #include <linux_glue/log.h>
+#include <linux_glue/speculation.h>
 #include <linux_glue/trace.h>
 
 namespace kvmpp
@@ -76,6 +77,7 @@ Result<ActiveVmcs> LoadedVmcs::load(const IrqOff &irq)
 		if (Result<> r = insn::vmptrld(phys_); !r)
 			return r.error();
 		here.current_ = this;
+		glue_branch_predictor_barrier();
 	}
 	return ActiveVmcs(*this);
 }

@@ -72,6 +72,8 @@ public:
 	static constexpr std::size_t exit_counters_size =
 		sizeof(u64) * static_cast<unsigned>(ExitReason::count);
 
+	void count_l1d_flush() { l1d_flushes_++; }
+	u64 l1d_flushes() const { return l1d_flushes_; }
 	bool is_on() const { return on_; }
 	unsigned loaded() const { return loaded_count_; }
 	u64 clears(ClearCause cause) const { return clears_[static_cast<unsigned>(cause)]; }
@@ -111,6 +113,7 @@ private:
 	u64 clears_[clear_causes] = {};
 	u64 enables_ = 0;
 	u64 disables_ = 0;
+	u64 l1d_flushes_ = 0;
 	u64 exits_[static_cast<unsigned>(ExitReason::count)] = {};
 };
 

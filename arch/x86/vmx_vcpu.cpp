@@ -11,6 +11,7 @@
 #include "x2apic.hpp"
 
 #include <linux_glue/parameters.h>
+#include <linux_glue/speculation.h>
 #include <linux_glue/x86.h>
 
 #include <cstring>
@@ -122,7 +123,7 @@ void VmxVcpu::leave_guest(const IrqOff &irq, VcpuState &s)
 }
 
 /* VM entry, and what must follow the exit before interrupts come. False: VMfail. */
-bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
+bool VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 {
 	u64 host_xcr0 = guest_features().xcr0 ? glue_host_xcr0() : 0;
 	bool own_xcr0 = (s.cr4 & cr4::osxsave) && s.xcr0 != host_xcr0;
@@ -136,6 +137,8 @@ bool VmxVcpu::run(ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 
 	glue_guest_timing_enter();
 	glue_perf_enter_guest();
+	if (glue_l1d_flush(std::exchange(l1d_flush_due_, false)))
+		VmxCpu::here(irq).count_l1d_flush();
 	bool failed =
 		glue_vmx_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr), vmcs.launched(), &s.cr2);
 
@@ -230,7 +233,7 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 			cancel_delivery(vmcs, s);
 			return Entry::asked;
 		}
-		bool entered = run(vmcs, s, exit);
+		bool entered = run(irq, vmcs, s, exit);
 		kick.leave(irq);
 		s.paravirtual.between_instructions =
 			entered && exit.reason() == ExitReason::external_interrupt;

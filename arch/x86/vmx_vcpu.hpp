@@ -50,6 +50,8 @@ public:
 	 * else as enter().
 	 */
 	Result<> fetch(VcpuState &state, Groups groups) MAY_SLEEP;
+	/* The thread has been at what is not the guest's, and may have left some of it in the L1 data cache. */
+	void flush_l1d_at_entry() { l1d_flush_due_ = true; }
 	/*
 	 * The thread is scheduled away or returns to user space: its own state back, and VMX off
 	 * where it was on for this thread only. Interrupts off.
@@ -71,7 +73,8 @@ private:
 	VmcsControls controls(const VcpuState &state) const;
 	void enter_guest(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void load_guest_msrs(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
-	bool run(ActiveVmcs &vmcs, VcpuState &state, Exit &exit) REQUIRES(irqs_off);
+	bool run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state, Exit &exit)
+		REQUIRES(irqs_off);
 
 	const VmxConfig &config_;
 	Ept &ept_;
@@ -84,6 +87,7 @@ private:
 	/* The guest's segment state and MSRs are in the CPU, the thread's are here. */
 	bool in_guest_state_ = false;
 	bool syscall_msrs_loaded_ = false;
+	bool l1d_flush_due_ = true;
 	glue_thread_state thread_{};
 };
 

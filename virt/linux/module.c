@@ -5,25 +5,34 @@
 
 #include <linux_glue/debugfs.h>
 #include <linux_glue/entries.h>
+#include <linux_glue/speculation.h>
 
 #include "device.h"
 
 static int __init module_in(void)
 {
-	int error = kvmpp_init();
+	int error = glue_speculation_init();
 
 	if (error)
 		return error;
+	error = kvmpp_init();
+	if (error)
+		goto no_core;
 	/* Switches on in the scheduler what glue_sched_notifier_register() registers with. */
 	preempt_notifier_inc();
 	glue_debugfs_create();
 	/* Last: from here on user space may come in. */
 	error = kvmpp_device_register();
-	if (error) {
-		glue_debugfs_remove();
-		preempt_notifier_dec();
-		kvmpp_exit();
-	}
+	if (error)
+		goto no_device;
+	return 0;
+
+no_device:
+	glue_debugfs_remove();
+	preempt_notifier_dec();
+	kvmpp_exit();
+no_core:
+	glue_speculation_exit();
 	return error;
 }
 
@@ -33,6 +42,7 @@ static void __exit module_out(void)
 	glue_debugfs_remove();
 	preempt_notifier_dec();
 	kvmpp_exit();
+	glue_speculation_exit();
 }
 
 module_init(module_in);

@@ -11,6 +11,7 @@
 #include <linux_glue/guest.h>
 #include <linux_glue/log.h>
 #include <linux_glue/memory.h>
+#include <linux_glue/speculation.h>
 #include <linux_glue/trace.h>
 
 #include <cstring>
@@ -109,6 +110,15 @@ void glue_thread_state_restore(const glue_thread_state *)
 void glue_debug_registers_restore(void)
 {
 }
+void glue_branch_predictor_barrier(void)
+{
+}
+
+int glue_l1d_flush(int)
+{
+	return 0;
+}
+
 void glue_debugctl_restore(glue_u64)
 {
 }

@@ -9,6 +9,7 @@
 #include <linux_glue/dedicated.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/guest.h>
+#include <linux_glue/speculation.h>
 
 #include <asm/errno.h>
 
@@ -32,7 +33,7 @@ namespace
 {
 
 bool signal_is_pending, need_resched, in_guest_timing, perf_in_guest, fpu_loaded;
-unsigned ticks, nmis;
+unsigned ticks, nmis, barriers, flushes;
 std::optional<kvmpp::u64> signal_mask;
 std::function<void()> wait_hook, reschedule_hook;
 glue_sched_notifier *notifier;
@@ -42,7 +43,7 @@ glue_sched_notifier *notifier;
 void reset_thread()
 {
 	signal_is_pending = need_resched = in_guest_timing = perf_in_guest = fpu_loaded = false;
-	ticks = nmis = 0;
+	ticks = nmis = barriers = flushes = 0;
 	wait_hook = reschedule_hook = nullptr;
 	notifier = nullptr;
 	signal_mask.reset();
@@ -105,6 +106,16 @@ bool guest_fpu_loaded()
 std::optional<u64> entered_signal_mask()
 {
 	return signal_mask;
+}
+
+unsigned branch_predictor_barriers()
+{
+	return barriers;
+}
+
+unsigned l1d_flushes()
+{
+	return flushes;
 }
 
 unsigned nmis_delivered()
@@ -239,6 +250,21 @@ void glue_guest_timing_exit(void)
 	if (!irqs_off())
 		violation("guest time left with interrupts on");
 	in_guest_timing = false;
+}
+
+void glue_branch_predictor_barrier(void)
+{
+	if (!irqs_off())
+		violation("a barrier that another thread's guest may undo");
+	barriers++;
+}
+
+int glue_l1d_flush(int due)
+{
+	if (!irqs_off())
+		violation("the L1 data cache flushed too early");
+	flushes += due != 0;
+	return due;
 }
 
 int glue_vmx_enter(kvmpp_gprs *gprs, int launched, glue_u64 *cr2)

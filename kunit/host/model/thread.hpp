@@ -30,6 +30,9 @@ bool guest_fpu_loaded();
 /* Of the VMM's thread in KVM_RUN. */
 std::optional<u64> entered_signal_mask();
 unsigned nmis_delivered();
+/* IBPB; and flushes of the L1 data cache, which this processor needs. */
+unsigned branch_predictor_barriers();
+unsigned l1d_flushes();
 
 /* All of the VMM's threads are alive, and the calling one is thread 0. */
 void reset_threads();

@@ -63,6 +63,26 @@ TEST_F(LoadedVmcsTest, several_on_one_cpu_take_turns)
 	EXPECT_EQ(VmxCpu::of({0}).loaded(), 2u);
 }
 
+TEST_F(LoadedVmcsTest, what_one_taught_the_branch_predictor_is_not_for_the_next)
+{
+	enable_all();
+	LoadedVmcs a, b;
+	ASSERT_TRUE(a.create(config.revision, {}));
+	ASSERT_TRUE(b.create(config.revision, {}));
+	EXPECT_EQ(load(a), ok);
+	EXPECT_EQ(branch_predictor_barriers(), 1u);
+	EXPECT_EQ(load(a), ok);
+	EXPECT_EQ(branch_predictor_barriers(), 1u) << "nobody else was there";
+	EXPECT_EQ(load(b), ok);
+	EXPECT_EQ(load(a), ok);
+	EXPECT_EQ(branch_predictor_barriers(), 3u);
+	migrate_to(1);
+	EXPECT_EQ(load(b), ok);
+	migrate_to(0);
+	EXPECT_EQ(load(a), ok);
+	EXPECT_EQ(branch_predictor_barriers(), 4u) << "b was only on CPU 1 since";
+}
+
 TEST_F(LoadedVmcsTest, move_clears_on_the_cpu_that_has_it)
 {
 	enable_all();

@@ -271,6 +271,27 @@ TEST_F(Run, hlt)
 	EXPECT_EQ(processor(0).debugctl, 2u) << "a VM exit clears it; Linux's value comes back";
 }
 
+TEST_F(Run, l1_data_cache_is_flushed_after_what_is_not_the_guests)
+{
+	guest({halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(l1d_flushes(), 1u) << "user space";
+	guest({exits(ExitReason::cpuid, 0, 2), exits(ExitReason::cpuid, 0, 2), halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(l1d_flushes(), 2u) << "user space; an exit by itself shows nothing";
+	guest({touches(0x3000, true), halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(l1d_flushes(), 4u) << "user space, and a page was looked up";
+	guest({[](Vmcs &vmcs, u64 *gprs) {
+		       set_need_resched(true);
+		       on_reschedule([] { reschedule_to(0, [] {}); });
+		       return exits(ExitReason::cpuid, 0, 2)(vmcs, gprs);
+	       },
+	       halts()});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(l1d_flushes(), 6u) << "user space, and another thread has run here";
+}
+
 TEST_F(Run, host_state_is_that_of_the_cpu)
 {
 	guest({halts(), halts()});
