@@ -149,17 +149,33 @@ u32 Ioapic::pins_of(u8 vector) const
 	return found;
 }
 
-void Ioapic::end(u32 ended)
+bool Ioapic::end(u32 ended)
 {
+	bool later = false;
+
 	for (u32 pin = 0; pin < pins; pin++) {
 		Redirection &redirection = redirections_[pin];
 
 		if (!(ended & 1u << pin) || !redirection.has(Redirection::level))
 			continue;
 		redirection.bits &= ~Redirection::remote_irr;
-		if (irr_ & 1u << pin)
+		if (!(irr_ & 1u << pin) || redirection.has(Redirection::masked)) {
+			repeated_[pin] = 0;
+		} else if (++repeated_[pin] < storm) {
 			send(pin);
+		} else {
+			repeated_[pin] = 0;
+			later = true;
+		}
 	}
+	return later;
+}
+
+void Ioapic::resend()
+{
+	for (u32 pin = 0; pin < pins; pin++)
+		if ((irr_ & 1u << pin) && redirections_[pin].has(Redirection::level))
+			send(pin);
 }
 
 void Ioapic::get(kvm_ioapic_state &state) const

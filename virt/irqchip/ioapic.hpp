@@ -75,13 +75,17 @@ public:
 
 	/* A local APIC has ended @vector: the pins that it may have come from; and then, if it was level-triggered. */
 	u32 pins_of(u8 vector) const;
-	void end(u32 pins);
+	/* True: one that has come again with each end for too long waits for resend(), in a moment. */
+	bool end(u32 pins);
+	void resend();
 
 	void get(kvm_ioapic_state &state) const;
 	/* What no I/O APIC has is left out. What was pending comes anew. */
 	void set(const kvm_ioapic_state &state);
 
 private:
+	static constexpr u32 storm = 10000;
+
 	int raise(u32 pin);
 	int send(u32 pin);
 	u32 read_register() const;
@@ -99,6 +103,8 @@ private:
 	u32 sent_edges_ = 0;
 	Redirection redirections_[pins];
 	IrqLine lines_[pins];
+	/* How often in a row the line was still up at the end. */
+	u32 repeated_[pins] = {};
 };
 
 } // namespace kvmpp

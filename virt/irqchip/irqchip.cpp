@@ -8,6 +8,14 @@
 namespace kvmpp
 {
 
+Irqchip::Irqchip(Mode mode, u32 user_pins, const VcpuTable &vcpus, const X2apicApi &api)
+	: mode_(mode), user_pins_(user_pins), api_(api), bus_(vcpus)
+{
+	lock_.init(GLUE_LOCK_IRQCHIP);
+	resend_timer_.irqchip = this;
+	glue_timer_init(&resend_timer_, resend);
+}
+
 Result<Owned<Irqchip>> Irqchip::create(Mode mode, u32 user_pins, const VcpuTable &vcpus,
 				       const X2apicApi &api)
 {
@@ -22,7 +30,6 @@ Result<Owned<Irqchip>> Irqchip::create(Mode mode, u32 user_pins, const VcpuTable
 
 Result<> Irqchip::init()
 {
-	lock_.init(GLUE_LOCK_IRQCHIP);
 	auto routing =
 		mode_ == Mode::kernel ? IrqRouting::create_default() : IrqRouting::create({}, {});
 	if (!routing)
@@ -36,6 +43,7 @@ Result<> Irqchip::init()
 
 Irqchip::~Irqchip()
 {
+	glue_timer_cancel(&resend_timer_);
 	if (srcu_made_)
 		srcu_.cleanup();
 	Owned<IrqRouting>::adopt(routing_.load(std::memory_order_relaxed));
@@ -232,8 +240,22 @@ void Irqchip::end_of_interrupt(u8 vector, bool level)
 	tell_listeners(IrqchipId::ioapic, pins);
 	if (!level)
 		return;
-	Locked locked(lock_);
-	ioapic_.end(pins);
+	bool later;
+	{
+		Locked locked(lock_);
+		later = ioapic_.end(pins);
+	}
+	if (later)
+		glue_timer_start(&resend_timer_, glue_timer_now() + resend_after);
+}
+
+u64 Irqchip::resend(glue_timer *timer)
+{
+	Irqchip &irqchip = *static_cast<ResendTimer *>(timer)->irqchip;
+	Locked locked(irqchip.lock_);
+
+	irqchip.ioapic_.resend();
+	return 0;
 }
 
 bool Irqchip::user_wants_end_of(u8 vector)

@@ -15,6 +15,8 @@
 #include "virt/io_table.hpp"
 #include "x2apic_api.hpp"
 
+#include <linux_glue/timer.h>
+
 #include <atomic>
 
 namespace kvmpp
@@ -101,10 +103,7 @@ public:
 
 private:
 	template <class T> friend class Owned;
-	Irqchip(Mode mode, u32 user_pins, const VcpuTable &vcpus, const X2apicApi &api)
-		: mode_(mode), user_pins_(user_pins), api_(api), bus_(vcpus)
-	{
-	}
+	Irqchip(Mode mode, u32 user_pins, const VcpuTable &vcpus, const X2apicApi &api);
 	~Irqchip();
 	Result<> init() MAY_SLEEP;
 
@@ -116,6 +115,7 @@ private:
 	bool access_ioapic(DeviceAccess &access) EXCLUDES(lock_);
 	template <class Use> void use_pic(Use use) EXCLUDES(lock_);
 	void update_intr() REQUIRES(lock_);
+	static u64 resend(glue_timer *timer);
 	void tell_listeners(IrqchipId chip, u32 pins) EXCLUDES(lock_);
 
 	const Mode mode_;
@@ -132,6 +132,15 @@ private:
 	Pic pic_ GUARDED_BY(lock_);
 	VectorSet ioapic_vectors_;
 	Ioapic ioapic_ GUARDED_BY(lock_){bus_, ioapic_vectors_};
+	/*
+	 * For a guest that ends an interrupt, and has it again before its next instruction, since the driver that
+	 * would serve the device is not there yet: now and then it is to get on. A real I/O APIC takes its time.
+	 */
+	struct ResendTimer : glue_timer {
+		Irqchip *irqchip;
+	} resend_timer_;
+	static constexpr u64 resend_after = 10'000'000; /* ns */
+
 	/* Written under lock_. */
 	std::atomic<bool> intr_{false};
 	/* Written under lock_, read under srcu_. */

@@ -264,7 +264,8 @@ void Pic::set(unsigned chip, const kvm_pic_state &state)
 	s = state;
 	s.priority_add %= 8;
 	s.irq_base &= 0xf8;
-	s.init_state = s.init_state <= expects_icw4 ? s.init_state : expects_ocw1;
+	if (s.init_state > expects_icw4)
+		s.init_state = expects_ocw1;
 	for (u8 kvm_pic_state::*flag :
 	     {&kvm_pic_state::read_reg_select, &kvm_pic_state::poll, &kvm_pic_state::special_mask,
 	      &kvm_pic_state::auto_eoi, &kvm_pic_state::rotate_on_auto_eoi,
