@@ -8,6 +8,8 @@
 namespace kvmpp
 {
 
+static_assert(IrqRouting::max_pins == Ioapic::pins);
+
 Irqchip::Irqchip(Mode mode, u32 user_pins, const VcpuTable &vcpus, const X2apicApi &api)
 	: mode_(mode), user_pins_(user_pins), api_(api), bus_(vcpus)
 {
