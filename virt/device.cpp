@@ -6,6 +6,7 @@
 #include "dedicated_cpus.hpp"
 #include "device_state_ioctls.hpp"
 #include "hardware.hpp"
+#include "irqchip_ioctls.hpp"
 #include "vcpu.hpp"
 #include "vm.hpp"
 
@@ -44,6 +45,11 @@ int check_extension(unsigned long capability)
 	case KVM_CAP_IMMEDIATE_EXIT:
 	case KVM_CAP_CHECK_EXTENSION_VM:
 	case KVM_CAP_CLOCKSOURCE:
+	case KVM_CAP_ENABLE_CAP_VM:
+	case KVM_CAP_IRQCHIP:
+	case KVM_CAP_SPLIT_IRQCHIP:
+	case KVM_CAP_IRQ_INJECT_STATUS:
+	case KVM_CAP_IOAPIC_POLARITY_IGNORED:
 	case KVM_CAP_SIGNAL_MSI:
 	case KVM_CAP_IOEVENTFD:
 	case KVM_CAP_IOEVENTFD_NO_LENGTH:
@@ -80,8 +86,9 @@ int check_extension(unsigned long capability)
 	case KVMPP_CAP_DEDICATED_CPU:
 		return dedicated_count_possible();
 	case KVM_CAP_IRQ_ROUTING:
-		/* As KVM says of any VM, with interrupt controllers in the kernel or without. */
-		return 4096;
+		return IrqRouting::max_gsis;
+	case KVM_CAP_X2APIC_API:
+		return X2apicApi::all;
 	case KVM_CAP_NR_MEMSLOTS:
 		return MemslotTable::max_slots;
 	case KVM_CAP_NR_VCPUS:
@@ -219,6 +226,9 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 
 	if (!vm.belongs_to_current())
 		return -EIO;
+	Result<long> result = 0;
+	if (irqchip_ioctl(vm, command, argument, result))
+		return result ? *result : -static_cast<int>(result.error());
 	switch (command) {
 	case KVM_CHECK_EXTENSION:
 		return check_extension(argument);
@@ -239,10 +249,6 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 		return to_errno(ask_bus(vm, argument, &IoBus::uncoalesce));
 	case KVM_GET_DIRTY_LOG:
 		return to_errno(get_dirty_log(vm, argument));
-	case KVM_SET_GSI_ROUTING:
-	case KVM_SIGNAL_MSI:
-		/* As in a VM of KVM's without interrupt controllers in the kernel. */
-		return -EINVAL;
 	case KVM_SET_TSS_ADDR:
 		/*
 		 * Real mode needs no TSS of the VMM's: guests are unrestricted. KVM's bound holds.

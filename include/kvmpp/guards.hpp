@@ -129,6 +129,21 @@ private:
 	glue_spinlock lock_{};
 };
 
+/* One that interrupts take too: held with interrupts off, and taken anywhere but in NMIs. */
+class CAPABILITY("spinlock") IrqSpinLock
+{
+public:
+	constexpr IrqSpinLock() = default;
+	IrqSpinLock(const IrqSpinLock &) = delete;
+	IrqSpinLock &operator=(const IrqSpinLock &) = delete;
+
+	void init(glue_lock_class lock_class) { glue_spin_init(&lock_, lock_class); }
+
+private:
+	template <class Lock> friend class Locked;
+	glue_spinlock lock_{};
+};
+
 /* Locked locked(lock): held until the end of the scope. */
 template <class Lock> class Locked;
 
@@ -159,8 +174,25 @@ private:
 	SpinLock &lock_;
 };
 
+template <> class SCOPED_CAPABILITY Locked<IrqSpinLock>
+{
+public:
+	explicit Locked(IrqSpinLock &lock) ACQUIRE(lock, irqs_off)
+		: lock_(lock), flags_(glue_spin_lock_irqsave(&lock.lock_))
+	{
+	}
+	~Locked() RELEASE() { glue_spin_unlock_irqrestore(&lock_.lock_, flags_); }
+	Locked(const Locked &) = delete;
+	Locked &operator=(const Locked &) = delete;
+
+private:
+	IrqSpinLock &lock_;
+	glue_u64 flags_;
+};
+
 Locked(Mutex &)->Locked<Mutex>;
 Locked(SpinLock &)->Locked<SpinLock>;
+Locked(IrqSpinLock &)->Locked<IrqSpinLock>;
 
 class CAPABILITY("srcu") Srcu
 {

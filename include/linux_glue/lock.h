@@ -39,6 +39,9 @@ enum glue_lock_class {
 	GLUE_LOCK_IO,
 	GLUE_LOCK_RING,
 	GLUE_LOCK_CLOCK,
+	GLUE_LOCK_IRQCHIP,
+	GLUE_LOCK_PIT,
+	GLUE_LOCK_IRQFDS,
 	GLUE_LOCK_CLASSES
 };
 
@@ -51,6 +54,9 @@ void glue_mutex_unlock(struct glue_mutex *mutex);
 void glue_spin_init(struct glue_spinlock *lock, enum glue_lock_class lock_class);
 void glue_spin_lock(struct glue_spinlock *lock);
 void glue_spin_unlock(struct glue_spinlock *lock);
+/* With interrupts off on this CPU, which it gives back as they were. Any context but NMI. */
+glue_u64 glue_spin_lock_irqsave(struct glue_spinlock *lock);
+void glue_spin_unlock_irqrestore(struct glue_spinlock *lock, glue_u64 flags);
 
 /* 0 or -ENOMEM. May sleep. */
 int glue_srcu_init(struct glue_srcu *srcu) MAY_SLEEP;

@@ -19,6 +19,9 @@ static const char *const names[GLUE_LOCK_CLASSES] = {
 	[GLUE_LOCK_IO] = "kvmpp_io_lock",
 	[GLUE_LOCK_RING] = "kvmpp_ring_lock",
 	[GLUE_LOCK_CLOCK] = "kvmpp_clock_lock",
+	[GLUE_LOCK_IRQCHIP] = "kvmpp_irqchip_lock",
+	[GLUE_LOCK_PIT] = "kvmpp_pit_lock",
+	[GLUE_LOCK_IRQFDS] = "kvmpp_irqfds_lock",
 };
 
 static struct mutex *to_mutex(struct glue_mutex *mutex)
@@ -70,6 +73,19 @@ void glue_spin_lock(struct glue_spinlock *lock) __acquires(lock)
 void glue_spin_unlock(struct glue_spinlock *lock) __releases(lock)
 {
 	spin_unlock(to_spinlock(lock));
+}
+
+glue_u64 glue_spin_lock_irqsave(struct glue_spinlock *lock) __acquires(lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(to_spinlock(lock), flags);
+	return flags;
+}
+
+void glue_spin_unlock_irqrestore(struct glue_spinlock *lock, glue_u64 flags) __releases(lock)
+{
+	spin_unlock_irqrestore(to_spinlock(lock), flags);
 }
 
 int glue_srcu_init(struct glue_srcu *srcu)

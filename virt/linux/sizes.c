@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Compiled to assembly only: the sizes of Linux's types that C++ holds as opaque storage. */
 #include <linux/kbuild.h>
+#include <linux/hrtimer.h>
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
@@ -11,6 +12,7 @@ int main(void)
 	DEFINE(GLUE_MUTEX_SIZE, sizeof(struct mutex));
 	DEFINE(GLUE_SPINLOCK_SIZE, sizeof(spinlock_t));
 	DEFINE(GLUE_SRCU_SIZE, sizeof(struct srcu_struct));
+	DEFINE(GLUE_HRTIMER_SIZE, sizeof(struct hrtimer));
 	DEFINE(GLUE_RCU_HEAD_SIZE, sizeof(struct rcu_head));
 	return 0;
 }

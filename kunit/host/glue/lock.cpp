@@ -5,6 +5,8 @@
 #include "model/memory.hpp"
 #include "model/violation.hpp"
 
+#include <linux_glue/cpu.h>
+
 #include <asm/errno.h>
 
 #include <utility>
@@ -140,6 +142,22 @@ void glue_spin_unlock(glue_spinlock *lock)
 {
 	release(lock->opaque);
 	add_preempt_off(-1);
+}
+
+glue_u64 glue_spin_lock_irqsave(glue_spinlock *lock)
+{
+	glue_u64 flags = glue_irq_save();
+
+	add_preempt_off(1);
+	acquire(lock->opaque);
+	return flags;
+}
+
+void glue_spin_unlock_irqrestore(glue_spinlock *lock, glue_u64 flags)
+{
+	release(lock->opaque);
+	add_preempt_off(-1);
+	glue_irq_restore(flags);
 }
 
 int glue_srcu_init(glue_srcu *srcu)

@@ -26,6 +26,9 @@ constexpr LockKind kinds[] = {
 	[GLUE_LOCK_IO] = {"kvmpp_io_lock", 4},
 	[GLUE_LOCK_RING] = {"kvmpp_ring_lock", place_of_leaves},
 	[GLUE_LOCK_CLOCK] = {"kvmpp_clock_lock", place_of_leaves},
+	[GLUE_LOCK_IRQCHIP] = {"kvmpp_irqchip_lock", place_of_leaves},
+	[GLUE_LOCK_PIT] = {"kvmpp_pit_lock", place_of_leaves},
+	[GLUE_LOCK_IRQFDS] = {"kvmpp_irqfds_lock", 4},
 };
 static_assert(std::size(kinds) == GLUE_LOCK_CLASSES);
 

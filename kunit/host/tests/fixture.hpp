@@ -18,6 +18,7 @@
 #include "model/memory.hpp"
 #include "model/module.hpp"
 #include "model/thread.hpp"
+#include "model/timer.hpp"
 #include "model/violation.hpp"
 #include "model/vmx.hpp"
 
@@ -39,6 +40,7 @@ protected:
 		reset_dedicated();
 		reset_memory();
 		reset_eventfds();
+		reset_timers();
 		reset_clock();
 		reset_module();
 		reset_locks();
