@@ -7,6 +7,7 @@
 #include "device_state_ioctls.hpp"
 #include "hardware.hpp"
 #include "irqchip_ioctls.hpp"
+#include "pit_ioctls.hpp"
 #include "vcpu.hpp"
 #include "vm.hpp"
 
@@ -75,6 +76,10 @@ int check_extension(unsigned long capability)
 	case KVM_CAP_DEBUGREGS:
 	case KVM_CAP_SREGS2:
 	case KVM_CAP_GET_TSC_KHZ:
+	case KVM_CAP_PIT:
+	case KVM_CAP_PIT2:
+	case KVM_CAP_PIT_STATE2:
+	case KVM_CAP_REINJECT_CONTROL:
 	case KVM_CAP_NOP_IO_DELAY:
 		return 1;
 	case KVM_CAP_XCRS:
@@ -227,7 +232,8 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 	if (!vm.belongs_to_current())
 		return -EIO;
 	Result<long> result = 0;
-	if (irqchip_ioctl(vm, command, argument, result))
+	if (irqchip_ioctl(vm, command, argument, result) ||
+	    pit_ioctl(vm, command, argument, result))
 		return result ? *result : -static_cast<int>(result.error());
 	switch (command) {
 	case KVM_CHECK_EXTENSION:

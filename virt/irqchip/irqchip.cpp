@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "irqchip.hpp"
 
+#include "pit.hpp"
+
 #include <algorithm>
 #include <bit>
 #include <utility>
@@ -45,10 +47,25 @@ Result<> Irqchip::init()
 
 Irqchip::~Irqchip()
 {
+	Owned<Pit>::adopt(pit());
 	glue_timer_cancel(&resend_timer_);
 	if (srcu_made_)
 		srcu_.cleanup();
 	Owned<IrqRouting>::adopt(routing_.load(std::memory_order_relaxed));
+}
+
+Result<> Irqchip::create_pit(bool speaker)
+{
+	if (pit())
+		return Errno::exist;
+	auto made = Owned<Pit>::create(*this, speaker);
+	if (!made)
+		return Errno::nomem;
+	Pit *none = nullptr;
+	if (!pit_.compare_exchange_strong(none, made.get(), std::memory_order_acq_rel))
+		return Errno::exist;
+	(void)made.release();
+	return {};
 }
 
 Result<> Irqchip::set_routing(std::span<const kvm_irq_routing_entry> entries)
@@ -183,7 +200,9 @@ bool Irqchip::access(DeviceAccess &access)
 {
 	if (mode_ != Mode::kernel)
 		return false;
-	return access.space == IoSpace::port ? access_pic(access) : access_ioapic(access);
+	if (access.space == IoSpace::mmio)
+		return access_ioapic(access);
+	return access_pic(access) || (pit() && pit()->access(access));
 }
 
 bool Irqchip::access_pic(DeviceAccess &access)

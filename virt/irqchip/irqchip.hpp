@@ -22,6 +22,8 @@
 namespace kvmpp
 {
 
+class Pit;
+
 /* Told when a guest has acknowledged what came by a line. */
 class IrqAckListener
 {
@@ -61,6 +63,11 @@ public:
 
 	Mode mode() const { return mode_; }
 	const ApicBus &bus() const { return bus_; }
+
+	/* KVM_CREATE_PIT2, with Mode::kernel. Errno::exist, nomem. May sleep. */
+	Result<> create_pit(bool speaker) MAY_SLEEP;
+	/* Null without one; one that is there stays. */
+	Pit *pit() const { return pit_.load(std::memory_order_acquire); }
 
 	/*
 	 * KVM_SET_GSI_ROUTING: what is sent from its return on goes by @entries. Errno::inval, nomem. May sleep;
@@ -145,6 +152,8 @@ private:
 	std::atomic<bool> intr_{false};
 	/* Written under lock_, read under srcu_. */
 	std::atomic<IrqAckListener *> listeners_{nullptr};
+	/* Written once. */
+	std::atomic<Pit *> pit_{nullptr};
 };
 
 } // namespace kvmpp

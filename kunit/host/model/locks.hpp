@@ -9,15 +9,15 @@
 namespace kvmpp::host
 {
 
-/* Inside a lock only those of a later place may be taken; inside a leaf, only RCU's read side. */
+/* Inside a lock only those of a later place may be taken; inside a leaf, none. A read side may begin anywhere. */
 struct LockKind {
 	const char *name;
 	int place;
 };
 inline constexpr LockKind cpus_read_lock{"cpus_read_lock", 1};
 inline constexpr LockKind srcu_read_side{"the SRCU read side", 5};
-inline constexpr int place_of_leaves = 6;
-inline constexpr LockKind rcu_read_side{"the RCU read side", 7};
+inline constexpr int place_of_leaves = 7;
+inline constexpr LockKind rcu_read_side{"the RCU read side", 8};
 const LockKind &kind_of(glue_lock_class lock_class);
 
 void reset_locks();

@@ -11,6 +11,8 @@ namespace kvmpp::host
 void reset_timers();
 /* Runs, in order, what expires until then, interrupts off. */
 void advance_timers(u64 ns);
+/* The same, with interrupts held up until then. */
+void advance_timers_late(u64 ns);
 /* How many are set. */
 int timers_set();
 
