@@ -21,6 +21,7 @@
 #include "model/timer.hpp"
 #include "model/violation.hpp"
 #include "model/vmx.hpp"
+#include "model/workqueue.hpp"
 
 #include <gtest/gtest.h>
 
@@ -41,6 +42,7 @@ protected:
 		reset_memory();
 		reset_eventfds();
 		reset_timers();
+		reset_workqueue();
 		reset_clock();
 		reset_module();
 		reset_locks();
