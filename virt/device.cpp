@@ -6,6 +6,7 @@
 #include "dedicated_cpus.hpp"
 #include "device_state_ioctls.hpp"
 #include "hardware.hpp"
+#include "irqchip_ioctls.hpp"
 #include "vcpu.hpp"
 #include "vm.hpp"
 
@@ -217,6 +218,9 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 
 	if (!vm.belongs_to_current())
 		return -EIO;
+	Result<long> result = 0;
+	if (irqchip_ioctl(vm, command, argument, result))
+		return result ? *result : -static_cast<int>(result.error());
 	switch (command) {
 	case KVM_CHECK_EXTENSION:
 		return check_extension(argument);
@@ -237,10 +241,6 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 		return to_errno(ask_bus(vm, argument, &IoBus::uncoalesce));
 	case KVM_GET_DIRTY_LOG:
 		return to_errno(get_dirty_log(vm, argument));
-	case KVM_SET_GSI_ROUTING:
-	case KVM_SIGNAL_MSI:
-		/* As in a VM of KVM's without interrupt controllers in the kernel. */
-		return -EINVAL;
 	case KVM_SET_TSS_ADDR:
 		/*
 		 * Real mode needs no TSS of the VMM's: guests are unrestricted. KVM's bound holds.

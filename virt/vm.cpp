@@ -65,6 +65,7 @@ Vm::~Vm()
 		glue_mmu_notifier_unregister(notifier_);
 	if (hardware_held_)
 		hardware_put();
+	Owned<Irqchip>::adopt(irqchip_.load(std::memory_order_relaxed));
 	if (srcu_made_)
 		srcu_.cleanup();
 	if (auto slots = Owned<MemslotTable>::adopt(slots_.load(std::memory_order_relaxed)); slots)
@@ -151,6 +152,21 @@ Result<> Vm::get_dirty_log(u32 id, u64 bitmap)
 		return Errno::noent;
 	mmu_.take_log(*slot);
 	return from_errno(glue_copy_to_user(bitmap, slot->log->taken(), slot->log->bytes()));
+}
+
+Result<> Vm::create_irqchip(Irqchip::Mode mode, u32 user_pins)
+{
+	Locked locked(vcpus_.lock);
+
+	if (irqchip())
+		return Errno::exist;
+	if (vcpus_.count() > 0)
+		return mode == Irqchip::Mode::split ? Errno::exist : Errno::inval;
+	auto made = Irqchip::create(mode, user_pins, vcpus_, x2apic_api_);
+	if (!made)
+		return made.error();
+	irqchip_.store(made->release(), std::memory_order_release);
+	return {};
 }
 
 Result<int> Vm::create_vcpu(u32 id)

@@ -12,6 +12,7 @@
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
 #include "io_bus.hpp"
+#include "irqchip/irqchip.hpp"
 #include "memslots.hpp"
 #include "mmu.hpp"
 #include "vcpu_table.hpp"
@@ -47,6 +48,12 @@ public:
 	/* The last file of the vCPU is closed: frees it and its id, at once. May sleep. */
 	void destroy_vcpu(Vcpu *vcpu) EXCLUDES(vcpus_.lock) MAY_SLEEP;
 
+	/*
+	 * KVM_CREATE_IRQCHIP, KVM_CAP_SPLIT_IRQCHIP: see Irqchip::create(). Errno::exist; Errno::inval where there
+	 * are vCPUs, Errno::exist if split; Errno::nomem. May sleep.
+	 */
+	Result<> create_irqchip(Irqchip::Mode mode, u32 user_pins) EXCLUDES(vcpus_.lock) MAY_SLEEP;
+
 	const VcpuTable &vcpus() const { return vcpus_; }
 	/* @spinner, which the calling thread runs, spins: another may have its CPU. May sleep. */
 	void yield_from(VcpuEntry &spinner) MAY_SLEEP { directed_yield_.yield(vcpus_, spinner); }
@@ -60,6 +67,9 @@ public:
 	}
 	IoBus &io_bus() { return io_bus_; }
 	VmClock &clock() { return clock_; }
+	/* Null without one; one that is there stays for the VM's life, and all its vCPUs have it. */
+	Irqchip *irqchip() const { return irqchip_.load(std::memory_order_acquire); }
+	X2apicApi &x2apic_api() { return x2apic_api_; }
 	ApicMap &apics() { return *apics_; }
 	TscRecord &tsc() { return *tsc_; }
 	/* Counted from the module's load; and who made it: for those who look from outside. */
@@ -100,6 +110,10 @@ private:
 	std::atomic<MemslotTable *> slots_{nullptr};
 	Srcu srcu_;
 	IoBus io_bus_{srcu_};
+
+	X2apicApi x2apic_api_;
+	/* Written once, under vcpus_.lock. */
+	std::atomic<Irqchip *> irqchip_{nullptr};
 
 	/* Of its own, since dedicated CPUs see it. */
 	Owned<ApicMap> apics_;

@@ -12,6 +12,7 @@
 #include <linux_glue/lock.h>
 
 #include <new>
+#include <type_traits>
 #include <utility>
 
 namespace kvmpp
@@ -60,6 +61,51 @@ public:
 
 private:
 	T *object_ = nullptr;
+};
+
+/* The same of an array of plain data, zeroed. */
+template <class T> class OwnedArray
+{
+public:
+	constexpr OwnedArray() = default;
+	OwnedArray(OwnedArray &&other)
+		: elements_(std::exchange(other.elements_, nullptr)),
+		  count_(std::exchange(other.count_, 0))
+	{
+	}
+	~OwnedArray()
+	{
+		if (elements_)
+			glue_free(elements_);
+	}
+	OwnedArray &operator=(OwnedArray &&other)
+	{
+		OwnedArray old(std::move(*this));
+		elements_ = std::exchange(other.elements_, nullptr);
+		count_ = std::exchange(other.count_, 0);
+		return *this;
+	}
+
+	/* At least one. Empty when there is no memory. May sleep. */
+	static OwnedArray create(u32 count) MAY_SLEEP
+	{
+		OwnedArray array;
+		array.elements_ = static_cast<T *>(glue_zalloc(count * sizeof(T)));
+		array.count_ = array.elements_ ? count : 0;
+		return array;
+	}
+
+	T &operator[](u32 index) { return elements_[index]; }
+	const T &operator[](u32 index) const { return elements_[index]; }
+	T *data() { return elements_; }
+	u32 size() const { return count_; }
+	explicit operator bool() const { return elements_ != nullptr; }
+
+private:
+	static_assert(std::is_trivially_copyable_v<T>);
+
+	T *elements_ = nullptr;
+	u32 count_ = 0;
 };
 
 /* The base of what RCU keeps for its readers. */

@@ -20,6 +20,7 @@ enum class Errno : int {
 	toobig = E2BIG,
 	intr = EINTR,
 	io = EIO,
+	nxio = ENXIO,
 	again = EAGAIN,
 	nomem = ENOMEM,
 	fault = EFAULT,

@@ -20,7 +20,7 @@ public:
 	 * To how many it was given; 0 when all of them had it pending already; negative when there is none
 	 * that it is for. Any context but NMI, inside any lock that this does not say it takes: RCU only.
 	 */
-	int deliver(const ApicMessage &message) const;
+	virtual int deliver(const ApicMessage &message) const;
 	/* The 8259s' output has changed: whoever takes "ExtINT" is to look. The same context. */
 	void external_interrupt() const;
 

@@ -6,19 +6,24 @@
 #pragma once
 
 #include "apic_bus.hpp"
-#include "include/kvmpp/list.hpp"
+#include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
+#include "ioapic.hpp"
+#include "irq_line.hpp"
+#include "irq_routing.hpp"
+#include "pic.hpp"
 #include "virt/io_table.hpp"
+#include "x2apic_api.hpp"
+
+#include <linux_glue/timer.h>
+
+#include <atomic>
 
 namespace kvmpp
 {
 
-/* Who holds a line: it is up while any of them holds it up. */
-enum class IrqSource : u8 { user, resample, pit };
-
 /* Told when a guest has acknowledged what came by a line. */
-struct IrqAckTag;
-class IrqAckListener : public ListLink<IrqAckTag>
+class IrqAckListener
 {
 public:
 	u32 gsi = 0;
@@ -27,6 +32,10 @@ public:
 
 protected:
 	~IrqAckListener() = default;
+
+private:
+	friend class Irqchip;
+	std::atomic<IrqAckListener *> next_{nullptr};
 };
 
 /* An access of a guest to a device in the kernel. */
@@ -44,26 +53,98 @@ public:
 	enum class Mode : u8 { split, kernel };
 
 	/*
-	 * KVM_IRQ_LINE, an irqfd, the PIT: what ApicBus::deliver() says. Errno::inval: there is no such GSI. Any
-	 * context but NMI.
+	 * @vcpus and @api are the VM's. @user_pins: with Mode::split, how many GSIs are pins of user space's I/O
+	 * APIC. Errno::nomem. May sleep.
 	 */
-	Result<int> set_irq(IrqSource source, u32 gsi, bool level);
-	/* Whether set_irq() of @gsi is of a message, which has no level. */
-	void add(IrqAckListener &listener);
+	static Result<Owned<Irqchip>> create(Mode mode, u32 user_pins, const VcpuTable &vcpus,
+					     const X2apicApi &api) MAY_SLEEP;
+
+	Mode mode() const { return mode_; }
+	const ApicBus &bus() const { return bus_; }
+
+	/*
+	 * KVM_SET_GSI_ROUTING: what is sent from its return on goes by @entries. Errno::inval, nomem. May sleep;
+	 * not inside acknowledged().
+	 */
+	Result<> set_routing(std::span<const kvm_irq_routing_entry> entries)
+		EXCLUDES(srcu_) MAY_SLEEP;
+	/*
+	 * KVM_IRQ_LINE, an irqfd, the PIT: what ApicBus::deliver() says; negative also where nothing is routed.
+	 * What is routed to a message has no level: it is sent when @level is true. Any context but NMI.
+	 */
+	int set_irq(IrqSource source, u32 gsi, bool level) EXCLUDES(lock_);
+	/* KVM_SIGNAL_MSI: the same. Errno::inval. */
+	Result<int> signal(const Msi &message) const;
+
+	void add(IrqAckListener &listener) EXCLUDES(lock_);
 	/* Not inside acknowledged(); nobody is in it when this returns. May sleep. */
-	void remove(IrqAckListener &listener) MAY_SLEEP;
+	void remove(IrqAckListener &listener) EXCLUDES(lock_, srcu_) MAY_SLEEP;
 
-	/* False: no device here is at that address. */
-	bool access(DeviceAccess &access);
+	/* False: no device here is at that address. By the thread of a vCPU. */
+	bool access(DeviceAccess &access) EXCLUDES(lock_);
 
-	/* A local APIC has ended an interrupt that was level-triggered. By the thread of the vCPU. */
-	void end_of_interrupt(u32 apic_id, u8 vector);
+	/*
+	 * A local APIC has ended an interrupt, edge-triggered ones as well, for whose ends the PIT waits. @level:
+	 * it was level-triggered, and its end goes to the I/O APIC. Any context but NMI.
+	 */
+	void end_of_interrupt(u8 vector, bool level) EXCLUDES(lock_);
 	/* Whether user space is to be told of that instead: KVM_EXIT_IOAPIC_EOI. */
-	bool user_wants_end_of(u32 apic_id, u8 vector) const;
+	bool user_wants_end_of(u8 vector);
 
-	/* The 8259s hold INTR up; and the acknowledge cycle, which gives the vector. */
-	bool has_external_interrupt() const;
-	u8 acknowledge_external_interrupt();
+	/* The 8259s hold INTR up; and the acknowledge cycle, which gives the vector. Any context but NMI. */
+	bool has_external_interrupt() const { return intr_.load(std::memory_order_acquire); }
+	u8 acknowledge_external_interrupt() EXCLUDES(lock_);
+
+	/* KVM_GET_IRQCHIP and KVM_SET_IRQCHIP, with Mode::kernel. */
+	void get_pic(unsigned chip, kvm_pic_state &state) EXCLUDES(lock_);
+	void set_pic(unsigned chip, const kvm_pic_state &state) EXCLUDES(lock_);
+	void get_ioapic(kvm_ioapic_state &state) EXCLUDES(lock_);
+	void set_ioapic(const kvm_ioapic_state &state) EXCLUDES(lock_);
+
+private:
+	template <class T> friend class Owned;
+	Irqchip(Mode mode, u32 user_pins, const VcpuTable &vcpus, const X2apicApi &api);
+	~Irqchip();
+	Result<> init() MAY_SLEEP;
+
+	const IrqRouting &routing(const SrcuRead &) const REQUIRES_SHARED(srcu_)
+	{
+		return *routing_.load(std::memory_order_acquire);
+	}
+	bool access_pic(DeviceAccess &access) EXCLUDES(lock_);
+	bool access_ioapic(DeviceAccess &access) EXCLUDES(lock_);
+	template <class Use> void use_pic(Use use) EXCLUDES(lock_);
+	void update_intr() REQUIRES(lock_);
+	static u64 resend(glue_timer *timer);
+	void tell_listeners(IrqchipId chip, u32 pins) EXCLUDES(lock_);
+
+	const Mode mode_;
+	const u32 user_pins_;
+	const X2apicApi &api_;
+	const ApicBus bus_;
+
+	/* Written by exchange, read under srcu_. */
+	std::atomic<IrqRouting *> routing_{nullptr};
+	Srcu srcu_;
+	bool srcu_made_ = false;
+
+	IrqSpinLock lock_ ACQUIRED_AFTER(srcu_);
+	Pic pic_ GUARDED_BY(lock_);
+	VectorSet ioapic_vectors_;
+	Ioapic ioapic_ GUARDED_BY(lock_){bus_, ioapic_vectors_};
+	/*
+	 * For a guest that ends an interrupt, and has it again before its next instruction, since the driver that
+	 * would serve the device is not there yet: now and then it is to get on. A real I/O APIC takes its time.
+	 */
+	struct ResendTimer : glue_timer {
+		Irqchip *irqchip;
+	} resend_timer_;
+	static constexpr u64 resend_after = 10'000'000; /* ns */
+
+	/* Written under lock_. */
+	std::atomic<bool> intr_{false};
+	/* Written under lock_, read under srcu_. */
+	std::atomic<IrqAckListener *> listeners_{nullptr};
 };
 
 } // namespace kvmpp

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+/* With KVM's semantics and errnos. */
+#include "irqchip_ioctls.hpp"
+
+#include "irqchip/irqchip.hpp"
+#include "vm.hpp"
+
+#include <linux/kvm.h>
+#include <linux_glue/memory.h>
+
+namespace kvmpp
+{
+
+namespace
+{
+
+template <class T> Result<> copy_from_user(T &to, unsigned long from)
+{
+	return from_errno(glue_copy_from_user(&to, from, sizeof(to)));
+}
+
+template <class T> Result<> copy_to_user(unsigned long to, const T &from)
+{
+	return from_errno(glue_copy_to_user(to, &from, sizeof(from)));
+}
+
+/* Null unless the 8259s and the I/O APIC are in the kernel. */
+Irqchip *chips_of(const Vm &vm)
+{
+	Irqchip *irqchip = vm.irqchip();
+
+	return irqchip && irqchip->mode() == Irqchip::Mode::kernel ? irqchip : nullptr;
+}
+
+Result<> enable_cap(Vm &vm, unsigned long argument)
+{
+	kvm_enable_cap cap;
+
+	if (Result<> r = copy_from_user(cap, argument); !r)
+		return r;
+	if (cap.flags)
+		return Errno::inval;
+	if (cap.cap == KVM_CAP_SPLIT_IRQCHIP) {
+		if (cap.args[0] > IrqRouting::max_gsis)
+			return Errno::inval;
+		return vm.create_irqchip(Irqchip::Mode::split, static_cast<u32>(cap.args[0]));
+	}
+	if (cap.cap == KVM_CAP_X2APIC_API) {
+		if (cap.args[0] & ~X2apicApi::all)
+			return Errno::inval;
+		vm.x2apic_api().enable(cap.args[0]);
+		return {};
+	}
+	return Errno::inval;
+}
+
+Result<> get_irqchip(Vm &vm, unsigned long argument)
+{
+	kvm_irqchip chip;
+
+	if (Result<> r = copy_from_user(chip, argument); !r)
+		return r;
+	Irqchip *irqchip = chips_of(vm);
+	if (!irqchip)
+		return Errno::nxio;
+	switch (chip.chip_id) {
+	case KVM_IRQCHIP_PIC_MASTER:
+	case KVM_IRQCHIP_PIC_SLAVE:
+		irqchip->get_pic(chip.chip_id, chip.chip.pic);
+		break;
+	case KVM_IRQCHIP_IOAPIC:
+		irqchip->get_ioapic(chip.chip.ioapic);
+		break;
+	default:
+		return Errno::inval;
+	}
+	return copy_to_user(argument, chip);
+}
+
+Result<> set_irqchip(Vm &vm, unsigned long argument)
+{
+	kvm_irqchip chip;
+
+	if (Result<> r = copy_from_user(chip, argument); !r)
+		return r;
+	Irqchip *irqchip = chips_of(vm);
+	if (!irqchip)
+		return Errno::nxio;
+	switch (chip.chip_id) {
+	case KVM_IRQCHIP_PIC_MASTER:
+	case KVM_IRQCHIP_PIC_SLAVE:
+		irqchip->set_pic(chip.chip_id, chip.chip.pic);
+		return {};
+	case KVM_IRQCHIP_IOAPIC:
+		irqchip->set_ioapic(chip.chip.ioapic);
+		return {};
+	default:
+		return Errno::inval;
+	}
+}
+
+Result<> irq_line(Vm &vm, unsigned long argument, bool wants_status)
+{
+	kvm_irq_level line;
+
+	if (Result<> r = copy_from_user(line, argument); !r)
+		return r;
+	Irqchip *irqchip = vm.irqchip();
+	if (!irqchip)
+		return Errno::nxio;
+	line.status = irqchip->set_irq(IrqSource::user, line.irq, line.level != 0);
+	return wants_status ? copy_to_user(argument, line) : Result<>();
+}
+
+Result<> set_routing(Vm &vm, unsigned long argument)
+{
+	kvm_irq_routing header;
+
+	if (Result<> r = copy_from_user(header, argument); !r)
+		return r;
+	Irqchip *irqchip = vm.irqchip();
+	if (!irqchip || header.nr > IrqRouting::max_gsis || header.flags)
+		return Errno::inval;
+	if (header.nr == 0)
+		return irqchip->set_routing({});
+	auto entries = OwnedArray<kvm_irq_routing_entry>::create(header.nr);
+	if (!entries)
+		return Errno::nomem;
+	if (Result<> r = from_errno(glue_copy_from_user(entries.data(), argument + sizeof(header),
+							header.nr * sizeof(kvm_irq_routing_entry)));
+	    !r)
+		return r;
+	return irqchip->set_routing({entries.data(), entries.size()});
+}
+
+Result<long> signal_msi(Vm &vm, unsigned long argument)
+{
+	kvm_msi msi;
+
+	if (Result<> r = copy_from_user(msi, argument); !r)
+		return r.error();
+	Irqchip *irqchip = vm.irqchip();
+	if (!irqchip || (msi.flags & ~KVM_MSI_VALID_DEVID))
+		return Errno::inval;
+	Result<int> sent = irqchip->signal(
+		{.address_low = msi.address_lo, .address_high = msi.address_hi, .data = msi.data});
+	if (!sent)
+		return sent.error();
+	/* Nobody is there to take it: -1 in KVM, and thereby this. */
+	if (*sent < 0)
+		return Errno::perm;
+	return long{*sent};
+}
+
+} // namespace
+
+bool irqchip_ioctl(Vm &vm, unsigned command, unsigned long argument, Result<long> &result)
+{
+	Result<> r;
+
+	switch (command) {
+	case KVM_CREATE_IRQCHIP:
+		r = vm.create_irqchip(Irqchip::Mode::kernel, 0);
+		break;
+	case KVM_ENABLE_CAP:
+		r = enable_cap(vm, argument);
+		break;
+	case KVM_GET_IRQCHIP:
+		r = get_irqchip(vm, argument);
+		break;
+	case KVM_SET_IRQCHIP:
+		r = set_irqchip(vm, argument);
+		break;
+	case KVM_IRQ_LINE:
+		r = irq_line(vm, argument, false);
+		break;
+	case KVM_IRQ_LINE_STATUS:
+		r = irq_line(vm, argument, true);
+		break;
+	case KVM_SET_GSI_ROUTING:
+		r = set_routing(vm, argument);
+		break;
+	case KVM_SIGNAL_MSI:
+		result = signal_msi(vm, argument);
+		return true;
+	default:
+		return false;
+	}
+	result = r ? Result<long>(0) : r.error();
+	return true;
+}
+
+} // namespace kvmpp
