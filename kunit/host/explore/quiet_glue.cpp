@@ -13,6 +13,7 @@
 #include <linux_glue/log.h>
 #include <linux_glue/memory.h>
 #include <linux_glue/trace.h>
+#include <linux_glue/workqueue.h>
 
 #include <cstring>
 
@@ -155,6 +156,23 @@ void glue_eventfd_put(glue_eventfd *)
 {
 }
 void glue_eventfd_signal(glue_eventfd *)
+{
+}
+int glue_eventfd_wait(int, glue_eventfd_waiter *)
+{
+	return -9;
+}
+void glue_eventfd_leave(glue_eventfd_waiter *)
+{
+}
+
+void glue_work_init(glue_work *, void (*)(glue_work *))
+{
+}
+void glue_work_queue(glue_work *)
+{
+}
+void glue_work_cancel(glue_work *)
 {
 }
 

@@ -32,10 +32,13 @@ constexpr LockKind kinds[] = {
 };
 static_assert(std::size(kinds) == GLUE_LOCK_CLASSES);
 
-/* They nest. */
-bool is_read_side(const LockKind &kind)
+/* They nest, and may begin under a wait queue's lock, since nobody waits for them there. */
+bool may_begin_inside(const LockKind &kind, const LockKind &outer)
 {
-	return &kind == &srcu_read_side || &kind == &rcu_read_side;
+	bool is_read_side = &kind == &srcu_read_side || &kind == &rcu_read_side;
+
+	return outer.place < kind.place ||
+	       (is_read_side && (&outer == &kind || &outer == &wait_queue_lock));
 }
 
 /* In the order in which they were taken. */
@@ -58,7 +61,7 @@ void note_taken(const LockKind &kind)
 {
 	forbid_bare(kind.name);
 	for (const LockKind *outer : held)
-		if (outer->place >= kind.place && !(is_read_side(kind) && outer == &kind))
+		if (!may_begin_inside(kind, *outer))
 			violation("%s taken inside %s", kind.name, outer->name);
 	held.push_back(&kind);
 }

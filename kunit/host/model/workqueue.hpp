@@ -8,5 +8,7 @@ namespace kvmpp::host
 void reset_workqueue();
 /* Its thread has its turn: what is queued runs. How many that were. */
 int run_workqueue();
+/* How many wait for that. */
+int work_queued();
 
 } // namespace kvmpp::host
