@@ -45,6 +45,11 @@ int check_extension(unsigned long capability)
 	case KVM_CAP_IMMEDIATE_EXIT:
 	case KVM_CAP_CHECK_EXTENSION_VM:
 	case KVM_CAP_CLOCKSOURCE:
+	case KVM_CAP_ENABLE_CAP_VM:
+	case KVM_CAP_IRQCHIP:
+	case KVM_CAP_SPLIT_IRQCHIP:
+	case KVM_CAP_IRQ_INJECT_STATUS:
+	case KVM_CAP_IOAPIC_POLARITY_IGNORED:
 	case KVM_CAP_SIGNAL_MSI:
 	case KVM_CAP_IOEVENTFD:
 	case KVM_CAP_IOEVENTFD_NO_LENGTH:
@@ -83,8 +88,9 @@ int check_extension(unsigned long capability)
 	case KVMPP_CAP_DEDICATED_CPU:
 		return dedicated_count_possible();
 	case KVM_CAP_IRQ_ROUTING:
-		/* As KVM says of any VM, with interrupt controllers in the kernel or without. */
-		return 4096;
+		return IrqRouting::max_gsis;
+	case KVM_CAP_X2APIC_API:
+		return X2apicApi::all;
 	case KVM_CAP_NR_MEMSLOTS:
 		return MemslotTable::max_slots;
 	case KVM_CAP_NR_VCPUS:

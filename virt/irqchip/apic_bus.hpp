@@ -8,7 +8,7 @@
 namespace kvmpp
 {
 
-class ApicBus
+class ApicBus final : public ApicMessageSink
 {
 public:
 	/* @vcpus are those of the VM, whose local APICs are in the kernel. */

@@ -35,4 +35,15 @@ struct ApicMessage {
 	bool asserted = true;
 };
 
+/* Where an I/O APIC's messages go: the bus; in a test, whoever looks at them. */
+class ApicMessageSink
+{
+public:
+	/* As ApicBus::deliver(). */
+	virtual int deliver(const ApicMessage &message) const = 0;
+
+protected:
+	~ApicMessageSink() = default;
+};
+
 } // namespace kvmpp

@@ -18,7 +18,7 @@ static_assert(Ioapic::pins == KVM_IOAPIC_NUM_PINS);
 
 } // namespace
 
-Ioapic::Ioapic(const ApicBus &bus, VectorSet &vectors) : bus_(bus), vectors_(vectors)
+Ioapic::Ioapic(const ApicMessageSink &bus, VectorSet &vectors) : bus_(bus), vectors_(vectors)
 {
 }
 
@@ -149,14 +149,14 @@ u32 Ioapic::pins_of(u8 vector) const
 	return found;
 }
 
-bool Ioapic::end(u32 ended)
+bool Ioapic::end(u8 vector)
 {
 	bool later = false;
 
 	for (u32 pin = 0; pin < pins; pin++) {
 		Redirection &redirection = redirections_[pin];
 
-		if (!(ended & 1u << pin) || !redirection.has(Redirection::level))
+		if (redirection.vector() != vector || !redirection.has(Redirection::level))
 			continue;
 		redirection.bits &= ~Redirection::remote_irr;
 		if (!(irr_ & 1u << pin) || redirection.has(Redirection::masked)) {

@@ -2,7 +2,7 @@
 /* "82093AA I/O Advanced Programmable Interrupt Controller". Whoever has one locks it. */
 #pragma once
 
-#include "apic_bus.hpp"
+#include "apic_message.hpp"
 #include "include/kvmpp/types.hpp"
 #include "irq_line.hpp"
 
@@ -60,7 +60,7 @@ public:
 	static constexpr u64 default_base = 0xfec00000, bytes = 0x100;
 
 	/* @vectors is told which ones its pins have. */
-	Ioapic(const ApicBus &bus, VectorSet &vectors);
+	Ioapic(const ApicMessageSink &bus, VectorSet &vectors);
 
 	/* What ApicBus::deliver() says; negative also when it is masked or waits for its EOI. */
 	int set_irq(u32 pin, IrqSource source, bool level);
@@ -73,10 +73,12 @@ public:
 	u32 read(u64 offset) const;
 	void write(u64 offset, u32 value);
 
-	/* A local APIC has ended @vector: the pins that it may have come from; and then, if it was level-triggered. */
+	/*
+	 * A local APIC has ended @vector: the pins that it may have come from; then the end, if it was
+	 * level-triggered. True: one that has come again with each end for too long waits for resend(), in a moment.
+	 */
 	u32 pins_of(u8 vector) const;
-	/* True: one that has come again with each end for too long waits for resend(), in a moment. */
-	bool end(u32 pins);
+	bool end(u8 vector);
 	void resend();
 
 	void get(kvm_ioapic_state &state) const;
@@ -93,7 +95,7 @@ private:
 	void write_redirection(u32 pin, bool high, u32 value);
 	void tell_vectors();
 
-	const ApicBus &bus_;
+	const ApicMessageSink &bus_;
 	VectorSet &vectors_;
 	u64 base_ = default_base;
 	u8 selected_ = 0;

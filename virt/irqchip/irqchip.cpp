@@ -118,7 +118,7 @@ void Irqchip::remove(IrqAckListener &listener)
 		while (link->load(std::memory_order_relaxed) != &listener)
 			link = &link->load(std::memory_order_relaxed)->next_;
 		link->store(listener.next_.load(std::memory_order_relaxed),
-			    std::memory_order_relaxed);
+			    std::memory_order_release);
 	}
 	srcu_.synchronize();
 }
@@ -243,7 +243,7 @@ void Irqchip::end_of_interrupt(u8 vector, bool level)
 	bool later;
 	{
 		Locked locked(lock_);
-		later = ioapic_.end(pins);
+		later = ioapic_.end(vector);
 	}
 	if (later)
 		glue_timer_start(&resend_timer_, glue_timer_now() + resend_after);

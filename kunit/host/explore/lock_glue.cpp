@@ -120,6 +120,20 @@ void glue_spin_unlock(glue_spinlock *lock)
 	preempt_enable();
 }
 
+glue_u64 glue_spin_lock_irqsave(glue_spinlock *lock)
+{
+	bool flags = irq_save();
+
+	glue_spin_lock(lock);
+	return flags;
+}
+
+void glue_spin_unlock_irqrestore(glue_spinlock *lock, glue_u64 flags)
+{
+	glue_spin_unlock(lock);
+	irq_restore(flags);
+}
+
 int glue_srcu_init(glue_srcu *srcu)
 {
 	srcu->opaque[0] = 0;

@@ -12,6 +12,7 @@
 #include <linux_glue/guest.h>
 #include <linux_glue/log.h>
 #include <linux_glue/memory.h>
+#include <linux_glue/timer.h>
 #include <linux_glue/trace.h>
 #include <linux_glue/workqueue.h>
 
@@ -146,6 +147,20 @@ void glue_clock_read(glue_clock *clock)
 int glue_tsc_stable(void)
 {
 	return 1;
+}
+
+glue_u64 glue_timer_now(void)
+{
+	return 0;
+}
+void glue_timer_init(glue_timer *, glue_u64 (*)(glue_timer *))
+{
+}
+void glue_timer_start(glue_timer *, glue_u64)
+{
+}
+void glue_timer_cancel(glue_timer *)
+{
 }
 
 int glue_eventfd_get(int, glue_eventfd **)

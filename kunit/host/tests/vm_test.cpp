@@ -52,7 +52,8 @@ TEST_F(Device, extensions)
 	EXPECT_EQ(check(KVM_CAP_NR_MEMSLOTS), 32764);
 	EXPECT_EQ(check(KVM_CAP_MAX_VCPUS), 1024);
 	EXPECT_EQ(check(KVM_CAP_NR_VCPUS), cpu_count);
-	EXPECT_EQ(check(KVM_CAP_IRQCHIP), 0);
+	EXPECT_EQ(check(KVM_CAP_IRQCHIP), 1);
+	EXPECT_EQ(check(KVM_CAP_X2APIC_API), 3);
 	EXPECT_EQ(check(KVM_CAP_SYNC_REGS), 0);
 	EXPECT_EQ(check(99999), 0);
 	EXPECT_EQ(check(-1), 0);
@@ -72,7 +73,6 @@ TEST_F(VmTest, ioctls)
 	EXPECT_EQ(vm_ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, address), 0);
 	EXPECT_EQ(vm_ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, user), -EFAULT);
 	EXPECT_EQ(vm_ioctl(vm, KVM_RUN, 0ul), -ENOTTY);
-	EXPECT_EQ(vm_ioctl(vm, KVM_CREATE_IRQCHIP, 0ul), -ENOTTY);
 }
 
 TEST_F(VmTest, belongs_to_the_process_that_made_it)
