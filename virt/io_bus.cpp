@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "io_bus.hpp"
 
-#include <linux_glue/eventfd.h>
+#include "eventfd.hpp"
 
 #include <linux/kvm.h>
 
@@ -12,27 +12,6 @@ namespace kvmpp
 
 namespace
 {
-
-/* A reference to an eventfd. */
-class EventFd
-{
-public:
-	EventFd() = default;
-	EventFd(const EventFd &) = delete;
-	EventFd &operator=(const EventFd &) = delete;
-	~EventFd()
-	{
-		if (eventfd_)
-			glue_eventfd_put(eventfd_);
-	}
-
-	Result<> get(int fd) MAY_SLEEP { return from_errno(glue_eventfd_get(fd, &eventfd_)); }
-	glue_eventfd *eventfd() const { return eventfd_; }
-	void release() { eventfd_ = nullptr; }
-
-private:
-	glue_eventfd *eventfd_ = nullptr;
-};
 
 IoTaker taker_of(const kvm_ioeventfd &request, const EventFd &eventfd)
 {

@@ -133,6 +133,15 @@ Result<> set_routing(Vm &vm, unsigned long argument)
 	return irqchip->set_routing({entries.data(), entries.size()});
 }
 
+Result<> irqfd(Vm &vm, unsigned long argument)
+{
+	kvm_irqfd request;
+
+	if (Result<> r = copy_from_user(request, argument); !r)
+		return r;
+	return vm.irqfds().irqfd(request, vm.irqchip());
+}
+
 Result<long> signal_msi(Vm &vm, unsigned long argument)
 {
 	kvm_msi msi;
@@ -179,6 +188,9 @@ bool irqchip_ioctl(Vm &vm, unsigned command, unsigned long argument, Result<long
 		break;
 	case KVM_SET_GSI_ROUTING:
 		r = set_routing(vm, argument);
+		break;
+	case KVM_IRQFD:
+		r = irqfd(vm, argument);
 		break;
 	case KVM_SIGNAL_MSI:
 		result = signal_msi(vm, argument);

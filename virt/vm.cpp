@@ -30,6 +30,7 @@ Result<> Vm::init()
 {
 	vcpus_.init();
 	slots_lock_.init(GLUE_LOCK_SLOTS);
+	irqfds_.init();
 	id_ = made_.fetch_add(1, std::memory_order_relaxed) + 1;
 	process_ = glue_process_id();
 	apics_ = Owned<ApicMap>::create();
@@ -77,6 +78,12 @@ void Vm::put()
 	/* Whoever destroys it sees all that the others did before they dropped it. */
 	if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1)
 		Owned<Vm>::adopt(this);
+}
+
+void Vm::close()
+{
+	irqfds_.end();
+	put();
 }
 
 void Vm::publish(Owned<MemslotTable> table)
@@ -231,7 +238,7 @@ using namespace kvmpp;
 
 void kvmpp_vm_release(void *vm)
 {
-	static_cast<Vm *>(vm)->put();
+	static_cast<Vm *>(vm)->close();
 }
 
 void kvmpp_mmu_invalidate_begin(void *vm, glue_u64 start, glue_u64 end)

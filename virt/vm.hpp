@@ -13,6 +13,7 @@
 #include "include/kvmpp/owned.hpp"
 #include "io_bus.hpp"
 #include "irqchip/irqchip.hpp"
+#include "irqchip/irqfd.hpp"
 #include "memslots.hpp"
 #include "mmu.hpp"
 #include "vcpu_table.hpp"
@@ -35,6 +36,8 @@ public:
 	static Result<Vm *> create() MAY_SLEEP;
 	/* Drops the creator's, or a vCPU's, reference. May sleep. */
 	void put() MAY_SLEEP;
+	/* The last file of the VM is closed: no more ioctls come. Drops the creator's reference. May sleep. */
+	void close() MAY_SLEEP;
 
 	/* KVM_SET_USER_MEMORY_REGION with checked arguments. May sleep. */
 	Result<> set_memory(const SlotRequest &request) EXCLUDES(slots_lock_, srcu_) MAY_SLEEP;
@@ -69,6 +72,7 @@ public:
 	VmClock &clock() { return clock_; }
 	/* Null without one; one that is there stays for the VM's life, and all its vCPUs have it. */
 	Irqchip *irqchip() const { return irqchip_.load(std::memory_order_acquire); }
+	Irqfds &irqfds() { return irqfds_; }
 	X2apicApi &x2apic_api() { return x2apic_api_; }
 	ApicMap &apics() { return *apics_; }
 	TscRecord &tsc() { return *tsc_; }
@@ -114,6 +118,7 @@ private:
 	X2apicApi x2apic_api_;
 	/* Written once, under vcpus_.lock. */
 	std::atomic<Irqchip *> irqchip_{nullptr};
+	Irqfds irqfds_{srcu_};
 
 	/* Of its own, since dedicated CPUs see it. */
 	Owned<ApicMap> apics_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //
-// KVM_IOEVENTFD and coalesced MMIO: writes that end in the kernel, and what the VMM finds of them.
+// KVM_IOEVENTFD and coalesced MMIO: writes that end in the kernel, and what the VMM finds of them; KVM_IRQFD: what
+// the VMM writes to an eventfd, and a guest's interrupt controllers find of that.
 
 #include "expect.hpp"
 #include "guests.hpp"
@@ -8,8 +9,12 @@
 #include "writes.hpp"
 
 #include <cerrno>
+#include <csignal>
+#include <ctime>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 namespace
@@ -29,6 +34,11 @@ public:
 
 	int get() const { return fd_.get(); }
 	void close() { fd_.close(); }
+	void signal() const
+	{
+		const uint64_t one = 1;
+		equal("write", write(fd_.get(), &one, sizeof(one)), 8);
+	}
 	// How often it was signalled since the last time.
 	uint64_t take() const
 	{
@@ -309,6 +319,206 @@ void ring_of_two_vcpus()
 	equal("last", ring.last, 1u);
 }
 
+constexpr uint32_t resample = KVM_IRQFD_FLAG_RESAMPLE, deassign_irq = KVM_IRQFD_FLAG_DEASSIGN;
+
+long irqfd(const Vm &vm, int fd, uint32_t gsi, uint32_t flags = 0, int resample_fd = 0)
+{
+	kvm_irqfd request{};
+	request.fd = static_cast<uint32_t>(fd);
+	request.gsi = gsi;
+	request.flags = flags;
+	request.resamplefd = static_cast<uint32_t>(resample_fd);
+	return vm.fd().call(KVM_IRQFD, &request);
+}
+
+kvm_irqchip irqchip_state(const Vm &vm, uint32_t id)
+{
+	kvm_irqchip chip{};
+	chip.chip_id = id;
+	equal("KVM_GET_IRQCHIP", vm.fd().call(KVM_GET_IRQCHIP, &chip), 0);
+	return chip;
+}
+
+// The edges that the first 8259 has latched.
+unsigned edges(const Vm &vm)
+{
+	return irqchip_state(vm, KVM_IRQCHIP_PIC_MASTER).chip.pic.irr;
+}
+
+// The I/O APIC's pins that are up: none of them is set to send anything.
+unsigned lines(const Vm &vm)
+{
+	return irqchip_state(vm, KVM_IRQCHIP_IOAPIC).chip.ioapic.irr;
+}
+
+// KVM leaves some of it to a work queue.
+template <class Condition> void soon(const char *what, Condition condition)
+{
+	const timespec millisecond = {.tv_sec = 0, .tv_nsec = 1'000'000};
+	for (unsigned i = 0; i < 5000 && !condition(); i++)
+		nanosleep(&millisecond, nullptr);
+	that(what, condition());
+}
+
+// An edge comes to one pin, whose line is then down, and is forgotten.
+void expect_edge(const Vm &vm, unsigned pin)
+{
+	kvm_irqchip chip;
+	soon("an edge", [&] {
+		chip = irqchip_state(vm, KVM_IRQCHIP_PIC_MASTER);
+		return chip.chip.pic.irr == 1 << pin && chip.chip.pic.last_irr == 0;
+	});
+	chip.chip.pic.irr = 0;
+	equal("KVM_SET_IRQCHIP", vm.fd().call(KVM_SET_IRQCHIP, &chip), 0);
+}
+
+void irqfd_arguments()
+{
+	Device device;
+	Vm vm(device, Irqchip::kernel), none(device);
+	EventFd event, other, resampled;
+	const int fd = event.get(), again = resampled.get();
+	equal("IRQFD", device.check_extension(KVM_CAP_IRQFD), 1);
+	equal("IRQFD_RESAMPLE", device.check_extension(KVM_CAP_IRQFD_RESAMPLE), 1);
+	equal("EFAULT", vm.fd().call(KVM_IRQFD, 1ul), -EFAULT);
+	equal("flags", irqfd(vm, fd, 5, 1 << 2), -EINVAL);
+	equal("no irqchip", irqfd(none, fd, 5), -EINVAL);
+	equal("no irqchip, no descriptor", irqfd(none, -1, 5), -EINVAL);
+	equal("no irqchip, and out", irqfd(none, fd, 5, deassign_irq), 0);
+	for (const uint32_t flags : {0u, resample, deassign_irq}) {
+		equal("no descriptor", irqfd(vm, -1, 5, flags, again), -EBADF);
+		equal("no eventfd", irqfd(vm, vm.fd().get(), 5, flags, again), -EINVAL);
+	}
+	equal("no descriptor to tell", irqfd(vm, fd, 5, resample, -1), -EBADF);
+	equal("no eventfd to tell", irqfd(vm, fd, 5, resample, vm.fd().get()), -EINVAL);
+	equal("not there", irqfd(vm, fd, 5, deassign_irq), 0);
+	equal("assign", irqfd(vm, fd, 5), 0);
+	equal("again", irqfd(vm, fd, 5), -EBUSY);
+	equal("for another GSI", irqfd(vm, fd, 6), -EBUSY);
+	equal("the other way", irqfd(vm, fd, 6, resample, again), -EBUSY);
+	equal("another of the GSI", irqfd(vm, other.get(), 5), 0);
+	equal("no such GSI", irqfd(vm, again, ~0u), 0);
+	resampled.signal();
+	equal("edges", edges(vm), 0u);
+}
+
+void irqfd_without_ioapic()
+{
+	Device device;
+	Vm vm(device);
+	EventFd event, resampled;
+	kvm_enable_cap cap{};
+	cap.cap = KVM_CAP_SPLIT_IRQCHIP;
+	cap.args[0] = 24;
+	equal("split", vm.fd().call(KVM_ENABLE_CAP, &cap), 0);
+	equal("resample", irqfd(vm, event.get(), 5, resample, resampled.get()), -EINVAL);
+	equal("assign", irqfd(vm, event.get(), 5), 0);
+	event.signal();
+}
+
+void irqfd_of_edges()
+{
+	Device device;
+	Vm vm(device, Irqchip::kernel);
+	EventFd event, early;
+	equal("assign", irqfd(vm, event.get(), 5), 0);
+	equal("none yet", edges(vm), 0u);
+	for (unsigned i = 0; i < 3; i++) {
+		event.signal();
+		expect_edge(vm, 5);
+	}
+	soon("the line is down", [&] { return lines(vm) == 0; });
+	equal("nobody else sees it", event.take(), 0u);
+	early.signal();
+	equal("assign", irqfd(vm, early.get(), 6), 0);
+	expect_edge(vm, 6); // of before
+	equal("out", irqfd(vm, event.get(), 5, deassign_irq), 0);
+	event.signal();
+	equal("as any other", event.take(), 1u);
+	equal("no more", edges(vm), 0u);
+	equal("in", irqfd(vm, event.get(), 7), 0);
+	event.signal();
+	expect_edge(vm, 7);
+}
+
+void irqfd_of_a_line()
+{
+	// The I/O APIC's pins are masked, and the first 8259 is told of ends by a guest.
+	Machine machine(guest::writes::image(), GUEST_MEMORY, Irqchip::kernel);
+	const Vm &vm = machine.vm;
+	EventFd event, other, resampled, also;
+	equal("assign", irqfd(vm, event.get(), 5, resample, resampled.get()), 0);
+	equal("assign", irqfd(vm, other.get(), 5, resample, also.get()), 0);
+	event.signal();
+	soon("up", [&] { return lines(vm) == 1 << 5; });
+	other.signal();
+	if (!Device::is_kvmpp()) {
+		machine.prepare_long();
+		for (unsigned i = 0; i < 3; i++) {
+			machine.vcpu.enter_long(guest::writes::out_byte);
+			kvm_regs regs = machine.vcpu.regs();
+			regs.rdx = 0x20;
+			regs.rax = 0x65; // the end of 5
+			machine.vcpu.set_regs(regs);
+			machine.vcpu.run_until_out(0x80, 1);
+			equal("down", lines(vm), 0u);
+			equal("resampled", resampled.take(), 1u);
+			equal("each is told", also.take(), 1u);
+			event.signal();
+			soon("up", [&] { return lines(vm) == 1 << 5; });
+		}
+	}
+	equal("out", irqfd(vm, event.get(), 5, deassign_irq), 0);
+	equal("held", lines(vm), 1u << 5);
+	equal("out", irqfd(vm, other.get(), 5, deassign_irq), 0);
+	equal("the last one lowers it", lines(vm), 0u);
+}
+
+void irqfd_ends_with_its_eventfd()
+{
+	Device device;
+	Vm vm(device, Irqchip::kernel);
+	for (unsigned i = 0; i < 100; i++) {
+		EventFd event, resampled;
+		equal("assign", irqfd(vm, event.get(), 5, i % 2 ? resample : 0, resampled.get()),
+		      0);
+		event.signal();
+	}
+	soon("the line is down", [&] { return lines(vm) == 0; });
+}
+
+// An eventfd is signalled while it is assigned and taken out; then the VMM dies in the middle of that.
+void irqfd_killed()
+{
+	for (unsigned i = 0; i < 10; i++) {
+		EventFd event, resampled;
+		const pid_t child = fork();
+		that("fork", child >= 0);
+		if (child == 0) {
+			Device device;
+			Vm vm(device, Irqchip::kernel);
+			std::thread([&] {
+				for (;;)
+					event.signal();
+			}).detach();
+			for (unsigned n = 0;; n++) {
+				const uint32_t flags = n % 2 ? resample : 0;
+				equal("in", irqfd(vm, event.get(), 5, flags, resampled.get()), 0);
+				equal("out", irqfd(vm, event.get(), 5, deassign_irq), 0);
+			}
+		}
+		const timespec later = {.tv_sec = 0, .tv_nsec = 20'000'000 + i * 1'700'000};
+		nanosleep(&later, nullptr);
+		equal("kill", kill(child, SIGKILL), 0);
+		int status = 0;
+		equal("wait", waitpid(child, &status, 0), child);
+		that("killed", WIFSIGNALED(status));
+		(void)event.take();
+		event.signal();
+		equal("nobody takes it any more", event.take(), 1u);
+	}
+}
+
 constexpr ktap::Case cases[] = {
 	{"capabilities", capabilities},
 	{"arguments", arguments},
@@ -320,6 +530,12 @@ constexpr ktap::Case cases[] = {
 	{"ring_is_full", ring_is_full},
 	{"ring_that_is_spoilt", ring_that_is_spoilt},
 	{"ring_of_two_vcpus", ring_of_two_vcpus},
+	{"irqfd_arguments", irqfd_arguments},
+	{"irqfd_without_ioapic", irqfd_without_ioapic},
+	{"irqfd_of_edges", irqfd_of_edges},
+	{"irqfd_of_a_line", irqfd_of_a_line},
+	{"irqfd_ends_with_its_eventfd", irqfd_ends_with_its_eventfd},
+	{"irqfd_killed", irqfd_killed},
 };
 
 } // namespace

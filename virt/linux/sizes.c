@@ -5,6 +5,7 @@
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
+#include <linux/workqueue.h>
 
 int main(void);
 int main(void)
@@ -13,6 +14,7 @@ int main(void)
 	DEFINE(GLUE_SPINLOCK_SIZE, sizeof(spinlock_t));
 	DEFINE(GLUE_SRCU_SIZE, sizeof(struct srcu_struct));
 	DEFINE(GLUE_HRTIMER_SIZE, sizeof(struct hrtimer));
+	DEFINE(GLUE_WORK_SIZE, sizeof(struct work_struct));
 	DEFINE(GLUE_RCU_HEAD_SIZE, sizeof(struct rcu_head));
 	return 0;
 }

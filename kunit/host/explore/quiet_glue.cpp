@@ -8,12 +8,14 @@
 #include <linux_glue/crash.h>
 #include <linux_glue/debugfs.h>
 #include <linux_glue/dedicated.h>
+#include <linux_glue/eventfd.h>
 #include <linux_glue/guest.h>
 #include <linux_glue/log.h>
 #include <linux_glue/memory.h>
 #include <linux_glue/speculation.h>
 #include <linux_glue/timer.h>
 #include <linux_glue/trace.h>
+#include <linux_glue/workqueue.h>
 
 #include <cstring>
 
@@ -168,6 +170,24 @@ void glue_timer_start(glue_timer *, glue_u64)
 {
 }
 void glue_timer_cancel(glue_timer *)
+{
+}
+
+int glue_eventfd_wait(int, glue_eventfd_waiter *)
+{
+	return -9;
+}
+void glue_eventfd_leave(glue_eventfd_waiter *)
+{
+}
+
+void glue_work_init(glue_work *, void (*)(glue_work *))
+{
+}
+void glue_work_queue(glue_work *)
+{
+}
+void glue_work_cancel(glue_work *)
 {
 }
 

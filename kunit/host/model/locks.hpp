@@ -16,6 +16,7 @@ struct LockKind {
 };
 inline constexpr LockKind cpus_read_lock{"cpus_read_lock", 1};
 inline constexpr LockKind srcu_read_side{"the SRCU read side", 5};
+inline constexpr LockKind wait_queue_lock{"an eventfd's wait queue lock", 6};
 inline constexpr int place_of_leaves = 7;
 inline constexpr LockKind rcu_read_side{"the RCU read side", 8};
 const LockKind &kind_of(glue_lock_class lock_class);

@@ -21,6 +21,7 @@
 #include "model/timer.hpp"
 #include "model/violation.hpp"
 #include "model/vmx.hpp"
+#include "model/workqueue.hpp"
 
 #include <gtest/gtest.h>
 
@@ -41,6 +42,7 @@ protected:
 		reset_memory();
 		reset_eventfds();
 		reset_timers();
+		reset_workqueue();
 		reset_clock();
 		reset_module();
 		reset_locks();
@@ -64,6 +66,7 @@ protected:
 		EXPECT_EQ(live_allocations(), live_before_) << "memory is left behind";
 		EXPECT_EQ(user_pages_held(), 0) << "references to user pages are left behind";
 		EXPECT_EQ(eventfds_held(), 0) << "references to eventfds are left behind";
+		EXPECT_EQ(work_queued(), 0) << "work is left for when the module has gone";
 		EXPECT_TRUE(may_sleep()) << "interrupts or preemption are left off";
 		EXPECT_FALSE(any_lock_held());
 		EXPECT_EQ(open_fds(), 0u);

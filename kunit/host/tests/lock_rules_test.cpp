@@ -6,6 +6,7 @@
 #include "include/kvmpp/owned.hpp"
 
 #include <linux_glue/dedicated.h>
+#include <linux_glue/eventfd.h>
 #include <linux_glue/guest.h>
 
 using namespace kvmpp;
@@ -26,6 +27,7 @@ protected:
 		mmu.init(GLUE_LOCK_MMU);
 		vpid.init(GLUE_LOCK_VPID);
 		dedicated.init(GLUE_LOCK_DEDICATED);
+		irqchip.init(GLUE_LOCK_IRQCHIP);
 		EXPECT_TRUE(srcu.init());
 	}
 	~LockRules() override { srcu.cleanup(); }
@@ -41,6 +43,7 @@ protected:
 
 	Mutex usage, vm, vcpu, slots;
 	SpinLock mmu, vpid, dedicated;
+	IrqSpinLock irqchip;
 	Srcu srcu;
 };
 
@@ -138,6 +141,33 @@ TEST_F(LockRules, spin_lock_is_a_leaf)
 		SrcuRead read(srcu);
 	}
 	expect_violation("the SRCU read side taken inside kvmpp_mmu_lock");
+}
+
+/* Irqchip::set_irq() may be called by who is told of a signal: it tells nobody, and holds nothing around it. */
+TEST_F(LockRules, eventfd_signalled_by_who_is_told_of_one)
+{
+	struct Waiter : glue_eventfd_waiter {
+		glue_eventfd *next;
+	} waiter{};
+	int fd = create_eventfd(), next = create_eventfd();
+
+	ASSERT_EQ(glue_eventfd_get(fd, &waiter.eventfd), 0);
+	ASSERT_EQ(glue_eventfd_get(next, &waiter.next), 0);
+	waiter.signalled = [](glue_eventfd_waiter *told) {
+		glue_eventfd_signal(static_cast<Waiter *>(told)->next);
+	};
+	ASSERT_EQ(glue_eventfd_wait(fd, &waiter), 0);
+	signal_eventfd(fd);
+	EXPECT_EQ(take_violations().back(), "an eventfd signalled by who is told of a signal");
+	{
+		Locked locked(irqchip);
+
+		glue_eventfd_signal(waiter.next);
+	}
+	expect_violation("an eventfd's wait queue lock taken inside kvmpp_irqchip_lock");
+	glue_eventfd_leave(&waiter);
+	glue_eventfd_put(waiter.eventfd);
+	glue_eventfd_put(waiter.next);
 }
 
 TEST_F(LockRules, same_lock_twice)

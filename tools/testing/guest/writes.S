@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Writes to devices, RCX times, in long mode: EAX to (RBX), or to port DX. */
+/* Writes to devices, in long mode: RCX times EAX to (RBX), or to port DX; or AL once, and an exit for port 0x80. */
 #include "entry.h"
 
 	.text
@@ -16,3 +16,7 @@ entry out
 	dec %rcx
 	jnz 1b
 	hlt
+
+entry out_byte
+	outb %al, %dx
+	outb %al, $0x80

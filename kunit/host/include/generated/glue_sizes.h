@@ -8,5 +8,6 @@
 #define GLUE_SRCU_SIZE     16
 #define GLUE_RCU_HEAD_SIZE 16
 #define GLUE_HRTIMER_SIZE  16
+#define GLUE_WORK_SIZE     16
 
 #endif
