@@ -91,7 +91,7 @@ def emulated():
                ["guest_test", "register_test", "mmio_test", "emulate_test", "signal_test", "state_test", "events_test",
                 "vcpu_test", "abi_test", "irqchip_abi_test", "eventfd_test", "clock_test", "steal_time_test"]),
         _tests("stock-6.1: interrupts and debugger as QEMU has them, the vCPU on a CPU of its own, and moving",
-               ["injection_test", "events_test"], "--cpus", "2", "--timeout", "600",
+               ["injection_test", "events_test", "apic_test"], "--cpus", "2", "--timeout", "600",
                before="export EVENTS_DEDICATED=1; "),
         _tests("stock-6.1: memory, life cycle, directed yield, S3",
                ["memory_test", "large_page_test", "dirty_log_test", "life_test", "yield_test",
