@@ -5,6 +5,7 @@
 #include "arch/x86/events.hpp"
 #include "arch/x86/guest_debug.hpp"
 #include "hardware.hpp"
+#include "irqchip/lapic.hpp"
 #include "vm.hpp"
 
 #include <linux/kvm.h>
@@ -88,6 +89,9 @@ Vcpu::Vcpu(Vm &vm, u32 id)
 Vcpu::~Vcpu() NO_THREAD_SAFETY_ANALYSIS
 {
 	vm_.clock().remove(clock_);
+	/* Others may still post, but nobody sets it again. */
+	if (lapic_)
+		lapic_->stop_timer();
 	if (fpu_)
 		glue_guest_fpu_free(fpu_);
 }
@@ -111,6 +115,8 @@ Result<> Vcpu::init() NO_THREAD_SAFETY_ANALYSIS
 	state_.tsc_record = &vm_.tsc();
 	state_.reset(identity_.id, vm_.tsc().offset());
 	state_.port_page = port_page_.as<u8>();
+	if (Result<> r = create_apic(); !r)
+		return r;
 	tsc_khz_ = static_cast<u32>(glue_tsc_khz());
 	run_page_.as<kvm_run>()->apic_base = state_.apic_base;
 	if (Result<> r =
@@ -172,6 +178,9 @@ void Vcpu::show_exit()
 		run.msr.index = user.msr.index;
 		run.msr.data = user.msr.data;
 		break;
+	case KVM_EXIT_IOAPIC_EOI:
+		run.eoi.vector = user.eoi.vector;
+		break;
 	case KVM_EXIT_DEBUG:
 		run.debug.arch = {.exception = user.debug.exception,
 				  .pad = 0,
@@ -224,12 +233,6 @@ Result<Next> Vcpu::handle(const Exit &exit)
 	return next;
 }
 
-/* What an exit asks for. */
-Result<Next> Vcpu::after_exit(const Exit &exit)
-{
-	return past_bus(handle(exit));
-}
-
 /* One entry, on this CPU, and what its exit asks for. */
 Result<Next> Vcpu::step()
 {
@@ -258,41 +261,28 @@ Result<Next> Vcpu::step()
 	case Entry::exited:
 		break;
 	}
-	return after_exit(exit);
+	return past_bus(handle(exit));
 }
 
-Result<Next> Vcpu::complete_pending()
+/* An access that waits for @data, or for its end. */
+Result<Next> Vcpu::complete_pending(const u8 (&data)[8])
 {
 	using Kind = PendingAccess::Kind;
 	Groups needed = emulation_state;
-	u8 data[8] = {};
 
 	switch (state_.pending.kind) {
 	case Kind::none:
 		return Next::resume;
 	case Kind::port_out:
-		needed = skip_state;
-		break;
 	case Kind::port_in:
+	case Kind::msr_read:
+	case Kind::msr_write:
 		needed = skip_state;
-		std::memcpy(data, port_page_.as<u8>(), state_.pending.size);
 		break;
 	case Kind::string_in:
-		break;
 	case Kind::mmio_read:
-		std::memcpy(data, run_page_.as<kvm_run>()->mmio.data, sizeof(data));
-		break;
 	case Kind::mmio_write:
 		break;
-	case Kind::msr_read:
-	case Kind::msr_write: {
-		u64 value = read_once(run_page_.as<kvm_run>()->msr.data);
-
-		needed = skip_state;
-		state_.pending.refused = read_once(run_page_.as<kvm_run>()->msr.error);
-		std::memcpy(data, &value, sizeof(data));
-		break;
-	}
 	}
 	if (Result<> r = vmx_.fetch(state_, needed); !r)
 		return r.error();
@@ -303,20 +293,56 @@ Result<Next> Vcpu::complete_pending()
 /* The access that the last KVM_RUN left to user space. */
 Result<Next> Vcpu::finish_pending()
 {
-	return past_bus(complete_pending());
+	using Kind = PendingAccess::Kind;
+	const kvm_run &run = *run_page_.as<kvm_run>();
+	u8 data[8] = {};
+
+	switch (state_.pending.kind) {
+	case Kind::port_in:
+		std::memcpy(data, port_page_.as<u8>(), state_.pending.size);
+		break;
+	case Kind::mmio_read:
+		std::memcpy(data, run.mmio.data, sizeof(data));
+		break;
+	case Kind::msr_read:
+	case Kind::msr_write: {
+		u64 value = read_once(run.msr.data);
+
+		state_.pending.refused = read_once(run.msr.error);
+		std::memcpy(data, &value, sizeof(data));
+		break;
+	}
+	default:
+		break;
+	}
+	return past_bus(complete_pending(data));
 }
 
-/* A write of which user space need not know, if somebody in the kernel takes it, is done here. */
+/* What of @next need not go to user space, since somebody in the kernel does it, is done here. */
 Result<Next> Vcpu::past_bus(Result<Next> next)
 {
+	if (lapic_)
+		follow_apic();
 	while (next && *next == Next::user) {
 		IoWrite write;
+		u8 data[8] = {};
 
-		if (!is_write(state_.user, write) || !vm_.io_bus().take(write))
+		if (!(lapic_ && take_in_kernel(data)) &&
+		    !(is_write(state_.user, write) && vm_.io_bus().take(write)))
 			break;
-		next = complete_pending();
+		next = complete_pending(data);
 	}
 	return next;
+}
+
+bool Vcpu::user_wants_window() const
+{
+	return read_once(run_page_.as<kvm_run>()->request_interrupt_window) && takes_from_user();
+}
+
+bool Vcpu::read_immediate_exit() const
+{
+	return read_once(run_page_.as<kvm_run>()->immediate_exit);
 }
 
 /* The guest is about to go on: if its time is another than it was told, it is told. */
@@ -369,7 +395,7 @@ Result<Next> Vcpu::before_next()
 			return r.error();
 		return debug_exit(state_, Vector::debug, dr6::bs | dr6::fixed);
 	}
-	state_.window_wanted = read_once(run_page_.as<kvm_run>()->request_interrupt_window);
+	state_.window_wanted = user_wants_window();
 	if (!state_.window_wanted)
 		return Next::resume;
 	if (Result<> r = vmx_.fetch(state_, window_state); !r)
@@ -389,6 +415,11 @@ Result<Next> Vcpu::run_shared()
 	vmx_.flush_l1d_at_entry();
 
 	while (next && *next == Next::resume && dedicated_.place() == Dedicated::Place::shared) {
+		if (lapic_) {
+			next = settle_apic();
+			if (!next || *next != Next::resume)
+				break;
+		}
 		follow_clock();
 		follow_steal_time();
 		next = step();
@@ -450,6 +481,10 @@ Result<Next> Vcpu::run_dedicated()
 	if (!lent_)
 		if (Result<> r = lend(); !r)
 			return r.error();
+	/* After lend(), which takes what has been asked of it: from here on that CPU sees it. */
+	if (lapic_)
+		if (Result<Next> next = settle_apic(); !next || *next != Next::resume)
+			return next;
 	follow_clock();
 	if (steal_time_.has_grown(state_))
 		state_.paravirtual.steal_due = true;
@@ -476,7 +511,8 @@ Result<Next> Vcpu::run_dedicated()
 	case Answer::failed:
 		return Errno::io;
 	case Answer::exited: {
-		Result<Next> next = run.handled ? Result<Next>(run.next) : after_exit(run.exit);
+		Result<Next> next =
+			past_bus(run.handled ? Result<Next>(run.next) : handle(run.exit));
 
 		if (next && *next == Next::resume)
 			dedicated_.count_online();
@@ -491,19 +527,19 @@ Result<Next> Vcpu::run_dedicated()
 
 Result<> Vcpu::run_guest()
 {
-	kvm_run &run = *run_page_.as<kvm_run>();
-
 	if (is_lost()) {
 		(void)internal_error(state_, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
 		return {};
 	}
+	if (mp_state_ == KVM_MP_STATE_UNINITIALIZED)
+		return wait_for_init();
 	Result<Next> next = finish_pending();
 	if (next && *next == Next::resume) {
-		state_.window_wanted = read_once(run.request_interrupt_window);
+		state_.window_wanted = user_wants_window();
 		if (state_.debug.step_due)
 			next = before_next();
 	}
-	if (next && *next == Next::resume && read_once(run.immediate_exit))
+	if (next && *next == Next::resume && read_immediate_exit())
 		next = Errno::intr;
 	if (next && *next == Next::resume && std::exchange(state_.shutdown_pending, false)) {
 		state_.user = {.reason = KVM_EXIT_SHUTDOWN, .io = {}};
@@ -543,14 +579,15 @@ Result<> Vcpu::run()
 	u64 cr8 = read_once(run.cr8);
 
 	/* Registers are not synchronised through the shared page: KVM_CAP_SYNC_REGS is 0. */
-	if (cr8 > 15 || read_once(run.kvm_valid_regs) || read_once(run.kvm_dirty_regs))
+	if ((!lapic_ && cr8 > 15) || read_once(run.kvm_valid_regs) || read_once(run.kvm_dirty_regs))
 		return Errno::inval;
 	if (Result<> r = entry_->set_thread_to_current(); !r)
 		return r;
 	run.flags = 0;
 	/* Else the CPU has the state. */
 	if (!is_lost()) {
-		state_.cr8 = cr8;
+		if (!lapic_)
+			state_.cr8 = cr8;
 		state_.paravirtual.between_instructions = false;
 		if (steal_time_.has_grown(state_))
 			state_.paravirtual.steal_due = true;
@@ -570,7 +607,7 @@ Result<> Vcpu::run()
 	/* What the guest has not run for is not fetched yet; and a CPU that is lost has it. */
 	bool known = !is_lost() && vmx_.fetch(state_, window_state);
 	run.if_flag = known && (state_.rflags & rflags::if_);
-	run.ready_for_interrupt_injection = known && ready_for_interrupt(state_);
+	run.ready_for_interrupt_injection = known && is_ready_for_user();
 	return result;
 }
 

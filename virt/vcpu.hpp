@@ -10,6 +10,7 @@
 #include "dedicated_cpus.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
+#include "io_table.hpp"
 #include "steal_time.hpp"
 #include "vcpu_table.hpp"
 
@@ -56,7 +57,6 @@ private:
 	Result<Next> run_dedicated() REQUIRES(mutex_);
 	Result<Next> step() REQUIRES(mutex_);
 	Result<Next> before_next() REQUIRES(mutex_);
-	Result<Next> after_exit(const Exit &exit) REQUIRES(mutex_);
 	Result<Next> handle(const Exit &exit) REQUIRES(mutex_);
 	/* A CPU that does not answer any more has its state, and may go on with it: nobody else touches it. */
 	bool is_lost() const { return dedicated_.place() == Dedicated::Place::lost; }
@@ -71,8 +71,33 @@ private:
 	long get_dedicated_cpu(unsigned long argument) MAY_SLEEP;
 	Result<Next> handle_ept_violation(const Exit &exit) REQUIRES(mutex_);
 	Result<Next> finish_pending() REQUIRES(mutex_);
-	Result<Next> complete_pending() REQUIRES(mutex_);
+	Result<Next> complete_pending(const u8 (&data)[8]) REQUIRES(mutex_);
 	Result<Next> past_bus(Result<Next> next) REQUIRES(mutex_);
+	bool user_wants_window() const REQUIRES(mutex_);
+	bool read_immediate_exit() const;
+	/* Its local APIC in the kernel, in vcpu_apic.cpp: all but takes_from_user() and the ioctls need one. */
+	Result<> create_apic() MAY_SLEEP;
+	void follow_apic() REQUIRES(mutex_);
+	bool take_in_kernel(u8 (&data)[8]) REQUIRES(mutex_) MAY_SLEEP;
+	bool access_device(IoSpace space, u64 address, u32 length, bool is_write, u8 (&data)[8])
+		REQUIRES(mutex_) MAY_SLEEP;
+	void access_apic_msr(u32 index, bool is_write, u64 &value, bool &done)
+		REQUIRES(mutex_) MAY_SLEEP;
+	void after_apic_access() REQUIRES(mutex_);
+	bool has_external_interrupt() const REQUIRES(mutex_);
+	bool takes_from_user() const REQUIRES(mutex_);
+	bool is_ready_for_user() const REQUIRES(mutex_);
+	void collect_nmis() REQUIRES(mutex_);
+	Result<> accept_signals() REQUIRES(mutex_) MAY_SLEEP;
+	Result<> take_interrupts() REQUIRES(mutex_) MAY_SLEEP;
+	bool is_woken() const REQUIRES(mutex_);
+	Result<> sleep() REQUIRES(mutex_) MAY_SLEEP;
+	Result<Next> settle_apic() REQUIRES(mutex_) MAY_SLEEP;
+	Result<> wait_for_init() REQUIRES(mutex_) MAY_SLEEP;
+	Result<> set_mp_state(u32 state) REQUIRES(mutex_);
+	Result<> interrupt(unsigned long argument) REQUIRES(mutex_);
+	Result<> get_lapic(unsigned long argument) REQUIRES(mutex_) MAY_SLEEP;
+	Result<> set_lapic(unsigned long argument) REQUIRES(mutex_) MAY_SLEEP;
 	void follow_clock() REQUIRES(mutex_) MAY_SLEEP;
 	void follow_steal_time() REQUIRES(mutex_) MAY_SLEEP;
 	void show_exit() REQUIRES(mutex_);
@@ -101,6 +126,8 @@ private:
 	Vm &vm_;
 	VcpuIdentity identity_;
 	RcuOwned<VcpuEntry> entry_;
+	/* Of the entry; null without one in the kernel. */
+	Lapic *lapic_ = nullptr;
 	Mutex mutex_ ACQUIRED_AFTER(cpus_stay);
 	VcpuState state_ GUARDED_BY(mutex_);
 	/* Where they are stays the same from init() on: a CPU of its own sees them. */
@@ -124,6 +151,12 @@ private:
 	u32 tsc_khz_ GUARDED_BY(mutex_) = 0;
 	/* To which of the CPUs that it has had, by Dedicated::times_taken(). */
 	u32 lent_for_ GUARDED_BY(mutex_) = 0;
+	/* KVM_MP_STATE_*. */
+	u32 mp_state_ GUARDED_BY(mutex_) = 0;
+	/* With 8259s in user space, the vector that they have for it by way of its APIC; or -1. */
+	int external_vector_ GUARDED_BY(mutex_) = -1;
+	/* Whose end user space is to be told of; or -1. */
+	int ended_for_user_ GUARDED_BY(mutex_) = -1;
 	/* Of the thread in KVM_RUN. */
 	bool has_signal_mask_ GUARDED_BY(mutex_) = false;
 	u64 signal_mask_ GUARDED_BY(mutex_) = 0;

@@ -2,6 +2,7 @@
 /* The ioctls of a vCPU that are about events, its debugger and its signals. */
 #include "arch/x86/events.hpp"
 #include "arch/x86/guest_debug.hpp"
+#include "irqchip/lapic.hpp"
 #include "vcpu.hpp"
 
 #include <linux/kvm.h>
@@ -20,6 +21,8 @@ Result<> Vcpu::get_events(unsigned long argument)
 
 	if (Result<> r = vmx_.fetch(state_, Group::interruptibility); !r)
 		return r;
+	if (lapic_)
+		collect_nmis();
 	get_vcpu_events(state_, events);
 	return from_errno(glue_copy_to_user(argument, &events, sizeof(events)));
 }
@@ -32,7 +35,11 @@ Result<> Vcpu::set_events(unsigned long argument)
 		return r;
 	if (Result<> r = vmx_.fetch(state_, Group::interruptibility); !r)
 		return r;
-	return set_vcpu_events(state_, events);
+	if (Result<> r = set_vcpu_events(state_, events); !r)
+		return r;
+	if (lapic_ && (events.flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR))
+		lapic_->set_startup_vector(static_cast<u8>(events.sipi_vector));
+	return {};
 }
 
 Result<> Vcpu::set_debug(unsigned long argument)
@@ -72,18 +79,8 @@ Result<> Vcpu::set_signal_mask(unsigned long argument)
 Result<> Vcpu::events_ioctl(unsigned command, unsigned long argument)
 {
 	switch (command) {
-	case KVM_INTERRUPT: {
-		kvm_interrupt interrupt;
-
-		if (Result<> r = from_errno(
-			    glue_copy_from_user(&interrupt, argument, sizeof(interrupt)));
-		    !r)
-			return r;
-		if (interrupt.irq > 255)
-			return Errno::inval;
-		queue_interrupt(state_, static_cast<u8>(interrupt.irq));
-		return {};
-	}
+	case KVM_INTERRUPT:
+		return interrupt(argument);
 	case KVM_NMI:
 		queue_nmi(state_);
 		return {};
@@ -92,8 +89,11 @@ Result<> Vcpu::events_ioctl(unsigned command, unsigned long argument)
 	case KVM_SET_VCPU_EVENTS:
 		return set_events(argument);
 	case KVM_GET_MP_STATE: {
+		if (lapic_)
+			if (Result<> r = accept_signals(); !r)
+				return r;
 		/* Without an APIC in the kernel, whether it runs is user space's to know. */
-		kvm_mp_state state{.mp_state = KVM_MP_STATE_RUNNABLE};
+		kvm_mp_state state{.mp_state = mp_state_};
 
 		return from_errno(glue_copy_to_user(argument, &state, sizeof(state)));
 	}
@@ -103,7 +103,23 @@ Result<> Vcpu::events_ioctl(unsigned command, unsigned long argument)
 		if (Result<> r = from_errno(glue_copy_from_user(&state, argument, sizeof(state)));
 		    !r)
 			return r;
-		return state.mp_state == KVM_MP_STATE_RUNNABLE ? Result<>() : Errno::inval;
+		return set_mp_state(state.mp_state);
+	}
+	case KVM_GET_LAPIC:
+		return get_lapic(argument);
+	case KVM_SET_LAPIC:
+		return set_lapic(argument);
+	case KVM_SET_VAPIC_ADDR: {
+		kvm_vapic_addr address;
+
+		if (!lapic_)
+			return Errno::inval;
+		if (Result<> r =
+			    from_errno(glue_copy_from_user(&address, argument, sizeof(address)));
+		    !r)
+			return r;
+		/* There is nothing to be switched on, but QEMU switches it off. */
+		return address.vapic_addr ? Errno::inval : Result<>();
 	}
 	case KVM_SET_GUEST_DEBUG:
 		return set_debug(argument);

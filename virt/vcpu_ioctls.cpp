@@ -113,6 +113,8 @@ long Vcpu::ioctl(unsigned command, unsigned long argument)
 
 		result = r ? Result<long>(0) : r.error();
 	}
+	if (lapic_ && !is_lost())
+		follow_apic();
 	/* Here, for a vCPU whose TSC user space sets may be one that does not run for long. */
 	vm_.clock().follow_tsc(clock_, state_.tsc_offset);
 	mutex_.unlock();

@@ -5,6 +5,7 @@
  */
 #include "arch/x86/host_msr.hpp"
 #include "arch/x86/sregs.hpp"
+#include "irqchip/lapic.hpp"
 #include "kvm_structures.hpp"
 #include "vcpu.hpp"
 #include "vm.hpp"
@@ -92,7 +93,10 @@ template <class KvmEntry> Result<> Vcpu::set_cpuid(unsigned long argument)
 		return r;
 	*cpuid_ = *wanted;
 	state_.model = cpuid_->model();
-	dedicated_run_.apic_wanted.store(state_.model.x2apic, std::memory_order_relaxed);
+	/* Pass-through is for guests without an APIC in the kernel. */
+	dedicated_run_.apic_wanted.store(state_.model.x2apic && !lapic_, std::memory_order_relaxed);
+	if (lapic_)
+		lapic_->set_has_deadline(state_.model.tsc_deadline);
 	return {};
 }
 
@@ -119,6 +123,14 @@ Result<> Vcpu::access_msr(kvm_msr_entry &entry, bool write, bool &done)
 {
 	u64 value = entry.data;
 
+	if (lapic_ && (entry.index == msr::tsc_deadline || x2apic::is_msr(entry.index))) {
+		access_apic_msr(entry.index, write, value, done);
+		if (write)
+			after_apic_access();
+		else if (done)
+			entry.data = value;
+		return {};
+	}
 	if (Result<> r = vmx_.fetch(state_, host_msr_groups(entry.index)); !r)
 		return r;
 	if (write) {

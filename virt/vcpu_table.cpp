@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "vcpu_table.hpp"
 
+#include "irqchip/lapic.hpp"
+
 namespace kvmpp
 {
+
+VcpuEntry::VcpuEntry(u32 id) : id_(id)
+{
+}
 
 VcpuEntry::~VcpuEntry()
 {

@@ -18,6 +18,8 @@
 namespace kvmpp
 {
 
+class Lapic;
+
 /* The name of a thread that ran a vCPU, for as long as somebody may look at it. */
 struct VcpuThread : RcuHead {
 	/* The calling thread. */
@@ -38,8 +40,10 @@ class VcpuEntry : public RcuHead
 public:
 	/* Here, since whoever wants something of it finds it in the table. */
 	KickTarget kick;
+	/* Null without local APICs in the kernel; set before it comes into the table. */
+	Owned<Lapic> lapic;
 
-	explicit VcpuEntry(u32 id) : id_(id) {}
+	explicit VcpuEntry(u32 id);
 	~VcpuEntry();
 	VcpuEntry(const VcpuEntry &) = delete;
 	VcpuEntry &operator=(const VcpuEntry &) = delete;

@@ -36,8 +36,11 @@ Next handle_cpuid(VcpuState &s, const Exit &exit)
  * Such that its thread has something to do before the guest goes on, in the guest's memory: see VmClock,
  * StealTime and handle_exit().
  */
-bool is_msr_for_thread(u32 index, bool write)
+bool is_msr_for_thread(const VcpuState &s, u32 index, bool write)
 {
+	/* An APIC in the kernel follows it. */
+	if (write && index == msr::apic_base && s.apic.in_kernel)
+		return true;
 	return kvmclock::is_msr(index) ||
 	       (write && (index == msr::tsc || index == msr::tsc_adjust ||
 			  index == paravirtual::steal_time || index == paravirtual::pv_eoi));
@@ -60,6 +63,8 @@ Next handle_msr(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, bo
 	u64 written = s.gpr[rdx] << 32 | static_cast<u32>(s.gpr[rax]);
 	bool ok;
 
+	if (index == msr::tsc_deadline && s.apic.in_kernel)
+		return leave_msr(s, index, write, written, exit.instruction_length);
 	if (x2apic::is_msr(index))
 		return write ? write_x2apic(s, identity, index, written, exit.instruction_length)
 			     : read_x2apic(s, identity, index, exit.instruction_length);
@@ -110,7 +115,7 @@ bool handle_bare(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, N
 	case ExitReason::wrmsr: {
 		bool write = exit.reason() == ExitReason::wrmsr;
 
-		if (is_msr_for_thread(static_cast<u32>(s.gpr[rcx]), write))
+		if (is_msr_for_thread(s, static_cast<u32>(s.gpr[rcx]), write))
 			return false;
 		next = handle_msr(s, identity, exit, write);
 		return true;

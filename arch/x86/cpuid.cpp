@@ -24,8 +24,8 @@ template <class... Bits> constexpr u32 bits(Bits... n)
 }
 
 /*
- * Leaf 1, by the manual's bit numbers: no MONITOR, VMX, PMU, debug store, TSC deadline, and no x2APIC:
- * there is none in the kernel. A VMM that means to give its vCPU a CPU of its own adds that.
+ * Leaf 1, by the manual's bit numbers: no MONITOR, VMX, PMU, debug store. A VMM that has the local APIC in the
+ * kernel adds TSC deadline: see KVM_CAP_TSC_DEADLINE_TIMER.
  */
 constexpr u32 leaf1_edx =
 	bits(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26, 27);
@@ -71,7 +71,8 @@ insn::CpuidResult offered(u32 leaf, u32 subleaf)
 	case 1:
 		/* One thread; which APIC it has is for the VMM to say. */
 		r.ebx = (r.ebx & 0x0000ffff) | 1 << 16;
-		r.ecx = (r.ecx & leaf1_ecx) | bit(ecx_hypervisor);
+		/* The kernel's x2APIC needs none of the host's. */
+		r.ecx = (r.ecx & leaf1_ecx) | bits(ecx_hypervisor, ecx_x2apic);
 		r.ecx = without(r.ecx, no_xsave, bit(ecx_xsave));
 		r.ecx = without(r.ecx, no_avx, bits(ecx_avx, ecx_fma, ecx_f16c));
 		r.edx &= leaf1_edx;

@@ -17,9 +17,9 @@ namespace kvmpp
 namespace cpuid_bit
 {
 /* leaf 1 */
-inline constexpr unsigned ecx_fma = 12, ecx_pcid = 17, ecx_x2apic = 21, ecx_xsave = 26,
-			  ecx_osxsave = 27, ecx_avx = 28, ecx_f16c = 29, ecx_hypervisor = 31,
-			  edx_apic = 9;
+inline constexpr unsigned ecx_fma = 12, ecx_pcid = 17, ecx_x2apic = 21, ecx_tsc_deadline = 24,
+			  ecx_xsave = 26, ecx_osxsave = 27, ecx_avx = 28, ecx_f16c = 29,
+			  ecx_hypervisor = 31, edx_apic = 9;
 /* leaf 7 */
 inline constexpr unsigned ebx_fsgsbase = 0, ebx_tsc_adjust = 1, ebx_avx2 = 5, ebx_smep = 7,
 			  ebx_invpcid = 10, ebx_smap = 20, ecx_umip = 2, ecx_ospke = 4,

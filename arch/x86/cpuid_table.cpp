@@ -77,6 +77,7 @@ GuestModel GuestCpuid::model() const
 
 		m.cr4 |= offered(ecx, ecx_xsave, cr4::osxsave) | offered(ecx, ecx_pcid, cr4::pcide);
 		m.x2apic = ecx & 1u << ecx_x2apic;
+		m.tsc_deadline = ecx & 1u << ecx_tsc_deadline;
 	}
 	if (u32 i = find(7, 0); i != none) {
 		const CpuidEntry &e = entries_[i];

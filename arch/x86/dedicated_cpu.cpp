@@ -247,8 +247,7 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 		if (asked.has(Request::flush_ept))
 			(void)insn::invept(insn::Invalidate::single_context,
 					   run.controls.ept_pointer);
-		bool leaves =
-			asked.has(Request::come_out) || cpu.crash.load(std::memory_order_relaxed);
+		bool leaves = asked.is_for_thread() || cpu.crash.load(std::memory_order_relaxed);
 		if (leaves && answer == Answer::none)
 			answer = Answer::interrupted;
 	}

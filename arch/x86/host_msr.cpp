@@ -25,6 +25,7 @@ constexpr u32 to_save[] = {
 	msr::pat,
 	msr::feature_control,
 	msr::tsc_adjust,
+	msr::tsc_deadline,
 	msr::misc_enable,
 	msr::mcg_status,
 	msr::mcg_ctl,

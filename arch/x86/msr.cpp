@@ -196,6 +196,9 @@ bool read_msr(const VcpuState &s, u32 index, By by, u64 &value)
 	case msr::bbl_cr_ctl3:
 		value = 0xbe702111;
 		return true;
+	/* Of an APIC in the kernel, which is asked first; without one, as KVM. */
+	case msr::tsc_deadline:
+		return true;
 	case msr::xss:
 		return by == By::host;
 	case paravirtual::steal_time:
@@ -292,6 +295,8 @@ bool write_msr(VcpuState &s, u32 index, By by, u64 value)
 	case msr::p6_event1:
 	case msr::bios_update_trigger:
 	case msr::bbl_cr_ctl3:
+		return true;
+	case msr::tsc_deadline:
 		return true;
 	case msr::xss:
 		return by == By::host && value == 0;

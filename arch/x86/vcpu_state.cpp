@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "vcpu_state.hpp"
 
+#include "cpuid_table.hpp"
+
 namespace kvmpp
 {
 
@@ -51,28 +53,65 @@ void VcpuState::reset(u32 vcpu_id, u64 tsc_offset_at_reset)
 	cpuid = kept_cpuid;
 	machine_check = kept_machine_check;
 	tsc_record = kept_record;
-	gpr[rdx] = 0x600;
-	rip = 0xfff0;
-	rflags = rflags::fixed;
+	reset_registers();
 	cr0 = cr0::cd | cr0::nw | cr0::et;
-	for (Segment &s : segment)
-		s = {.base = 0, .limit = 0xffff, .access_rights = 0x93, .selector = 0};
-	seg(Seg::cs) = {
-		.base = 0xffff0000, .limit = 0xffff, .access_rights = 0x9b, .selector = 0xf000};
-	seg(Seg::ldtr).access_rights = 0x82;
-	seg(Seg::tr).access_rights = 0x8b;
-	gdtr.limit = idtr.limit = 0xffff;
-	dr6 = dr6::fixed;
-	dr7 = dr7::fixed;
 	pat = 0x0007040600070406;
 	/* APIC enabled at its usual place; the first vCPU is the bootstrap processor. */
 	apic_base = 0xfee00000 | 1 << 11 | (vcpu_id == 0 ? 1 << 8 : 0);
 	misc_enable = misc_enable_bit::no_branch_trace | misc_enable_bit::no_pebs;
 	microcode_version = u64{1} << 32; /* one that some guests insist on */
 	tsc_offset = tsc_offset_at_reset;
+}
+
+/* What is the same after RESET and INIT. */
+void VcpuState::reset_registers()
+{
+	for (u64 &value : gpr)
+		value = 0;
+	gpr[rdx] = cpuid ? cpuid->ask(*this, 1, 0).eax : 0;
+	if (!gpr[rdx])
+		gpr[rdx] = 0x600;
+	rip = 0xfff0;
+	rflags = rflags::fixed;
+	cr2 = cr3 = cr4 = cr8 = efer = 0;
+	for (Segment &s : segment)
+		s = {.base = 0, .limit = 0xffff, .access_rights = 0x93, .selector = 0};
+	seg(Seg::cs) = {
+		.base = 0xffff0000, .limit = 0xffff, .access_rights = 0x9b, .selector = 0xf000};
+	seg(Seg::ldtr).access_rights = 0x82;
+	seg(Seg::tr).access_rights = 0x8b;
+	gdtr = idtr = {.base = 0, .limit = 0xffff};
+	interruptibility = 0;
+	pending_debug = 0;
+	for (u64 &address : dr)
+		address = 0;
+	dr6 = dr6::fixed;
+	dr7 = dr7::fixed;
 	mark_dirty(Groups::all());
 	syscall_msrs_dirty = true;
 	flush_tlb = true;
+	rip_passed_4g = false;
+}
+
+void VcpuState::init()
+{
+	cr0 = cr0::et | (cr0 & (cr0::cd | cr0::nw));
+	reset_registers();
+	has_event = shutdown_pending = false;
+	nmi = {};
+	interrupt = {};
+	debug.step_due = false;
+	/* Nobody writes to where the guest was any more. */
+	clock.system_time = paravirtual.steal_time = 0;
+	clock.changed = true;
+}
+
+void VcpuState::start_at(u8 vector)
+{
+	seg(Seg::cs).selector = static_cast<u16>(vector << 8);
+	seg(Seg::cs).base = u64{vector} << 12;
+	rip = 0;
+	mark_dirty(Group::segments | Group::rip);
 }
 
 void VcpuState::skip_instruction(u32 length)

@@ -163,6 +163,9 @@ struct UserExit {
 			u64 data;
 		} msr;
 		struct {
+			u8 vector;
+		} eoi;
+		struct {
 			u64 hardware_entry_failure_reason;
 			u32 cpu;
 		} fail_entry;
@@ -228,6 +231,8 @@ class TscRecord;
 struct LocalApic {
 	static constexpr u32 masked = 1 << 16, svr_enabled = 1 << 8;
 
+	/* It is in the kernel: virt/irqchip/. Then nothing of the rest is in use. */
+	bool in_kernel = false;
 	/* The guest has the APIC of the CPU that it is on. */
 	bool owned = false;
 	const ApicMap *map = nullptr;
@@ -256,8 +261,9 @@ struct GuestModel {
 	bool long_mode = false, nx = false;
 	bool rdtscp = false, rdpid = false, invpcid = false;
 	bool tsc_adjust = false;
-	/* Its VMM means it to have the APIC of the CPU that is dedicated to it. */
+	/* Without an APIC in the kernel its VMM means it to have that of the CPU that is dedicated to it. */
 	bool x2apic = false;
+	bool tsc_deadline = false;
 };
 
 /* Bits of CR4 that are there where CPUID has them. */
@@ -379,6 +385,10 @@ struct VcpuState {
 
 	/* The state after RESET ("Processor State After Reset"). */
 	void reset(u32 vcpu_id, u64 tsc_offset_at_reset);
+	/* And after INIT, from a state that is all valid: FPU and MSRs stay. */
+	void init();
+	/* The start-up IPI with @vector after that. */
+	void start_at(u8 vector);
 
 	/*
 	 * The instruction at RIP is done. Needs rip, rflags, interruptibility. A single-step trap
@@ -396,6 +406,7 @@ struct VcpuState {
 
 private:
 	[[nodiscard]] bool inject(InterruptionInfo info, u32 error_code);
+	void reset_registers();
 };
 
 } // namespace kvmpp

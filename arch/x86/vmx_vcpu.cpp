@@ -228,7 +228,7 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 		Requests asked = kick.enter(irq);
 		if (asked.has(Request::flush_ept))
 			ept_.invalidate_here(irq);
-		if (asked.has(Request::come_out)) {
+		if (asked.is_for_thread()) {
 			kick.leave(irq);
 			cancel_delivery(vmcs, s);
 			return Entry::asked;

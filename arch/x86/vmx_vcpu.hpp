@@ -24,7 +24,7 @@ enum class Entry {
 	exited,  /* the guest ran, or was refused at entry: see the Exit */
 	work,    /* Linux wants the thread first: a signal, a reschedule */
 	vmx_off, /* this CPU is on its way out: wait a tick and try again, elsewhere */
-	asked,   /* somebody asked it to come out, and to look where it is to run */
+	asked,   /* somebody asked it to come out, and to look where it is to run, or at its APIC */
 	vmfail,  /* VMLAUNCH or VMRESUME failed; Exit::raw_reason is the VM-instruction error */
 };
 

@@ -99,17 +99,6 @@ u32 *kept_lvt(LocalApic &apic, u32 index)
 	}
 }
 
-Next to_user(VcpuState &s, u32 reason, u32 index, u64 value, u32 length)
-{
-	s.user = {.reason = reason, .msr = {.index = index, .data = value}};
-	s.pending = {};
-	s.pending.kind = reason == KVM_EXIT_X86_RDMSR ? PendingAccess::Kind::msr_read
-						      : PendingAccess::Kind::msr_write;
-	s.pending.rip = s.rip;
-	s.pending.instruction_length = static_cast<u8>(length);
-	return Next::user;
-}
-
 /*
  * Sends what the guest may send by itself: fixed interrupts to vCPUs that have a CPU each. Whatever
  * else, or one target that has none, is for user space, and nothing is sent.
@@ -142,6 +131,17 @@ bool write_icr(VcpuState &s, const VcpuIdentity &identity, u64 value)
 
 } // namespace
 
+Next leave_msr(VcpuState &s, u32 index, bool write, u64 value, u32 length)
+{
+	s.user = {.reason = static_cast<u32>(write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR),
+		  .msr = {.index = index, .data = value}};
+	s.pending = {};
+	s.pending.kind = write ? PendingAccess::Kind::msr_write : PendingAccess::Kind::msr_read;
+	s.pending.rip = s.rip;
+	s.pending.instruction_length = static_cast<u8>(length);
+	return Next::user;
+}
+
 Next read_x2apic(VcpuState &s, const VcpuIdentity &identity, u32 index, u32 length)
 {
 	u64 value;
@@ -149,7 +149,7 @@ Next read_x2apic(VcpuState &s, const VcpuIdentity &identity, u32 index, u32 leng
 	if (!(s.apic_base & apic_base_bit::extended))
 		return after_injection(s, s.inject(Vector::general_protection, 0));
 	if (!s.apic.owned)
-		return to_user(s, KVM_EXIT_X86_RDMSR, index, 0, length);
+		return leave_msr(s, index, false, 0, length);
 	if (index == x2apic::id)
 		value = identity.id;
 	else if (index == x2apic::ldr)
@@ -173,13 +173,13 @@ Next write_x2apic(VcpuState &s, const VcpuIdentity &identity, u32 index, u64 val
 	if (!(s.apic_base & apic_base_bit::extended))
 		return after_injection(s, s.inject(Vector::general_protection, 0));
 	if (!s.apic.owned)
-		return to_user(s, KVM_EXIT_X86_WRMSR, index, value, length);
+		return leave_msr(s, index, true, value, length);
 	if (index == x2apic::icr) {
 		if (value & Icr::reserved)
 			return after_injection(s, s.inject(Vector::general_protection, 0));
 		s.apic.icr = value;
 		if (!write_icr(s, identity, value))
-			return to_user(s, KVM_EXIT_X86_WRMSR, index, value, length);
+			return leave_msr(s, index, true, value, length);
 	} else if (u32 *lvt = kept_lvt(s.apic, index); lvt && !(value & ~u64{lvt_writable})) {
 		/* What the host's pins and sensors say is not for the guest: its entry is a copy. */
 		*lvt = static_cast<u32>(value);

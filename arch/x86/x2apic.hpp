@@ -83,10 +83,13 @@ private:
 
 /*
  * RDMSR and WRMSR of x2APIC's range that exit. Next::resume with the instruction done, Next::user with
- * what user space is to do, or #GP. Nothing of Linux is needed.
+ * what user space or an APIC in the kernel is to do, or #GP. Nothing of Linux is needed.
  */
 Next read_x2apic(VcpuState &state, const VcpuIdentity &identity, u32 index, u32 length);
 Next write_x2apic(VcpuState &state, const VcpuIdentity &identity, u32 index, u64 value, u32 length);
+
+/* RDMSR or WRMSR of one that user space is to do, or who in the kernel has the APIC. */
+Next leave_msr(VcpuState &state, u32 index, bool write, u64 value, u32 length);
 
 /* Takes those that the guest has for its own out of what exits. @bitmap is as the VMCS has it. */
 void allow_x2apic(u8 *bitmap);

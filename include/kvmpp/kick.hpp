@@ -22,6 +22,7 @@ namespace kvmpp
 enum class Request : u32 {
 	flush_ept = 1 << 0, /* drop what the CPU has cached of the guest's memory */
 	come_out = 1 << 1,  /* to the thread that runs it, which looks where it is to run */
+	interrupt = 1 << 2, /* likewise, and the thread looks what its local APIC has for it */
 };
 
 /* What has been asked of a vCPU. */
@@ -31,6 +32,8 @@ public:
 	constexpr explicit Requests(u32 bits) : bits_(bits) {}
 
 	bool has(Request request) const { return bits_ & static_cast<u32>(request); }
+	/* What the thread that runs it has to see to. */
+	bool is_for_thread() const { return has(Request::come_out) || has(Request::interrupt); }
 
 private:
 	u32 bits_;
@@ -85,6 +88,16 @@ public:
 		if (asked_.load(std::memory_order_relaxed) == 0) [[likely]]
 			return Requests(0);
 		return Requests(asked_.exchange(0, std::memory_order_seq_cst));
+	}
+
+	/*
+	 * By the thread that runs it, before it looks at what was done for @request, so that it need not come
+	 * out for that once more: of what is done after this look it is asked anew.
+	 */
+	void withdraw(Request request)
+	{
+		if (asked_.load(std::memory_order_relaxed) & static_cast<u32>(request))
+			asked_.fetch_and(~static_cast<u32>(request), std::memory_order_seq_cst);
 	}
 
 	/* Anybody, anywhere; then where(). What was done before is seen by who is asked. */

@@ -26,6 +26,19 @@ void glue_task_put(struct glue_task *task);
  */
 int glue_yield_to(struct glue_task *task) MAY_SLEEP;
 
+/* Where one thread sleeps until others have something for it. Linux's struct rcuwait. */
+struct glue_sleeper {
+	void *opaque;
+};
+void glue_sleeper_init(struct glue_sleeper *sleeper);
+/*
+ * Sleeps until @condition, which is looked at after it can be woken: a full barrier is in between. 0, or -EINTR
+ * when a signal came, or something else for a thread that is about to return to user space. One thread at a time.
+ */
+int glue_sleep_until(struct glue_sleeper *sleeper, int (*condition)(void *context), void *context) MAY_SLEEP;
+/* Wakes who sleeps there: a full barrier, then the look whether somebody does. Any context but NMI. */
+void glue_wake(struct glue_sleeper *sleeper);
+
 /* Nanoseconds for which the calling thread has waited for a CPU so far; and whether Linux counts them. */
 glue_u64 glue_run_delay(void);
 int glue_counts_run_delay(void);

@@ -13,7 +13,7 @@ namespace kvmpp
 static_assert(IrqRouting::max_pins == Ioapic::pins);
 
 Irqchip::Irqchip(Mode mode, u32 user_pins, const VcpuTable &vcpus, const X2apicApi &api)
-	: mode_(mode), user_pins_(user_pins), api_(api), bus_(vcpus)
+	: mode_(mode), user_pins_(user_pins), api_(api), bus_(vcpus, api)
 {
 	lock_.init(GLUE_LOCK_IRQCHIP);
 	resend_timer_.irqchip = this;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/pid.h>
+#include <linux/rcuwait.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
 #include <linux/sched/task.h>
 
@@ -34,6 +36,27 @@ void glue_task_put(struct glue_task *task)
 int glue_yield_to(struct glue_task *task)
 {
 	return yield_to((struct task_struct *)task, true);
+}
+
+static struct rcuwait *to_rcuwait(struct glue_sleeper *sleeper)
+{
+	BUILD_BUG_ON(sizeof(struct rcuwait) > sizeof(sleeper->opaque));
+	return (struct rcuwait *)&sleeper->opaque;
+}
+
+void glue_sleeper_init(struct glue_sleeper *sleeper)
+{
+	rcuwait_init(to_rcuwait(sleeper));
+}
+
+int glue_sleep_until(struct glue_sleeper *sleeper, int (*condition)(void *context), void *context)
+{
+	return rcuwait_wait_event(to_rcuwait(sleeper), condition(context), TASK_INTERRUPTIBLE);
+}
+
+void glue_wake(struct glue_sleeper *sleeper)
+{
+	rcuwait_wake_up(to_rcuwait(sleeper));
 }
 
 glue_u64 glue_run_delay(void)

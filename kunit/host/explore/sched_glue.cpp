@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Names of threads, and yielding to one. A name, as all memory, must not be used after its end. */
+#include "dedicated.hpp"
 #include "machine.hpp"
 
 #include <linux_glue/alloc.h>
@@ -66,6 +67,27 @@ int glue_yield_to(glue_task *task)
 {
 	might_sleep("yield_to()");
 	return task->thread != nobody;
+}
+
+void glue_sleeper_init(glue_sleeper *sleeper)
+{
+	sleeper->opaque = nullptr;
+}
+
+/* Who looks after it can be woken misses nothing: as any condition that others make true. */
+int glue_sleep_until(glue_sleeper *, int (*condition)(void *context), void *context)
+{
+	might_sleep("schedule()");
+	while (!condition(context)) {
+		if (signal_is_pending())
+			return -4;
+		wait_for_change("sleeps");
+	}
+	return 0;
+}
+
+void glue_wake(glue_sleeper *)
+{
 }
 
 glue_u64 glue_run_delay(void)

@@ -4,6 +4,8 @@
 #include "model/thread.hpp"
 #include "model/violation.hpp"
 
+#include <asm/errno.h>
+#include <linux_glue/guest.h>
 #include <linux_glue/sched.h>
 
 #include <set>
@@ -27,6 +29,8 @@ int current_thread;
 u64 run_delay;
 std::set<int> ended;
 std::function<int(int)> yield_hook;
+std::function<void()> sleep_hook;
+unsigned slept;
 
 } // namespace
 
@@ -36,6 +40,8 @@ void reset_threads()
 	run_delay = 0;
 	ended.clear();
 	yield_hook = nullptr;
+	sleep_hook = nullptr;
+	slept = 0;
 }
 
 void switch_thread(int thread)
@@ -56,6 +62,16 @@ void add_run_delay(u64 ns)
 void on_yield(std::function<int(int)> function)
 {
 	yield_hook = std::move(function);
+}
+
+void on_sleep(std::function<void()> function)
+{
+	sleep_hook = std::move(function);
+}
+
+unsigned times_slept()
+{
+	return slept;
 }
 
 } // namespace kvmpp::host
@@ -97,6 +113,41 @@ int glue_yield_to(glue_task *task)
 {
 	might_sleep("yield_to()");
 	return yield_hook ? yield_hook(task->thread) : 0;
+}
+
+void glue_sleeper_init(glue_sleeper *sleeper)
+{
+	sleeper->opaque = nullptr;
+}
+
+int glue_sleep_until(glue_sleeper *sleeper, int (*condition)(void *context), void *context)
+{
+	might_sleep("a sleep");
+	for (;;) {
+		/* Others see it here from now on. */
+		sleeper->opaque = sleeper;
+		if (condition(context)) {
+			sleeper->opaque = nullptr;
+			return 0;
+		}
+		if (glue_signal_pending()) {
+			sleeper->opaque = nullptr;
+			return -EINTR;
+		}
+		slept++;
+		if (sleep_hook)
+			sleep_hook();
+		if (sleeper->opaque && !glue_signal_pending()) {
+			violation("a sleep that nobody ends");
+			sleeper->opaque = nullptr;
+			return -EINTR;
+		}
+	}
+}
+
+void glue_wake(glue_sleeper *sleeper)
+{
+	sleeper->opaque = nullptr;
 }
 
 glue_u64 glue_run_delay(void)

@@ -42,6 +42,9 @@ void end_thread(int thread);
 void add_run_delay(u64 ns);
 /* What yield_to() does about a thread, and its result. */
 void on_yield(std::function<int(int thread)> function);
+/* Called each time that a thread sleeps, in glue_sleep_until(): somebody has to wake it in there. */
+void on_sleep(std::function<void()> function);
+unsigned times_slept();
 
 /* The object behind a descriptor that was installed, or null. */
 void *object_of(int fd);

@@ -51,12 +51,12 @@ TEST_F(Cpuid, features_that_need_more_than_vmx_are_not_offered)
 	insn::CpuidResult r = ask(1);
 
 	for (unsigned hidden : {2u /* DTES64 */, 3u /* MONITOR */, 5u /* VMX */, 6u /* SMX */,
-				15u /* PDCM */, 21u /* x2APIC */, 24u /* TSC deadline */})
+				15u /* PDCM */, 24u /* TSC deadline */})
 		EXPECT_FALSE(r.ecx & bit(hidden)) << hidden;
 	for (unsigned hidden : {21u /* DS */, 22u /* ACPI */, 28u /* HTT */, 29u /* TM */})
 		EXPECT_FALSE(r.edx & bit(hidden)) << hidden;
-	for (unsigned shown :
-	     {0u /* SSE3 */, 13u /* CX16 */, 17u /* PCID */, 26u /* XSAVE */, 28u /* AVX */, 31u})
+	for (unsigned shown : {0u /* SSE3 */, 13u /* CX16 */, 17u /* PCID */, 21u /* x2APIC */,
+			       26u /* XSAVE */, 28u /* AVX */, 31u})
 		EXPECT_TRUE(r.ecx & bit(shown)) << shown;
 	for (unsigned shown :
 	     {0u /* FPU */, 4u /* TSC */, 5u /* MSR */, 6u /* PAE */, 7u /* MCE */, 9u /* APIC */,

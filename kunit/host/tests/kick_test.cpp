@@ -79,6 +79,17 @@ TEST_F(Kick, one_inside_is_interrupted_where_it_is)
 	leave(1);
 }
 
+TEST_F(Kick, what_is_withdrawn_need_not_be_seen)
+{
+	entries[0]->kick.ask(Request::interrupt);
+	entries[0]->kick.ask(Request::come_out);
+	entries[0]->kick.withdraw(Request::interrupt);
+	Requests asked = enter(0);
+	EXPECT_FALSE(asked.has(Request::interrupt));
+	EXPECT_TRUE(asked.has(Request::come_out));
+	leave(0);
+}
+
 TEST_F(Kick, one_that_is_gone_is_not_asked)
 {
 	{

@@ -64,7 +64,7 @@ protected:
 	{
 		return static_cast<int>(vm_ioctl(vm, KVM_CREATE_VCPU, id));
 	}
-	/* All that is supported, and an x2APIC, as a VMM sets it that means to dedicate CPUs. */
+	/* All that is supported, x2APIC included, as a VMM sets it that means to dedicate CPUs. */
 	struct CpuidArgument {
 		u32 count = 256, padding = 0;
 		kvm_cpuid_entry2 entries[256] = {};
@@ -78,9 +78,6 @@ protected:
 					     reinterpret_cast<unsigned long>(&cpuid)),
 			  0);
 		return_to_user("an ioctl");
-		for (u32 i = 0; i < cpuid.count; i++)
-			if (cpuid.entries[i].function == 1)
-				cpuid.entries[i].ecx |= 1 << 21;
 		return cpuid;
 	}
 	static void offer_cpuid(int vcpu)

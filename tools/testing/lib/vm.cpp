@@ -160,6 +160,12 @@ Vm::Vm(const Device &device, Irqchip irqchip)
 		expect::fail("KVM_CREATE_VM: %s", std::strerror(-fd_.get()));
 	if (irqchip == Irqchip::kernel)
 		expect::equal("KVM_CREATE_IRQCHIP", fd_.call(KVM_CREATE_IRQCHIP), 0);
+	if (irqchip == Irqchip::split) {
+		kvm_enable_cap cap = {};
+		cap.cap = KVM_CAP_SPLIT_IRQCHIP;
+		cap.args[0] = 24;
+		expect::equal("KVM_CAP_SPLIT_IRQCHIP", fd_.call(KVM_ENABLE_CAP, &cap), 0);
+	}
 }
 
 long Vm::try_set_memory(uint32_t slot, uint64_t gpa, uint64_t size, const void *userspace,
@@ -203,9 +209,9 @@ Vcpu::~Vcpu()
 	munmap(run_, run_size_);
 }
 
-void Vcpu::offer_host_cpuid(const Device &device, bool x2apic) const
+void Vcpu::offer_host_cpuid(const Device &device, bool x2apic, bool tsc_deadline) const
 {
-	constexpr uint32_t hypervisor = 1u << 31, x2apic_mode = 1 << 21;
+	constexpr uint32_t hypervisor = 1u << 31, x2apic_mode = 1 << 21, deadline = 1 << 24;
 	CpuidTable cpuid;
 
 	expect::equal("KVM_GET_SUPPORTED_CPUID", device.fd().call(cpuid.get_supported, &cpuid), 0);
@@ -213,7 +219,8 @@ void Vcpu::offer_host_cpuid(const Device &device, bool x2apic) const
 		kvm_cpuid_entry2 &entry = cpuid.entries[i];
 		if (entry.function == 1) {
 			entry.ecx &= ~x2apic_mode;
-			entry.ecx |= hypervisor | (x2apic ? x2apic_mode : 0);
+			entry.ecx |= hypervisor | (x2apic ? x2apic_mode : 0) |
+				     (tsc_deadline ? deadline : 0);
 			entry.ebx = (entry.ebx & 0xffffff) | id_ << 24;
 		}
 	}

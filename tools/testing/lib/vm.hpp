@@ -77,8 +77,8 @@ private:
 	size_t run_size_;
 };
 
-// Local APICs, and more, in the kernel; kvmpp has none.
-enum class Irqchip { none, kernel };
+// Local APICs in the kernel, or all interrupt controllers.
+enum class Irqchip { none, split, kernel };
 
 class Vm
 {
@@ -116,7 +116,7 @@ public:
 	// hypervisor bit is what QEMU adds, too. A new vCPU of this class has it, with x2APIC: KVM supports
 	// that mode always, kvmpp for who means the vCPU to have the APIC of a CPU of its own, which QEMU
 	// without an APIC in the kernel does not. Before the vCPU has run.
-	void offer_host_cpuid(const Device &device, bool x2apic) const;
+	void offer_host_cpuid(const Device &device, bool x2apic, bool tsc_deadline = false) const;
 
 	kvm_regs regs() const;
 	void set_regs(const kvm_regs &regs) const;
