@@ -134,16 +134,17 @@ bool has_userspace_apic()
 	return std::stoi(version.output.substr(at + 8)) < 8;
 }
 
+// Empty: as QEMU has it, which is "on" for pc, and "split" for microvm.
 std::string irqchip()
 {
 	const char *given = getenv("IRQCHIP");
-	return given ? given : "on";
+	return given ? given : "";
 }
 
 // "-accel" of a QEMU that may be too old to know device=: then /dev/kvm is made to be it.
 std::string accelerator(bool old)
 {
-	const std::string kvm = "kvm,kernel-irqchip=" + irqchip();
+	const std::string kvm = irqchip().empty() ? "kvm" : "kvm,kernel-irqchip=" + irqchip();
 	if (!old)
 		return kvm + ",device=" + device();
 	if (device() != "/dev/kvm") {

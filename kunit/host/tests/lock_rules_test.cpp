@@ -137,10 +137,6 @@ TEST_F(LockRules, spin_lock_is_a_leaf)
 		Locked inner(vpid);
 	}
 	expect_violation("kvmpp_vpid_lock taken inside kvmpp_mmu_lock");
-	{
-		SrcuRead read(srcu);
-	}
-	expect_violation("the SRCU read side taken inside kvmpp_mmu_lock");
 }
 
 /* Irqchip::set_irq() may be called by who is told of a signal: it tells nobody, and holds nothing around it. */
