@@ -12,6 +12,7 @@
 #include <linux/kvm.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/file.h>
+#include <linux_glue/memory.h>
 #include <uapi/kvmpp.h>
 
 namespace kvmpp
@@ -158,7 +159,7 @@ Result<> get_dirty_log(Vm &vm, unsigned long argument)
 
 	if (Result<> r = from_errno(glue_copy_from_user(&log, argument, sizeof(log))); !r)
 		return r;
-	return vm.get_dirty_log(log.slot, log.padding2);
+	return vm.get_dirty_log(log.slot, glue_user_pointer(log.padding2));
 }
 
 long to_long(Result<int> result)

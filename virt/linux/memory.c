@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/compat.h>
 #include <linux/cpu.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -49,6 +50,11 @@ int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 des
 		other = __try_cmpxchg_user((u64 __user *)address, &old, (u64)desired, fault64);
 	}
 	return other < 0 ? other : !other;
+}
+
+glue_u64 glue_user_pointer(glue_u64 field)
+{
+	return in_compat_syscall() ? (u32)field : field;
 }
 
 int glue_user_range_ok(glue_u64 address, glue_u64 bytes)

@@ -27,7 +27,7 @@ struct UserRange {
 };
 std::map<u64, UserRange> ranges;
 u64 mapping_frames = 1;
-bool executed_pages_small, swapped_out;
+bool executed_pages_small, swapped_out, caller_is_32_bits;
 std::function<void()> page_get_hook, compare_exchange_hook;
 int pages_held;
 unsigned pages_dirtied;
@@ -71,6 +71,11 @@ void set_executed_pages_must_be_small(bool small)
 void on_user_page_get(std::function<void()> function)
 {
 	page_get_hook = std::move(function);
+}
+
+void set_caller_is_32_bits(bool is)
+{
+	caller_is_32_bits = is;
 }
 
 void set_swapped_out(bool swapped)
@@ -157,6 +162,11 @@ int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 des
 		return 0;
 	std::memcpy(reinterpret_cast<void *>(address), &desired, bytes);
 	return 1;
+}
+
+glue_u64 glue_user_pointer(glue_u64 field)
+{
+	return caller_is_32_bits ? static_cast<glue_u32>(field) : field;
 }
 
 int glue_user_range_ok(glue_u64 address, glue_u64 bytes)

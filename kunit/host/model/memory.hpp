@@ -34,6 +34,8 @@ void set_user_mapping_frames(u64 frames);
 void set_executed_pages_must_be_small(bool small);
 /* Called in the middle of each look-up of a page, when its frame is known. */
 void on_user_page_get(std::function<void()> function);
+/* ioctls are a 32-bit program's from now on. */
+void set_caller_is_32_bits(bool is);
 /* The VMM's memory is there, but only for who can wait for it. */
 void set_swapped_out(bool swapped);
 /* Called once, before the next glue_user_compare_exchange() looks at what is there. */
