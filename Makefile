@@ -8,6 +8,7 @@
 # make bench            what dedicated CPUs are worth, measured side by side with KVM on that host
 # make check            everything that proves the project; check-host is its part of seconds
 # make storm MINUTES=60 CPUs, VMs and vCPUs come, go and are killed at random while guests keep accounts
+# make fuzz MINUTES=10  any call of the ABI with any argument, and any instruction of a guest, on debug-6.1
 KDIR ?= /lib/modules/$(shell uname -r)/build
 # BTF describes C types only; pahole fails on those of C++.
 KBUILD := $(MAKE) -C $(KDIR) M=$(CURDIR) CONFIG_DEBUG_INFO_BTF_MODULES=
@@ -56,10 +57,13 @@ MINUTES ?= 10
 storm:
 	scripts/storm --minutes $(MINUTES)
 
+fuzz:
+	scripts/fuzz --minutes $(MINUTES)
+
 check:
 	scripts/check
 
 check-host:
 	scripts/check host
 
-.PHONY: all modules install modules_install install-tools clean analyze sparse explore demo demo-qemu bench storm check check-host
+.PHONY: all modules install modules_install install-tools clean analyze sparse explore demo demo-qemu bench storm fuzz check check-host
