@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # make                  kvmpp.ko for the running kernel
 # make KDIR=...         for the kernel whose build directory that is
-# make install          into /lib/modules/.../updates, as kernel people expect (needs root)
+# make install          into /lib/modules/.../updates, as kernel people expect, and a rule of udev's for
+#                       /dev/kvmpp (needs root)
 # make install-tools    the command kvmpp, into $(DESTDIR)/usr/local/bin; TOOLS_O= is where it is built
 # make demo             the main job, seen on an emulated Intel host
 # make demo-qemu       QEMU with a Linux guest on kvmpp, on that host
@@ -19,6 +20,9 @@ modules:
 	+$(KBUILD) modules
 
 install: modules_install
+	install -D -m 644 scripts/udev/60-kvmpp.rules \
+		$(DESTDIR)/usr/local/lib/udev/rules.d/60-kvmpp.rules
+
 modules_install: modules
 	+$(KBUILD) modules_install
 
