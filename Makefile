@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 # make                  kvmpp.ko for the running kernel
 # make KDIR=...         for the kernel whose build directory that is
-# make install          into /lib/modules/.../updates, as kernel people expect (needs root)
+# make install          into /lib/modules/.../updates, as kernel people expect, and a rule of udev's for
+#                       /dev/kvmpp (needs root)
 # make install-tools    the command kvmpp, into $(DESTDIR)/usr/local/bin; TOOLS_O= is where it is built
 # make demo             the main job, seen on an emulated Intel host
 # make demo-qemu       QEMU with a Linux guest on kvmpp, on that host
 # make bench            what dedicated CPUs are worth, measured side by side with KVM on that host
 # make check            everything that proves the project; check-host is its part of seconds
 # make storm MINUTES=60 CPUs, VMs and vCPUs come, go and are killed at random while guests keep accounts
+# make fuzz MINUTES=10  any call of the ABI with any argument, and any instruction of a guest, on debug-6.1
 KDIR ?= /lib/modules/$(shell uname -r)/build
 # BTF describes C types only; pahole fails on those of C++.
 KBUILD := $(MAKE) -C $(KDIR) M=$(CURDIR) CONFIG_DEBUG_INFO_BTF_MODULES=
@@ -18,6 +20,9 @@ modules:
 	+$(KBUILD) modules
 
 install: modules_install
+	install -D -m 644 scripts/udev/60-kvmpp.rules \
+		$(DESTDIR)/usr/local/lib/udev/rules.d/60-kvmpp.rules
+
 modules_install: modules
 	+$(KBUILD) modules_install
 
@@ -56,10 +61,13 @@ MINUTES ?= 10
 storm:
 	scripts/storm --minutes $(MINUTES)
 
+fuzz:
+	scripts/fuzz --minutes $(MINUTES)
+
 check:
 	scripts/check
 
 check-host:
 	scripts/check host
 
-.PHONY: all modules install modules_install install-tools clean analyze sparse explore demo demo-qemu bench storm check check-host
+.PHONY: all modules install modules_install install-tools clean analyze sparse explore demo demo-qemu bench storm fuzz check check-host

@@ -14,6 +14,7 @@
 #include <linux/kvm.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/file.h>
+#include <linux_glue/memory.h>
 #include <uapi/kvmpp.h>
 
 namespace kvmpp
@@ -173,9 +174,7 @@ Result<> get_dirty_log(Vm &vm, unsigned long argument)
 
 	if (Result<> r = from_errno(glue_copy_from_user(&log, argument, sizeof(log))); !r)
 		return r;
-	/* The only pointer in what is common to 32-bit programs and others; the rest of it is not set. */
-	u64 bitmap = glue_user_pointers_are_short() ? static_cast<u32>(log.padding2) : log.padding2;
-	return vm.get_dirty_log(log.slot, bitmap);
+	return vm.get_dirty_log(log.slot, glue_user_pointer(log.padding2));
 }
 
 long to_long(Result<int> result)

@@ -40,9 +40,9 @@ public:
 		u64 last = offset_.load(std::memory_order_relaxed);
 
 		do {
-			s64 apart = static_cast<s64>(value - (host_tsc + last));
+			u64 later = value - (host_tsc + last), earlier = -later;
 
-			if (static_cast<u64>(apart < 0 ? -apart : apart) < second_)
+			if (later < second_ || earlier < second_)
 				return last;
 		} while (!offset_.compare_exchange_weak(last, value - host_tsc,
 							std::memory_order_relaxed));

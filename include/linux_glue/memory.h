@@ -18,8 +18,8 @@ int glue_copy_to_user_nofault(glue_u64 to, const void *from, glue_size bytes);
  */
 int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 desired,
 			       glue_size bytes) MAY_SLEEP;
-/* Whether pointers have 32 bits in the structures that the current system call was given. */
-int glue_user_pointers_are_short(void);
+/* A pointer in a structure of the current ioctl's: a 32-bit caller has set the lower half of the field only. */
+glue_u64 glue_user_pointer(glue_u64 field);
 /* Whether [address, address + bytes) is user space at all. */
 int glue_user_range_ok(glue_u64 address, glue_u64 bytes);
 

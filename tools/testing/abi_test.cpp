@@ -128,6 +128,29 @@ void bad_pointers()
 	machine.vcpu.run_until(KVM_EXIT_HLT);
 }
 
+// A 32-bit program has not filled all of the field that a pointer is in.
+void pointer_of_32_bits()
+{
+	Device device;
+	Vm vm(device);
+	void *const low = mmap(nullptr, page_size, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	that("memory below 4 GiB", low != MAP_FAILED);
+	vm.set_memory(0, 0, page_size, low, KVM_MEM_LOG_DIRTY_PAGES);
+	auto &log = *static_cast<kvm_dirty_log *>(low);
+	const auto at = reinterpret_cast<uint64_t>(low);
+	const auto &bitmap = *reinterpret_cast<uint64_t *>(at + 64);
+	log.slot = 0;
+	log.padding2 = 0xdead'0000'0000'0000 | (at + 64);
+	equal("64 bits", vm.fd().call(KVM_GET_DIRTY_LOG, low), -EFAULT);
+	equal("32 bits", call_as_32_bits(vm.fd().get(), KVM_GET_DIRTY_LOG, at), 0);
+	equal("the log", bitmap, 0u);
+	// Addresses and numbers come as they are.
+	equal("KVM_CREATE_VCPU", call_as_32_bits(vm.fd().get(), KVM_CREATE_VCPU, 0xffff'ffff),
+	      -EINVAL);
+	equal("an unknown ioctl", call_as_32_bits(vm.fd().get(), _IO(KVMIO, 0xee), 0), -ENOTTY);
+}
+
 void tss_and_identity_map()
 {
 	Device device;
@@ -492,6 +515,7 @@ constexpr ktap::Case cases[] = {
 	{"arguments", arguments},
 	{"extensions", extensions},
 	{"bad_pointers", bad_pointers},
+	{"pointer_of_32_bits", pointer_of_32_bits},
 	{"tss_and_identity_map", tss_and_identity_map},
 	{"bad_slots", bad_slots},
 	{"refused_slot_changes_nothing", refused_slot_changes_nothing},

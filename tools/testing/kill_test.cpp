@@ -4,6 +4,7 @@
 // and every VMCS, and a CPU that it had for its own is Linux's. The moments are swept over what the VMM
 // does, not random.
 
+#include "cgroup.hpp"
 #include "dedicated.hpp"
 #include "expect.hpp"
 #include "guests.hpp"
@@ -21,9 +22,7 @@
 #include <cstring>
 #include <string>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -417,60 +416,39 @@ void vcpu_inherited()
 	}
 }
 
-const std::string cgroup = "/tmp/cgroup/victims";
-
-// What the kernel has allocated for the processes that are or were in the cgroup.
-long kernel_kib()
+const Cgroup &victims()
 {
-	const std::string text = host::read_file(cgroup + "/memory.stat");
-	const size_t at = text.find("\nkernel ");
-	that("the cgroup tells of kernel memory", at != std::string::npos);
-	return std::stol(text.substr(at + std::strlen("\nkernel "))) / 1024;
+	static const Cgroup cgroup("victims");
+	return cgroup;
 }
 
 // Linux accounts what a VM takes to its VMM's cgroup: what is left there is lost.
 void expect_memory_back(Victim::Life life, unsigned kills)
 {
-	mkdir("/tmp/cgroup", 0755);
-	if (mount("cgroup", "/tmp/cgroup", "cgroup2", 0, nullptr) && errno != EBUSY)
-		ktap::skip("no cgroups: %s", std::strerror(errno));
-	if (host::write_file("/tmp/cgroup/cgroup.subtree_control", "+memory"))
+	if (!Cgroup::is_there())
 		ktap::skip("this kernel does not account memory to cgroups");
-	mkdir(cgroup.c_str(), 0755);
-
 	const long page_each_kib = kills * 4;
 	long highest = 0;
 	for (unsigned i = 0; i < kills; i++) {
 		const Victim victim(life);
 		victim.wait_for(1);
 		usleep(200 * i);
-		highest = std::max(highest, kernel_kib());
+		highest = std::max(highest, victims().kernel_kib());
 		victim.die();
 	}
 	check_nothing_left();
-	// Much is freed after a grace period of RCU, and the numbers are some seconds old.
-	long left = 0;
-	for (unsigned i = 0; i < 100; i++) {
-		left = kernel_kib();
-		if (left < page_each_kib / 2) {
-			expect::note("%ld KiB at most, %ld KiB left", highest, left);
-			return;
-		}
-		usleep(100'000);
-	}
-	expect::fail("%ld KiB of %u killed VMMs are left, %ld KiB at most", left, kills, highest);
-}
-
-void enter_cgroup()
-{
-	equal("entry into the cgroup", host::write_file(cgroup + "/cgroup.procs", "0"), 0);
+	const long left = victims().wait_for_less(page_each_kib / 2);
+	if (left >= page_each_kib / 2)
+		expect::fail("%ld KiB of %u killed VMMs are left, %ld KiB at most", left, kills,
+			     highest);
+	expect::note("%ld KiB at most, %ld KiB left", highest, left);
 }
 
 void memory_given_back()
 {
 	expect_memory_back(
 		[](std::atomic<unsigned> &begun) {
-			enter_cgroup();
+			victims().enter();
 			RealMachine machine(real::spin);
 			Vcpu second(machine.vm, 1);
 			begun = 1;
@@ -779,7 +757,7 @@ void memory_given_back_with_a_cpu()
 	dedicated::begin();
 	expect_memory_back(
 		[](std::atomic<unsigned> &begun) {
-			enter_cgroup();
+			victims().enter();
 			dedicated::ApicMachine m(guest::apic::spin);
 			dedicated::dedicate(m.vcpu, dedicated::last_cpu);
 			begun = 1;

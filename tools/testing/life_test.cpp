@@ -644,6 +644,11 @@ void module_stays_while_used()
 		that("KVM_CREATE_VCPU", vcpu.get() >= 0);
 		vm.close();
 		equal("rmmod with a vCPU open", host::remove_module("kvmpp"), -EWOULDBLOCK);
+		void *const run = mmap(nullptr, 0x1000, PROT_READ, MAP_SHARED, vcpu.get(), 0);
+		that("kvm_run can be mapped", run != MAP_FAILED);
+		vcpu.close();
+		equal("rmmod with kvm_run mapped", host::remove_module("kvmpp"), -EWOULDBLOCK);
+		munmap(run, 0x1000);
 	}
 	check_vmx(false);
 	equal("rmmod", host::remove_unused_module("kvmpp"), 0);

@@ -53,9 +53,9 @@ int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 des
 	return other < 0 ? other : !other;
 }
 
-int glue_user_pointers_are_short(void)
+glue_u64 glue_user_pointer(glue_u64 field)
 {
-	return in_compat_syscall();
+	return in_compat_syscall() ? (u32)field : field;
 }
 
 int glue_user_range_ok(glue_u64 address, glue_u64 bytes)

@@ -28,7 +28,7 @@ struct UserRange {
 };
 std::map<u64, UserRange> ranges;
 u64 mapping_frames = 1;
-bool executed_pages_small, swapped_out, short_pointers;
+bool executed_pages_small, swapped_out, caller_is_32_bits;
 std::function<void()> page_get_hook, compare_exchange_hook;
 int pages_held, page_get_error;
 u64 lost_page;
@@ -85,9 +85,9 @@ u64 user_page_lost()
 	return std::exchange(lost_page, 0);
 }
 
-void set_short_pointers(bool are_short)
+void set_caller_is_32_bits(bool is)
 {
-	short_pointers = are_short;
+	caller_is_32_bits = is;
 }
 
 void set_swapped_out(bool swapped)
@@ -176,9 +176,9 @@ int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 des
 	return 1;
 }
 
-int glue_user_pointers_are_short(void)
+glue_u64 glue_user_pointer(glue_u64 field)
 {
-	return short_pointers;
+	return caller_is_32_bits ? static_cast<glue_u32>(field) : field;
 }
 
 int glue_user_range_ok(glue_u64 address, glue_u64 bytes)

@@ -38,8 +38,8 @@ void on_user_page_get(std::function<void()> function);
 void fail_next_user_page_get(int error);
 /* What glue_user_page_lost() was called with since it was asked last, or 0. */
 u64 user_page_lost();
-/* The VMM is a 32-bit program. */
-void set_short_pointers(bool are_short);
+/* ioctls are a 32-bit program's from now on. */
+void set_caller_is_32_bits(bool is);
 /* The VMM's memory is there, but only for who can wait for it. */
 void set_swapped_out(bool swapped);
 /* Called once, before the next glue_user_compare_exchange() looks at what is there. */

@@ -5,6 +5,8 @@
 #include <asm/errno.h>
 #include <sys/mman.h>
 
+#include <sys/mman.h>
+
 using namespace kvmpp;
 using namespace kvmpp::host;
 
@@ -127,25 +129,6 @@ TEST_F(VmTest, flags_of_memory)
 	EXPECT_EQ(set_memory(vm, 0, 0, 0, 0, KVM_MEM_READONLY), 0) << "removed";
 }
 
-/* It sets the lower half of the pointer only. */
-TEST_F(VmTest, dirty_log_of_a_32_bit_program)
-{
-	void *low = mmap(nullptr, page_size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-	ASSERT_NE(low, MAP_FAILED);
-	u64 bitmap = reinterpret_cast<u64>(low);
-	add_user_memory(bitmap, page_size);
-	EXPECT_EQ(set_memory(vm, 0, 0, 0x4000, user, KVM_MEM_LOG_DIRTY_PAGES), 0);
-	kvm_dirty_log log{};
-	log.padding2 = bitmap | u64{0xdead} << 32;
-	EXPECT_EQ(vm_ioctl(vm, KVM_GET_DIRTY_LOG, log), -EFAULT);
-	set_short_pointers(true);
-	EXPECT_EQ(vm_ioctl(vm, KVM_GET_DIRTY_LOG, log), 0);
-	set_short_pointers(false);
-	remove_user_memory(bitmap);
-	munmap(low, page_size);
-}
-
 TEST_F(VmTest, dirty_log)
 {
 	u64 bitmap[2] = {~u64{0}, ~u64{0}};
@@ -181,6 +164,23 @@ TEST_F(VmTest, dirty_log)
 	EXPECT_EQ(live_allocations(), without) << "the table of none is one";
 	/* And what is there when the VM ends. */
 	EXPECT_EQ(set_memory(vm, 0, 0, 0x41000, user, KVM_MEM_LOG_DIRTY_PAGES), 0);
+}
+
+TEST_F(VmTest, dirty_log_of_a_32_bit_program)
+{
+	void *low = mmap(nullptr, page_size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	u64 address = reinterpret_cast<u64>(low);
+	add_user_memory(address, page_size);
+	ASSERT_EQ(set_memory(vm, 0, 0, 0x1000, user, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	kvm_dirty_log log{};
+	log.padding2 = address | u64{0xdead} << 32;
+	EXPECT_EQ(vm_ioctl(vm, KVM_GET_DIRTY_LOG, log), -EFAULT);
+	set_caller_is_32_bits(true);
+	EXPECT_EQ(vm_ioctl(vm, KVM_GET_DIRTY_LOG, log), 0);
+	set_caller_is_32_bits(false);
+	remove_user_memory(address);
+	munmap(low, page_size);
 }
 
 TEST_F(VmTest, log_without_memory_changes_nothing)

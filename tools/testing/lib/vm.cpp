@@ -108,6 +108,19 @@ long Fd::call(unsigned long request, unsigned long argument) const
 	return result < 0 ? -errno : result;
 }
 
+long call_as_32_bits(int fd, unsigned long request, unsigned long argument)
+{
+	constexpr long ioctl_of_32_bits = 54;
+	long result;
+
+	asm volatile("int $0x80"
+		     : "=a"(result)
+		     : "a"(ioctl_of_32_bits), "b"(static_cast<long>(fd)), "c"(request),
+		       "d"(argument)
+		     : "r8", "r9", "r10", "r11", "memory");
+	return static_cast<int>(result);
+}
+
 Memory::Memory(size_t size) : size_(size)
 {
 	void *mapping =

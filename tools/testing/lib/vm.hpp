@@ -35,6 +35,9 @@ private:
 	int fd_;
 };
 
+// The ioctl as a 32-bit program has it, and as any program may ask for it: result or -errno.
+long call_as_32_bits(int fd, unsigned long request, unsigned long argument);
+
 // An anonymous private mapping.
 class Memory
 {
