@@ -217,6 +217,20 @@ void is_well(const Ended &ended, unsigned cpus)
 	equal("QEMU's status", ended.status, 0);
 }
 
+// Task "disk".
+void used_its_disk(const Ended &ended, const std::string &disk)
+{
+	const std::string sum = host::read_file("/guest/disk.sha256");
+	must_have(ended.output, "guest: disk " + sum.substr(0, sum.find('\n')));
+	const Ended written =
+		run({"sh", "-c",
+		     "dd bs=1k count=512 if=" + disk +
+			     " of=/tmp/one 2>/dev/null; "
+			     "dd bs=1k skip=512 if=" +
+			     disk + " of=/tmp/two 2>/dev/null; cmp /tmp/one /tmp/two"});
+	equal("the guest has written to its disk", written.status, 0);
+}
+
 void boots(Machine machine, const std::string &cpu, unsigned cpus)
 {
 	const std::string disk = new_disk();
@@ -227,15 +241,7 @@ void boots(Machine machine, const std::string &cpu, unsigned cpus)
 	expect::note("%ld s", static_cast<long>(end.tv_sec - start.tv_sec));
 
 	is_well(ended, cpus);
-	const std::string sum = host::read_file("/guest/disk.sha256");
-	must_have(ended.output, "guest: disk " + sum.substr(0, sum.find('\n')));
-	const Ended written =
-		run({"sh", "-c",
-		     "dd bs=1k count=512 if=" + disk +
-			     " of=/tmp/one 2>/dev/null; "
-			     "dd bs=1k skip=512 if=" +
-			     disk + " of=/tmp/two 2>/dev/null; cmp /tmp/one /tmp/two"});
-	equal("the guest has written to its disk", written.status, 0);
+	used_its_disk(ended, disk);
 }
 
 // kvmpp (tools/kvmpp), which is to be beside this program.
@@ -292,12 +298,13 @@ std::string new_name(const char *what)
 	return "/tmp/" + std::string(what) + "." + std::to_string(getpid());
 }
 
-// With the VGA that a PC of QEMU's has by itself: SeaBIOS writes to the screen, which QEMU's monitor has for us: for that QEMU asks which pages of the VGA's
-// memory were written to.
+// With the VGA that a PC of QEMU's has by itself: SeaBIOS writes to the screen, and QEMU's monitor tells what is
+// on it. For that QEMU asks which pages of the VGA's memory were written to.
 void has_a_screen()
 {
 	const std::string monitor = new_name("monitor"), screen = new_name("screen");
-	std::vector<std::string> words = qemu(Machine::pc, "host", 1, new_disk(), "timer");
+	const std::string disk = new_disk();
+	std::vector<std::string> words = qemu(Machine::pc, "host", 1, disk, "timer,disk");
 	words.insert(words.end(),
 		     {"-vga", "std", "-monitor", "unix:" + monitor + ",server=on,wait=off"});
 	Program running(words);
@@ -305,7 +312,9 @@ void has_a_screen()
 		is_well(running.end(), 1);
 	const UnixSocket commands(monitor);
 	commands.put("screendump " + screen + "\n");
-	is_well(running.end(), 1);
+	const Ended &ended = running.end();
+	is_well(ended, 1);
+	used_its_disk(ended, disk);
 
 	const std::string picture = host::read_file(screen);
 	constexpr size_t header = 16;
