@@ -70,7 +70,7 @@ def emulated():
                before=f"{_KUNIT}; "),
         _tests("stock-6.1: QEMU boots Linux: microvm and pc, models qemu64 and host, one vCPU and two",
                ["qemu_test microvm_qemu64 microvm_host microvm_qemu64_two_cpus microvm_host_two_cpus "
-                "pc_qemu64 has_a_screen pc_qemu64_two_cpus pc_host_two_cpus"],
+                "pc_qemu64 has_a_screen pc_qemu64_two_cpus pc_host_two_cpus debugged"],
                "--cpus", "1", *_QEMU, "7.2"),
         _tests("stock-6.1: QEMU 10.0, whose vCPU has no local APIC", ["qemu_test pc_qemu64"],
                "--cpus", "1", *_QEMU, "10.0"),
