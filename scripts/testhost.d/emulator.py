@@ -27,6 +27,9 @@ _FLAGS = """--enable-smp --enable-cpu-level=6 --enable-x86-64 --enable-vmx=2
     --disable-docbook --disable-plugins --disable-show-ips""".split()
 _OPTIMIZE = "-O3"
 
+# in MiB: what Bochs keeps at most of the machine's memory in its own; the rest is in a file
+_MOST_HOST_MEMORY = 2048
+
 DEFAULT_CPU_MODEL = "corei7_haswell_4770"
 _BIOS = "/usr/share/bochs/BIOS-bochs-latest"
 _ISOLINUX = "/usr/lib/ISOLINUX/isolinux.bin"
@@ -40,7 +43,7 @@ display_library: {display}
 romimage: file={bios}
 vgaromimage: file={vga_bios}
 vga: extension=none
-megs: {memory}
+memory: guest={memory}, host={host_memory}
 cpu: model={cpu_model}, count={cpus}, ips=50000000, quantum=16, reset_on_triple_fault=1{options}
 clock: sync=none, time0=1700000000
 ata0-master: type=cdrom, path={iso}, status=inserted
@@ -89,6 +92,7 @@ class Bochs:
         (files / "bochsrc").write_text(_BOCHSRC.format(
             display='rfb, options="timeout=0"' if self._packaged else "nogui",
             bios=_BIOS, vga_bios=files / "vga-bios", memory=machine.memory,
+            host_memory=min(machine.memory, _MOST_HOST_MEMORY),
             cpu_model=self._cpu_model, cpus=machine.cpus,
             options=self._options, iso=files / "boot.iso", console=machine.console, log=files / "emulator.log"))
         command = [str(self._program), "-q", "-f", str(files / "bochsrc")]

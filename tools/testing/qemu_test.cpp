@@ -8,6 +8,7 @@
 // is neither PIC nor PIT.
 
 #include "expect.hpp"
+#include "gdb_client.hpp"
 #include "host.hpp"
 #include "ktap.hpp"
 #include "unix_socket.hpp"
@@ -15,6 +16,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <fcntl.h>
 #include <filesystem>
@@ -24,6 +26,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 namespace
@@ -225,6 +228,20 @@ void is_well(const Ended &ended, unsigned cpus)
 	equal("QEMU's status", ended.status, 0);
 }
 
+// Task "disk".
+void used_its_disk(const Ended &ended, const std::string &disk)
+{
+	const std::string sum = host::read_file("/guest/disk.sha256");
+	must_have(ended.output, "guest: disk " + sum.substr(0, sum.find('\n')));
+	const Ended written =
+		run({"sh", "-c",
+		     "dd bs=1k count=512 if=" + disk +
+			     " of=/tmp/one 2>/dev/null; "
+			     "dd bs=1k skip=512 if=" +
+			     disk + " of=/tmp/two 2>/dev/null; cmp /tmp/one /tmp/two"});
+	equal("the guest has written to its disk", written.status, 0);
+}
+
 void boots(Machine machine, const std::string &cpu, unsigned cpus)
 {
 	const std::string disk = new_disk();
@@ -235,15 +252,7 @@ void boots(Machine machine, const std::string &cpu, unsigned cpus)
 	expect::note("%ld s", static_cast<long>(end.tv_sec - start.tv_sec));
 
 	is_well(ended, cpus);
-	const std::string sum = host::read_file("/guest/disk.sha256");
-	must_have(ended.output, "guest: disk " + sum.substr(0, sum.find('\n')));
-	const Ended written =
-		run({"sh", "-c",
-		     "dd bs=1k count=512 if=" + disk +
-			     " of=/tmp/one 2>/dev/null; "
-			     "dd bs=1k skip=512 if=" +
-			     disk + " of=/tmp/two 2>/dev/null; cmp /tmp/one /tmp/two"});
-	equal("the guest has written to its disk", written.status, 0);
+	used_its_disk(ended, disk);
 }
 
 // kvmpp (tools/kvmpp), which is to be beside this program.
@@ -300,12 +309,13 @@ std::string new_name(const char *what)
 	return "/tmp/" + std::string(what) + "." + std::to_string(getpid());
 }
 
-// With the VGA that a PC of QEMU's has by itself: SeaBIOS writes to the screen, which QEMU's monitor has for us: for that QEMU asks which pages of the VGA's
-// memory were written to.
+// With the VGA that a PC of QEMU's has by itself: SeaBIOS writes to the screen, and QEMU's monitor tells what is
+// on it. For that QEMU asks which pages of the VGA's memory were written to.
 void has_a_screen()
 {
 	const std::string monitor = new_name("monitor"), screen = new_name("screen");
-	std::vector<std::string> words = qemu(Machine::pc, "host", 1, new_disk(), "timer");
+	const std::string disk = new_disk();
+	std::vector<std::string> words = qemu(Machine::pc, "host", 1, disk, "timer,disk");
 	words.insert(words.end(),
 		     {"-vga", "std", "-monitor", "unix:" + monitor + ",server=on,wait=off"});
 	Program running(words);
@@ -313,13 +323,72 @@ void has_a_screen()
 		is_well(running.end(), 1);
 	const UnixSocket commands(monitor);
 	commands.put("screendump " + screen + "\n");
-	is_well(running.end(), 1);
+	const Ended &ended = running.end();
+	is_well(ended, 1);
+	used_its_disk(ended, disk);
 
 	const std::string picture = host::read_file(screen);
 	constexpr size_t header = 16;
 	must_have(picture.substr(0, header), "P6\n");
 	that("something is on it",
 	     std::any_of(picture.begin() + header, picture.end(), [](char c) { return c; }));
+}
+
+// Where the gate of a vector leads, in the guest that stands still.
+uint64_t gate(const GdbClient &gdb, unsigned vector)
+{
+	const std::string registers = gdb.monitor("info registers");
+	const size_t at = registers.find("IDT=");
+	that("IDT", at != registers.npos);
+	const uint64_t idt = std::stoull(registers.substr(at + 4), nullptr, 16);
+	const auto entry = gdb.memory(idt + 16 * vector, 16);
+	uint64_t address = 0;
+	for (const size_t byte : {11, 10, 9, 8, 7, 6, 1, 0})
+		address = address << 8 | entry[byte];
+	return address;
+}
+
+// As gdb does it: breakpoints of both kinds at what Linux always comes by, steps, and the guest goes on.
+void debugged()
+{
+	constexpr unsigned page_fault = 14, timer = 0xec;
+	const std::string path = new_name("gdb");
+	std::vector<std::string> words = qemu(Machine::microvm, "host", 1, new_disk(), "timer");
+	words.insert(words.end(), {"-gdb", "unix:" + path + ",server=on,wait=off"});
+	Program running(words);
+	if (!running.writes("guest: 1 CPUs"))
+		is_well(running.end(), 1);
+
+	using enum GdbClient::Breakpoint;
+	const GdbClient gdb(path);
+	for (const auto &[kind, vector] : {std::pair{software, page_fault}, {hardware, timer}}) {
+		const uint64_t address = gate(gdb, vector);
+		gdb.set(kind, address);
+		for (unsigned round = 0; round < 2; round++) {
+			gdb.go_on();
+			equal("RIP at the breakpoint", gdb.rip(), address);
+		}
+		gdb.clear(kind, address);
+
+		// To where Linux calls from there, which is soon.
+		uint64_t at = address;
+		for (bool called = false; !called;) {
+			const auto code = gdb.memory(at, 5);
+			int32_t distance;
+			std::memcpy(&distance, &code[1], sizeof(distance));
+			called = code[0] == 0xe8;
+			gdb.step();
+			const uint64_t next = gdb.rip();
+			if (called)
+				equal("RIP after the call", next,
+				      at + 5 + static_cast<uint64_t>(int64_t{distance}));
+			else
+				that("RIP is an instruction further", next > at && next <= at + 15);
+			at = next;
+		}
+	}
+	gdb.detach();
+	is_well(running.end(), 1);
 }
 
 constexpr ktap::Case cases[] = {
@@ -332,6 +401,7 @@ constexpr ktap::Case cases[] = {
 	{"pc_qemu64_two_cpus", [] { boots(Machine::pc, "qemu64", 2); }, timeout_s},
 	{"pc_host_two_cpus", [] { boots(Machine::pc, "host", 2); }, timeout_s},
 	{"has_a_screen", has_a_screen, timeout_s},
+	{"debugged", debugged, timeout_s},
 	{"moves_to_a_cpu_of_its_own", moves_to_a_cpu_of_its_own, timeout_s},
 };
 

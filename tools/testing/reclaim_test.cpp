@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //
-// What Linux does to memory that it needs or wants to have otherwise - it swaps it out, makes it huge, merges equal
-// pages - done to the memory of a guest that runs. The guest goes over its words all the while, and
+// What Linux does to memory that it needs or wants to have otherwise - it swaps it out, moves it, makes it huge,
+// merges equal pages - done to the memory of a guest that runs. The guest goes over its words all the while, and
 // goes wrong when one is not what it wrote there: see guest/accounts.S.
 
 #include "expect.hpp"
@@ -149,6 +149,55 @@ void swapped_out()
 	that("pages were read", read > rounds * pages / 2);
 }
 
+// A block of Linux's memory, which can be taken offline when all that is there can be moved.
+struct Block {
+	static constexpr size_t bytes = 128 * mib;
+
+	explicit Block(uint64_t frame)
+		: number(frame * page_size / bytes),
+		  path("/sys/devices/system/memory/memory" + std::to_string(number) + "/")
+	{
+	}
+	bool has(uint64_t frame) const { return frame * page_size / bytes == number; }
+
+	uint64_t number;
+	std::string path;
+};
+
+// Pages get other frames, as they do by compaction and between NUMA nodes.
+void moved()
+{
+	// It is more than a block, of which the lowest is taken: that at the end has something of Linux's own.
+	Memory memory(Block::bytes + size);
+	madvise(memory.data(), memory.size(), MADV_NOHUGEPAGE);
+	const auto touch = [&](size_t offset) { memory.at<uint8_t>(offset) = 1; };
+	touch(0);
+	if (host::read_file(Block(frames(memory.data(), page_size)[0]).path + "valid_zones") !=
+	    "Movable\n")
+		ktap::skip("not in memory that Linux can do without: see testing.rst");
+	for (size_t offset = page_size; offset < memory.size(); offset += page_size)
+		touch(offset);
+	const auto all = frames(memory.data(), memory.size());
+	size_t lowest = 0;
+	for (size_t i = 0; i < all.size(); i += pages)
+		if (all[i] < all[lowest])
+			lowest = i;
+	const size_t below = lowest * page_size, above = memory.size() - below - size;
+	std::byte *const at = memory.data() + below;
+	equal("madvise", madvise(memory.data(), below, MADV_DONTNEED), 0);
+	equal("madvise", madvise(at + size, above, MADV_DONTNEED), 0);
+	SteadyGuest guest(size / sizeof(uint64_t), at);
+	guest.check_progress();
+
+	const Block block(frames(at, size)[0]);
+	set(block.path + "state", "offline");
+	for (const uint64_t frame : frames(at, size))
+		that("it has left the block", !block.has(frame));
+	guest.check_progress();
+	set(block.path + "state", "online_movable");
+	guest.finish();
+}
+
 // Small pages become a large one, and it becomes small ones.
 void made_large_and_small()
 {
@@ -232,6 +281,7 @@ void merged()
 
 constexpr ktap::Case cases[] = {
 	{"swapped_out", swapped_out},
+	{"moved", moved},
 	{"made_large_and_small", made_large_and_small},
 	{"merged", merged},
 };

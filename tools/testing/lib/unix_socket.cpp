@@ -24,3 +24,10 @@ void UnixSocket::put(const std::string &text) const
 {
 	expect::equal("write", write(fd_.get(), text.data(), text.size()), text.size());
 }
+
+char UnixSocket::get() const
+{
+	char c = 0;
+	expect::equal("read", read(fd_.get(), &c, 1), 1);
+	return c;
+}

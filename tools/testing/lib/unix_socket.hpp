@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //
-// A socket of QEMU's, such as its monitor's.
+// A socket of QEMU's: its monitor's, or its gdbstub's.
 #pragma once
 
 #include "vm.hpp"
@@ -14,6 +14,7 @@ public:
 	explicit UnixSocket(const std::string &path);
 
 	void put(const std::string &text) const;
+	char get() const;
 
 private:
 	Fd fd_;
