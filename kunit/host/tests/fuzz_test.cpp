@@ -39,6 +39,7 @@ protected:
 		std::memset(ram, 0, ram_bytes);
 		add_user_memory(reinterpret_cast<u64>(ram), ram_bytes);
 		set_guest([this](Vmcs &vmcs, u64 *gprs) { return exits(vmcs, gprs); });
+		on_sleep([] { set_signal_pending(true); });
 	}
 	~Fuzz() override
 	{
@@ -158,6 +159,7 @@ private:
 		switch_process(other);
 		long result = file == fuzz::File::vm ? vm_ioctl(fd, command, argument)
 						     : vcpu_ioctl(fd, command, argument);
+		set_signal_pending(false);
 		switch_process(0);
 		bool for_all =
 			command == KVMPP_SET_DEDICATED_CPU || command == KVMPP_GET_DEDICATED_CPU;
