@@ -574,6 +574,7 @@ bool Lapic::set_state(const kvm_lapic_state &state, bool wide_ids)
 		put(reg, value_of(reg));
 	put(version, version_value);
 	if (is_x2apic()) {
+	put(tpr, get(tpr) & 0xff);
 		put(id, vcpu_);
 		put(ldr, x2apic_logical_id(vcpu_));
 	}

@@ -250,6 +250,16 @@ TEST_F(ApicVm, cr8_is_the_task_priority)
 	EXPECT_EQ(sregs.cr8, 2u);
 }
 
+TEST_F(ApicVm, task_priority_of_user_space_has_eight_bits)
+{
+	kvm_sregs sregs{};
+
+	poke(vcpu, Lapic::tpr, 0xfffffff1);
+	EXPECT_EQ(peek(vcpu, Lapic::tpr), 0xf1u);
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_SREGS, sregs), 0);
+	EXPECT_EQ(sregs.cr8, 15u);
+}
+
 TEST_F(ApicVm, interrupts_wait_for_the_guest_to_let_them)
 {
 	post(vcpu, 0x51);
