@@ -493,6 +493,21 @@ TEST_F(ApicVm, init_comes_while_the_guest_runs)
 	expect_exit(KVM_EXIT_IO, other);
 }
 
+TEST_F(ApicVm, init_ends_the_access_that_user_space_has)
+{
+	EXPECT_EQ(set_mp_state(other, KVM_MP_STATE_RUNNABLE), 0);
+	guest({stores32(0xd0000000, 1)});
+	expect_exit(KVM_EXIT_MMIO, other);
+	EXPECT_TRUE(apic(other).accept({.delivery = ApicMessage::Delivery::init}));
+	EXPECT_EQ(mp_state(other), u32{KVM_MP_STATE_INIT_RECEIVED});
+	EXPECT_TRUE(apic(other).accept({.vector = 2, .delivery = ApicMessage::Delivery::startup}));
+	guest({[](Vmcs &vmcs, u64 *gprs) {
+		EXPECT_EQ(vmcs.fields[field::guest_rip.encoding], 0u);
+		leaves()(vmcs, gprs);
+	}});
+	expect_exit(KVM_EXIT_IO, other);
+}
+
 TEST_F(ApicVm, init_keeps_msrs)
 {
 	kvm_regs regs{};
