@@ -2,6 +2,7 @@
 /* With KVM's semantics and errnos. */
 #include "irqchip_ioctls.hpp"
 
+#include "include/kvmpp/nospec.hpp"
 #include "irqchip/irqchip.hpp"
 #include "vm.hpp"
 
@@ -66,7 +67,7 @@ Result<> get_irqchip(Vm &vm, unsigned long argument)
 	switch (chip.chip_id) {
 	case KVM_IRQCHIP_PIC_MASTER:
 	case KVM_IRQCHIP_PIC_SLAVE:
-		irqchip->get_pic(chip.chip_id, chip.chip.pic);
+		irqchip->get_pic(array_index_nospec(chip.chip_id, 2), chip.chip.pic);
 		break;
 	case KVM_IRQCHIP_IOAPIC:
 		irqchip->get_ioapic(chip.chip.ioapic);
@@ -89,7 +90,7 @@ Result<> set_irqchip(Vm &vm, unsigned long argument)
 	switch (chip.chip_id) {
 	case KVM_IRQCHIP_PIC_MASTER:
 	case KVM_IRQCHIP_PIC_SLAVE:
-		irqchip->set_pic(chip.chip_id, chip.chip.pic);
+		irqchip->set_pic(array_index_nospec(chip.chip_id, 2), chip.chip.pic);
 		return {};
 	case KVM_IRQCHIP_IOAPIC:
 		irqchip->set_ioapic(chip.chip.ioapic);

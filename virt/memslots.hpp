@@ -7,6 +7,7 @@
 #pragma once
 
 #include "include/kvmpp/guest_memory.hpp"
+#include "include/kvmpp/nospec.hpp"
 #include "include/kvmpp/owned.hpp"
 #include "include/kvmpp/result.hpp"
 #include "include/kvmpp/types.hpp"
@@ -34,7 +35,7 @@ struct Memslot {
 	bool contains(u64 frame) const { return frame - first_frame < frames; }
 	UserAddress user_address(u64 frame) const
 	{
-		return user + ((frame - first_frame) << page_shift);
+		return user + (array_index_nospec(frame - first_frame, frames) << page_shift);
 	}
 };
 

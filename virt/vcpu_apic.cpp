@@ -196,7 +196,10 @@ Result<> Vcpu::take_interrupts()
 	if (mp_state_ != KVM_MP_STATE_RUNNABLE && mp_state_ != KVM_MP_STATE_HALTED)
 		return {};
 	collect_nmis();
-	if (!has_external_interrupt() && lapic_->pending() < 0)
+	/* The 8259s' may be another vCPU's by the time that it is acknowledged: then that is spurious. */
+	bool external = has_external_interrupt();
+	int vector = lapic_->pending();
+	if (!external && vector < 0)
 		return {};
 	if (Result<> r = vmx_.fetch(state_, window_state); !r)
 		return r;
@@ -208,17 +211,13 @@ Result<> Vcpu::take_interrupts()
 		lapic_->set_due();
 		return {};
 	}
-	if (has_external_interrupt()) {
-		u8 vector = vm_.irqchip()->mode() == Irqchip::Mode::split
-				    ? static_cast<u8>(std::exchange(external_vector_, -1))
-				    : vm_.irqchip()->acknowledge_external_interrupt();
-		queue_interrupt(state_, vector);
-	} else {
-		u8 vector = static_cast<u8>(lapic_->pending());
-
-		lapic_->acknowledge(vector);
-		queue_interrupt(state_, vector);
-	}
+	if (!external)
+		lapic_->acknowledge(static_cast<u8>(vector));
+	else if (vm_.irqchip()->mode() == Irqchip::Mode::split)
+		vector = std::exchange(external_vector_, -1);
+	else
+		vector = vm_.irqchip()->acknowledge_external_interrupt();
+	queue_interrupt(state_, static_cast<u8>(vector));
 	/* There may be more. */
 	lapic_->set_due();
 	return {};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "vcpu_table.hpp"
 
+#include "include/kvmpp/nospec.hpp"
 #include "irqchip/lapic.hpp"
 
 namespace kvmpp
@@ -81,7 +82,7 @@ void VcpuTable::remove(const VcpuEntry &entry)
 
 VcpuEntry *VcpuTable::find(u32 id) const
 {
-	return entries_[id].load(std::memory_order_acquire);
+	return entries_[array_index_nospec(id, max_vcpus)].load(std::memory_order_acquire);
 }
 
 void VcpuTable::ask_all(Request request, CpuMask &cpus) const

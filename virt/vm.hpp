@@ -118,7 +118,7 @@ private:
 	X2apicApi x2apic_api_;
 	/* Written once, under vcpus_.lock. */
 	std::atomic<Irqchip *> irqchip_{nullptr};
-	Irqfds irqfds_{srcu_};
+	Irqfds irqfds_;
 
 	/* Of its own, since dedicated CPUs see it. */
 	Owned<ApicMap> apics_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "mtrr.hpp"
 
+#include "include/kvmpp/nospec.hpp"
 #include "x86.hpp"
 
 namespace kvmpp
@@ -47,7 +48,7 @@ bool Mtrrs::read(u32 index, unsigned physical_address_bits, u64 &value) const
 	if (unsigned n = index - first_variable; n < 2 * variable_count)
 		value = variable_[n % (2 * variable_count)] & low_bits(physical_address_bits);
 	else if (unsigned fixed = fixed_number(index); fixed < fixed_count)
-		value = fixed_[fixed];
+		value = fixed_[array_index_nospec(fixed, fixed_count)];
 	else if (index == default_type)
 		value = default_type_;
 	else
@@ -69,7 +70,7 @@ bool Mtrrs::write(u32 index, unsigned physical_address_bits, u64 value)
 		for (int i = 0; i < 8; i++)
 			if (!valid_type(value >> (8 * i) & 0xff))
 				return false;
-		fixed_[fixed] = value;
+		fixed_[array_index_nospec(fixed, fixed_count)] = value;
 	} else if (index == default_type) {
 		constexpr u64 enabled = 1 << 11, fixed_enabled = 1 << 10;
 

@@ -98,6 +98,7 @@ void VcpuState::init()
 	cr0 = cr0::et | (cr0 & (cr0::cd | cr0::nw));
 	reset_registers();
 	has_event = shutdown_pending = false;
+	pending = {};
 	nmi = {};
 	interrupt = {};
 	debug.step_due = false;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "handlers.hpp"
+#include "include/kvmpp/nospec.hpp"
 #include "include/kvmpp/types.hpp"
 #include "vcpu_state.hpp"
 
@@ -75,7 +76,10 @@ public:
 private:
 	static constexpr u32 none = 0, shared = 1, first_own = 2;
 
-	u32 load(u32 vcpu) const { return at_[vcpu].load(std::memory_order_seq_cst); }
+	u32 load(u32 vcpu) const
+	{
+		return at_[array_index_nospec(vcpu, max_vcpus)].load(std::memory_order_seq_cst);
+	}
 
 	std::atomic<u32> at_[max_vcpus] = {};
 	std::atomic<u32> end_{0};

@@ -43,7 +43,12 @@ struct Local : ApicMachine {
 		result(wanted) = count;
 		result(ApicMachine::period) = length;
 		vcpu.run_until_out(0x80, 1);
-		equal("ticks", now(ticks), count);
+		// KVM makes up for ticks that are late, one on the heels of the other: the guest takes them all before
+		// it looks.
+		if (Device::is_kvmpp())
+			equal("ticks", now(ticks), count);
+		else
+			that("ticks", now(ticks) >= count);
 	}
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "ioapic.hpp"
 
+#include "include/kvmpp/nospec.hpp"
+
 #include <linux/kvm.h>
 
 namespace kvmpp
@@ -94,7 +96,7 @@ u32 Ioapic::read_register() const
 	u32 pin = (selected_ - first_redirection) / 2;
 	if (pin >= pins)
 		return ~0u;
-	u64 bits = redirections_[pin].bits;
+	u64 bits = redirections_[array_index_nospec(pin, pins)].bits;
 	return static_cast<u32>(selected_ % 2 ? bits >> 32 : bits);
 }
 
@@ -110,7 +112,7 @@ void Ioapic::write_register(u32 value)
 	}
 	u32 pin = (selected_ - first_redirection) / 2;
 	if (pin < pins)
-		write_redirection(pin, selected_ % 2, value);
+		write_redirection(array_index_nospec(pin, pins), selected_ % 2, value);
 }
 
 void Ioapic::write_redirection(u32 pin, bool high, u32 value)

@@ -75,7 +75,7 @@ Result<Owned<IrqRouting>> IrqRouting::create_default()
 
 Result<> IrqRouting::add(const kvm_irq_routing_entry &entry, const Rules &rules)
 {
-	IrqRoute &route = routes_[entry.gsi];
+	IrqRoute &route = routes_[array_index_nospec(entry.gsi, routes_.size())];
 
 	if (route.is_message)
 		return Errno::inval;
@@ -83,9 +83,12 @@ Result<> IrqRouting::add(const kvm_irq_routing_entry &entry, const Rules &rules)
 	case KVM_IRQ_ROUTING_IRQCHIP: {
 		u32 chip = entry.u.irqchip.irqchip, pin = entry.u.irqchip.pin;
 
-		if (entry.flags || !rules.has_chips || chip >= irqchip_ids ||
-		    pin >= pins_of[chip] || route.has_pin_of(chip))
+		if (entry.flags || !rules.has_chips || chip >= irqchip_ids)
 			return Errno::inval;
+		chip = array_index_nospec(chip, irqchip_ids);
+		if (pin >= pins_of[chip] || route.has_pin_of(chip))
+			return Errno::inval;
+		pin = array_index_nospec(pin, pins_of[chip]);
 		route.chips |= static_cast<u8>(1 << chip);
 		route.pins[chip] = static_cast<u8>(pin);
 		gsis_[chip][pin] = static_cast<s16>(entry.gsi);

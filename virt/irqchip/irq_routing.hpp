@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "include/kvmpp/nospec.hpp"
 #include "include/kvmpp/owned.hpp"
 #include "include/kvmpp/result.hpp"
 #include "include/kvmpp/types.hpp"
@@ -55,7 +56,10 @@ public:
 	/* Null where nothing is routed. */
 	const IrqRoute *find(u32 gsi) const
 	{
-		return gsi < routes_.size() && !routes_[gsi].is_empty() ? &routes_[gsi] : nullptr;
+		if (gsi >= routes_.size())
+			return nullptr;
+		const IrqRoute &route = routes_[array_index_nospec(gsi, routes_.size())];
+		return route.is_empty() ? nullptr : &route;
 	}
 	/* The GSI of a pin, the last where there are several; negative where none is. */
 	int gsi_of(IrqchipId chip, u32 pin) const

@@ -139,7 +139,7 @@ void Irqchip::remove(IrqAckListener &listener)
 		link->store(listener.next_.load(std::memory_order_relaxed),
 			    std::memory_order_release);
 	}
-	srcu_.synchronize();
+	synchronize();
 }
 
 void Irqchip::tell_listeners(IrqchipId chip, u32 pins)

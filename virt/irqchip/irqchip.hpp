@@ -86,6 +86,8 @@ public:
 	void add(IrqAckListener &listener) EXCLUDES(lock_);
 	/* Not inside acknowledged(); nobody is in it when this returns. May sleep. */
 	void remove(IrqAckListener &listener) EXCLUDES(lock_, srcu_) MAY_SLEEP;
+	/* Whoever was in acknowledged() when this was called has left it. Not inside it. May sleep. */
+	void synchronize() EXCLUDES(srcu_) MAY_SLEEP { srcu_.synchronize(); }
 
 	/* False: no device here is at that address. By the thread of a vCPU. */
 	bool access(DeviceAccess &access) EXCLUDES(lock_);

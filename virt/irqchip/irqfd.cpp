@@ -19,22 +19,18 @@ namespace kvmpp
 class Resampler final : public IrqAckListener
 {
 public:
-	Resampler(Irqchip &irqchip, Srcu &srcu, u32 number) : irqchip_(irqchip), srcu_(srcu)
-	{
-		gsi = number;
-	}
+	Resampler(Irqchip &irqchip, u32 number) : irqchip_(irqchip) { gsi = number; }
 
 	void acknowledged() override;
 	/* One at a time. */
 	void add(Irqfd &irqfd);
 	/* Nobody looks at it any more when this returns. */
-	void remove(Irqfd &irqfd) EXCLUDES(srcu_) MAY_SLEEP;
+	void remove(Irqfd &irqfd) MAY_SLEEP;
 	bool empty() const { return first_.load(std::memory_order_relaxed) == nullptr; }
 
 private:
 	Irqchip &irqchip_;
-	Srcu &srcu_;
-	/* Written by one at a time, read under srcu_. */
+	/* Written by one at a time, read in acknowledged(). */
 	std::atomic<Irqfd *> first_{nullptr};
 };
 
@@ -86,8 +82,6 @@ void Resampler::acknowledged()
 {
 	/* Before anybody is told, who may raise it again at once. */
 	irqchip_.set_irq(IrqSource::resample, gsi, false);
-
-	SrcuRead read(srcu_);
 	for (Irqfd *irqfd = first_.load(std::memory_order_acquire); irqfd;
 	     irqfd = irqfd->next.load(std::memory_order_acquire))
 		glue_eventfd_signal(irqfd->resample());
@@ -106,7 +100,7 @@ void Resampler::remove(Irqfd &irqfd)
 	while (link->load(std::memory_order_relaxed) != &irqfd)
 		link = &link->load(std::memory_order_relaxed)->next;
 	link->store(irqfd.next.load(std::memory_order_relaxed), std::memory_order_release);
-	srcu_.synchronize();
+	irqchip_.synchronize();
 }
 
 Result<> Irqfd::find(const kvm_irqfd &request)
@@ -215,7 +209,7 @@ Result<> Irqfds::join_resampler(Irqfd &irqfd)
 			resampler = other.resampler;
 	});
 	if (!resampler) {
-		auto made = Owned<Resampler>::create(irqfd.irqchip(), srcu_, irqfd.gsi());
+		auto made = Owned<Resampler>::create(irqfd.irqchip(), irqfd.gsi());
 
 		if (!made)
 			return Errno::nomem;

@@ -20,8 +20,7 @@ struct IrqfdTag;
 class Irqfds : private glue_work
 {
 public:
-	/* Those whose line is held up are found inside @srcu, which outlives it. */
-	explicit Irqfds(Srcu &srcu) : srcu_(srcu) {}
+	Irqfds() = default;
 	Irqfds(const Irqfds &) = delete;
 	Irqfds &operator=(const Irqfds &) = delete;
 	/* Once. */
@@ -31,25 +30,22 @@ public:
 	 * KVM_IRQFD. @irqchip, which outlives it, is null where the VM has none. A GSI that leads nowhere is
 	 * no error, nor is one to be taken out that is not there. Errno::inval, busy, nomem, EBADF. May sleep.
 	 */
-	Result<> irqfd(const kvm_irqfd &request, Irqchip *irqchip) EXCLUDES(lock_, srcu_) MAY_SLEEP;
+	Result<> irqfd(const kvm_irqfd &request, Irqchip *irqchip) EXCLUDES(lock_) MAY_SLEEP;
 	/* All go: the VM's file is closed, and no more come. May sleep. */
-	void end() EXCLUDES(lock_, srcu_) MAY_SLEEP;
+	void end() EXCLUDES(lock_) MAY_SLEEP;
 
 private:
 	friend class Irqfd;
 	using Members = List<Irqfd, IrqfdTag>;
 
-	Result<> assign(const kvm_irqfd &request, Irqchip *irqchip)
-		EXCLUDES(lock_, srcu_) MAY_SLEEP;
-	Result<> deassign(const kvm_irqfd &request) EXCLUDES(lock_, srcu_) MAY_SLEEP;
+	Result<> assign(const kvm_irqfd &request, Irqchip *irqchip) EXCLUDES(lock_) MAY_SLEEP;
+	Result<> deassign(const kvm_irqfd &request) EXCLUDES(lock_) MAY_SLEEP;
 	Result<> join_resampler(Irqfd &irqfd) REQUIRES(lock_) MAY_SLEEP;
-	void leave_resampler(Irqfd &irqfd) REQUIRES(lock_) EXCLUDES(srcu_) MAY_SLEEP;
+	void leave_resampler(Irqfd &irqfd) REQUIRES(lock_) MAY_SLEEP;
 	/* Those that @matches() says go. */
-	template <class Matches>
-	void remove(Matches matches) REQUIRES(lock_) EXCLUDES(srcu_) MAY_SLEEP;
+	template <class Matches> void remove(Matches matches) REQUIRES(lock_) MAY_SLEEP;
 	static void remove_closed(glue_work *work);
 
-	Srcu &srcu_;
 	Mutex lock_;
 	Members members_ GUARDED_BY(lock_);
 };

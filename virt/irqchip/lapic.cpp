@@ -2,6 +2,7 @@
 #include "lapic.hpp"
 
 #include "apic_bus.hpp"
+#include "include/kvmpp/nospec.hpp"
 
 #include <linux/kvm.h>
 
@@ -355,7 +356,7 @@ bool Lapic::read(u32 reg, u32 &value) const
 		if ((reg < isr || reg >= irr + 8) && (reg < lvt_timer || reg > lvt_error))
 			return false;
 	}
-	value = get(reg);
+	value = get(array_index_nospec(reg, register_count));
 	return true;
 }
 
@@ -403,7 +404,7 @@ bool Lapic::write(u32 reg, u32 value)
 	case ldr:
 		if (is_x2apic())
 			return false;
-		put(reg, value & 0xff000000);
+		put(array_index_nospec(reg, register_count), value & 0xff000000);
 		return true;
 	case dfr:
 		if (is_x2apic())
@@ -463,7 +464,7 @@ bool Lapic::write(u32 reg, u32 value)
 		if (reg == lvt_timer)
 			write_lvt_timer(value);
 		else
-			put(reg, value);
+			put(array_index_nospec(reg, register_count), value);
 		/* The 8259s may have waited for LINT0. */
 		set_due();
 		return true;
@@ -573,6 +574,7 @@ bool Lapic::set_state(const kvm_lapic_state &state, bool wide_ids)
 	for (u32 reg = 0; reg < register_count; reg++)
 		put(reg, value_of(reg));
 	put(version, version_value);
+	put(tpr, get(tpr) & 0xff);
 	if (is_x2apic()) {
 		put(id, vcpu_);
 		put(ldr, x2apic_logical_id(vcpu_));

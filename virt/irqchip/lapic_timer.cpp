@@ -6,6 +6,8 @@
 #include <linux_glue/clock.h>
 #include <linux_glue/dedicated.h>
 
+#include <algorithm>
+
 namespace kvmpp
 {
 
@@ -43,16 +45,13 @@ void LapicTimer::start(u32 initial, u32 left, u32 divisor)
 {
 	stop();
 	divisor_ = divisor;
-	period_ = u64{initial} * divisor;
+	/* Of one-shot ones as well: the guest may make one periodic that is under way. */
+	period_ = std::max(u64{initial} * divisor, shortest_period);
 	if (!initial)
 		return;
 	u64 ns = u64{left} * divisor;
-	if (lapic_.timer_is_periodic()) {
-		if (period_ < shortest_period)
-			period_ = shortest_period;
-		if (left == initial)
-			ns = period_;
-	}
+	if (lapic_.timer_is_periodic() && left == initial)
+		ns = period_;
 	start_at(glue_timer_now() + ns);
 }
 

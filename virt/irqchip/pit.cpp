@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "pit.hpp"
 
+#include "include/kvmpp/nospec.hpp"
+
 namespace kvmpp
 {
 
@@ -67,12 +69,17 @@ bool Pit::access(DeviceAccess &access)
 	return true;
 }
 
+PitChannel &Pit::channel_at(u64 port)
+{
+	return channels_[array_index_nospec(port - first_port, channels)];
+}
+
 u8 Pit::read_port(u64 port, u64 now)
 {
 	if (port == control_port)
 		return 0;
 	if (port != speaker_port)
-		return channels_[port - first_port].read(now);
+		return channel_at(port).read(now);
 
 	u8 value = 0;
 	if (channels_[2].gate())
@@ -94,7 +101,7 @@ void Pit::write_port(u64 port, u8 value, u64 now)
 			flags_ |= KVM_PIT_FLAGS_SPEAKER_DATA_ON;
 		channels_[2].set_gate(value & SpeakerPort::gate, now);
 	} else if (port != control_port) {
-		if (channels_[port - first_port].write(value, now) && port == first_port)
+		if (channel_at(port).write(value, now) && port == first_port)
 			start_timer(now);
 	} else if (unsigned select = value >> 6; select < channels) {
 		channels_[select].control(value, now);

@@ -40,6 +40,7 @@ private:
 		Pit *pit;
 	};
 
+	PitChannel &channel_at(u64 port) REQUIRES(lock_);
 	u8 read_port(u64 port, u64 now) REQUIRES(lock_);
 	void write_port(u64 port, u8 value, u64 now) REQUIRES(lock_);
 	void load(const kvm_pit_channel_state (&states)[channels], u32 flags) REQUIRES(lock_);

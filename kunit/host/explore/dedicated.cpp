@@ -854,7 +854,9 @@ void glue_send_reschedule(int cpu)
 	step(Op{.what = "sends a reschedule IPI to CPU %llu",
 		.argument = static_cast<u64>(cpu),
 		.fence = true}
-		     .read(object_of(Fixed::online, cpu)));
+		     .read(object_of(Fixed::online, cpu))
+		     .write(rescheduled(cpu)));
+	reschedule(cpu);
 	if (state.bares[cpu].started)
 		fail("a reschedule IPI to CPU %d, which takes it into its guest", cpu);
 }

@@ -235,6 +235,13 @@ void __tsan_init(void)
 {
 }
 
+/* A constructor or destructor of a class with virtual functions. */
+void __tsan_vptr_update(void **address, void *value)
+{
+	if (*address != value)
+		plain_access(address, sizeof(*address), true);
+}
+
 void __tsan_read_range(char *address, unsigned long bytes)
 {
 	for (unsigned long i = 0; i < bytes; i += 8)

@@ -40,7 +40,7 @@ struct Scenarios {
 
 /* A build of the module, right or mutated: the scenarios in it, and what Linux calls. */
 struct ScenarioList {
-	const Scenarios *areas[6];
+	const Scenarios *areas[7];
 	int (*cpu_online)(int);
 	int (*cpu_offline)(int);
 	void (*invalidate_begin)(void *vm, unsigned long start, unsigned long end);

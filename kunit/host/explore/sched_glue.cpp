@@ -9,6 +9,7 @@
 #include "races.hpp"
 
 using namespace kvmpp::explore;
+using kvmpp::u64;
 
 struct glue_pid {
 	int thread;
@@ -74,20 +75,29 @@ void glue_sleeper_init(glue_sleeper *sleeper)
 	sleeper->opaque = nullptr;
 }
 
-/* Who looks after it can be woken misses nothing: as any condition that others make true. */
-int glue_sleep_until(glue_sleeper *, int (*condition)(void *context), void *context)
+/* As rcuwait_wait_event() without signals: it says that it sleeps, looks, and sleeps until it is woken. */
+int glue_sleep_until(glue_sleeper *sleeper, int (*condition)(void *context), void *context)
 {
 	might_sleep("schedule()");
-	while (!condition(context)) {
-		if (signal_is_pending())
-			return -4;
-		wait_for_change("sleeps");
+	for (;;) {
+		step(Op{.what = "says that it sleeps", .fence = true}.write(object_at(sleeper)));
+		sleeper->opaque = sleeper;
+		if (condition(context))
+			return 0;
+		step(Op{.what = "sleeps"}
+			     .read(object_at(sleeper))
+			     .when(
+				     [](u64 s) {
+					     return !reinterpret_cast<glue_sleeper *>(s)->opaque;
+				     },
+				     reinterpret_cast<u64>(sleeper)));
 	}
-	return 0;
 }
 
-void glue_wake(glue_sleeper *)
+void glue_wake(glue_sleeper *sleeper)
 {
+	step(Op{.what = "wakes who sleeps", .fence = true}.write(object_at(sleeper)));
+	sleeper->opaque = nullptr;
 }
 
 glue_u64 glue_run_delay(void)

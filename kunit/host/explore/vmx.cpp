@@ -16,6 +16,8 @@
 
 #include <asm/errno.h>
 
+#include <utility>
+
 /* The address that entry.S gives the CPU to come back to. */
 extern "C" const char kvmpp_vmx_exit[1] = {};
 
@@ -33,6 +35,7 @@ struct Vmcs {
 	u64 page = no_page;
 	int active_on = nobody;
 	bool cleared = false, launched = false;
+	bool event = false;
 	u64 ept_pointer = 0, host_tr_base = 0, host_gs_base = 0;
 };
 
@@ -57,6 +60,8 @@ struct Vmx {
 struct State : Vmx {
 	bool taken[most_frames];
 	u64 touched_by[max_processes];
+	bool waits, computes;
+	bool rescheduled[max_cpus];
 };
 State state;
 Vmx before_crash;
@@ -132,12 +137,26 @@ void *frame_object(u64 host_frame)
 
 void use_page(const Vmcs &vmcs, u64 frame);
 
-void run_guest(const Vmcs &vmcs)
+void run_guest(Vmcs &vmcs)
 {
 	Processor &p = here();
 	u64 frame = exploring() ? state.touched_by[running] : no_frame;
+	int cpu = this_cpu();
 
 	p.reason = 12; /* HLT */
+	if (std::exchange(vmcs.event, false) && state.waits) {
+		p.reason = 2; /* triple fault */
+		return;
+	}
+	if (state.computes) {
+		step(Op{.what = "guest computes until an interrupt comes"}
+			     .write(rescheduled(cpu))
+			     .when([](u64 c) { return state.rescheduled[c]; },
+				   static_cast<u64>(cpu)));
+		state.rescheduled[cpu] = false;
+		p.reason = 1; /* external interrupt */
+		return;
+	}
 	if (frame != no_frame)
 		use_page(vmcs, frame);
 }
@@ -223,6 +242,22 @@ void undo_vmx_of_crash()
 void guest_touches(u64 frame)
 {
 	state.touched_by[running] = frame;
+}
+
+void guests_wait(Waits how)
+{
+	state.waits = true;
+	state.computes = how == Waits::computing;
+}
+
+void reschedule(int cpu)
+{
+	state.rescheduled[cpu] = true;
+}
+
+u16 rescheduled(int cpu)
+{
+	return object_at(&state.rescheduled[cpu]);
 }
 
 void take_frame_away(u64 host_frame)
@@ -531,6 +566,8 @@ bool vmwrite(u64 field, u64 value)
 	Vmcs &vmcs = vmcs_at(here().current);
 	if (field == field::ept_pointer.encoding)
 		vmcs.ept_pointer = value;
+	else if (field == field::vm_entry_interruption_info.encoding)
+		vmcs.event = value >> 31;
 	else if (field == field::host_tr_base.encoding)
 		vmcs.host_tr_base = value;
 	else if (field == field::host_gs_base.encoding)

@@ -22,6 +22,13 @@ void undo_vmx_of_crash();
 
 /* What the thread that runs now finds in its guest when it enters it next: a touch of @frame, then HLT. */
 void guest_touches(u64 frame);
+/* What guests do from now on that are given no event: HLT, or compute until an interrupt comes. With one they shut
+ * down. */
+enum class Waits : u8 { halted, computing };
+void guests_wait(Waits how);
+/* A reschedule IPI has come to @cpu; its step has been. */
+void reschedule(int cpu);
+u16 rescheduled(int cpu);
 /* Whoever enters a guest that gets at @host_frame from now on is wrong. */
 void take_frame_away(u64 host_frame);
 

@@ -6,6 +6,8 @@
 
 #include <asm/errno.h>
 
+#include <functional>
+
 using namespace kvmpp;
 using namespace kvmpp::host;
 
@@ -376,16 +378,38 @@ TEST_F(IrqfdTest, line_raised_while_others_are_told)
 
 TEST_F(IrqfdTest, goes_when_nobody_is_left_who_would_signal_for_it)
 {
+	struct : IrqAckListener {
+		std::function<void()> told;
+		void acknowledged() override { told(); }
+	} listener;
+	Irqchip &irqchip = *static_cast<Vm *>(object_of(vm))->irqchip();
+
+	set_pins();
 	EXPECT_EQ(irqfd(fd, 20, resample, resampled), 0);
 	EXPECT_EQ(irqfd(other, 20, resample, also_resampled), 0);
-	{
-		SrcuRead told(static_cast<Vm *>(object_of(vm))->srcu());
+	listener.gsi = 20;
+	listener.told = [&] {
 		AnotherThread thread;
 
 		EXPECT_EQ(irqfd(fd, 20, deassign), 0);
-	}
+	};
+	irqchip.add(listener);
+	end_of_interrupt(20);
 	EXPECT_EQ(take_violations(),
 		  std::vector<std::string>{"synchronize_srcu() waits for its own caller"});
+	irqchip.remove(listener);
+}
+
+/* A vCPU in a fault may wait for the thread that takes it out, by userfaultfd. */
+TEST_F(IrqfdTest, goes_while_a_vcpu_is_in_a_fault)
+{
+	EXPECT_EQ(irqfd(fd, 20, resample, resampled), 0);
+	EXPECT_EQ(irqfd(other, 20, resample, also_resampled), 0);
+	SrcuRead fault(static_cast<Vm *>(object_of(vm))->srcu());
+	AnotherThread thread;
+
+	EXPECT_EQ(irqfd(fd, 20, deassign), 0);
+	EXPECT_EQ(irqfd(other, 20, deassign), 0);
 }
 
 TEST_F(IrqfdTest, lines_of_user_space_and_of_an_irqfd)

@@ -644,6 +644,13 @@ TEST_F(TimerTest, periodic)
 	EXPECT_EQ(ticks(10, 1'000'000), 0u);
 }
 
+TEST_F(TimerTest, becomes_periodic_under_way)
+{
+	start(one_shot, 10);
+	write(0, Lapic::lvt_timer, periodic | 0x60);
+	EXPECT_EQ(ticks(100, 20'000), 10u) << "every 200 us, not every 10 ns";
+}
+
 TEST_F(TimerTest, tsc_deadline)
 {
 	write(0, Lapic::lvt_timer, one_shot | 0x60);

@@ -250,6 +250,16 @@ TEST_F(ApicVm, cr8_is_the_task_priority)
 	EXPECT_EQ(sregs.cr8, 2u);
 }
 
+TEST_F(ApicVm, task_priority_of_user_space_has_eight_bits)
+{
+	kvm_sregs sregs{};
+
+	poke(vcpu, Lapic::tpr, 0xfffffff1);
+	EXPECT_EQ(peek(vcpu, Lapic::tpr), 0xf1u);
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_SREGS, sregs), 0);
+	EXPECT_EQ(sregs.cr8, 15u);
+}
+
 TEST_F(ApicVm, interrupts_wait_for_the_guest_to_let_them)
 {
 	post(vcpu, 0x51);
@@ -480,6 +490,21 @@ TEST_F(ApicVm, init_comes_while_the_guest_runs)
 			       << "an MSR, which stays";
 		       leaves()(vmcs, gprs);
 	       }});
+	expect_exit(KVM_EXIT_IO, other);
+}
+
+TEST_F(ApicVm, init_ends_the_access_that_user_space_has)
+{
+	EXPECT_EQ(set_mp_state(other, KVM_MP_STATE_RUNNABLE), 0);
+	guest({stores32(0xd0000000, 1)});
+	expect_exit(KVM_EXIT_MMIO, other);
+	EXPECT_TRUE(apic(other).accept({.delivery = ApicMessage::Delivery::init}));
+	EXPECT_EQ(mp_state(other), u32{KVM_MP_STATE_INIT_RECEIVED});
+	EXPECT_TRUE(apic(other).accept({.vector = 2, .delivery = ApicMessage::Delivery::startup}));
+	guest({[](Vmcs &vmcs, u64 *gprs) {
+		EXPECT_EQ(vmcs.fields[field::guest_rip.encoding], 0u);
+		leaves()(vmcs, gprs);
+	}});
 	expect_exit(KVM_EXIT_IO, other);
 }
 

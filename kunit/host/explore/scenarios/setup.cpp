@@ -165,16 +165,16 @@ void cpu_1_goes_and_comes()
 
 } // namespace kvmpp::explore
 
-extern "C" const ScenarioList kvmpp_scenarios = {{&vmcs_scenarios, &hardware_scenarios,
-						  &vcpus_scenarios, &dedicated_scenarios,
-						  &memory_scenarios, &io_scenarios},
-						 kvmpp_cpu_online,
-						 kvmpp_cpu_offline,
-						 kvmpp_mmu_invalidate_begin,
-						 kvmpp_mmu_invalidate_end,
-						 kvmpp_crash,
-						 kvmpp_cpu_prepare,
-						 kvmpp_nmi,
-						 kvmpp_unclaimed_nmi,
-						 kvmpp_dedicated_main,
-						 kvmpp_dedicated_nmi};
+extern "C" const ScenarioList kvmpp_scenarios = {
+	{&vmcs_scenarios, &hardware_scenarios, &vcpus_scenarios, &dedicated_scenarios,
+	 &memory_scenarios, &io_scenarios, &apic_scenarios},
+	kvmpp_cpu_online,
+	kvmpp_cpu_offline,
+	kvmpp_mmu_invalidate_begin,
+	kvmpp_mmu_invalidate_end,
+	kvmpp_crash,
+	kvmpp_cpu_prepare,
+	kvmpp_nmi,
+	kvmpp_unclaimed_nmi,
+	kvmpp_dedicated_main,
+	kvmpp_dedicated_nmi};

@@ -16,7 +16,7 @@ namespace kvmpp::explore
 {
 
 extern const Scenarios vmcs_scenarios, hardware_scenarios, memory_scenarios, vcpus_scenarios,
-	dedicated_scenarios, io_scenarios;
+	dedicated_scenarios, io_scenarios, apic_scenarios;
 
 extern Vm *vm;
 /* As Vcpu has them: its VMX side and its registers. */
