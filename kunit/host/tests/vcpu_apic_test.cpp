@@ -641,6 +641,21 @@ TEST_F(ApicVm, no_memory_for_it)
 	fail_allocation_after(-1);
 }
 
+TEST_F(ChipsVm, strings_of_the_8259s)
+{
+	kvm_irqchip chip{};
+
+	std::memcpy(ram + 0x1800, "\x30\x04\x01\x5a", 4);
+	guest({outs(0x20, 1, 0x11), strings(0x21, false, 0x1800, 4), strings(0x21, true, 0x1900, 3),
+	       leaves()});
+	expect_exit(KVM_EXIT_IO);
+	EXPECT_EQ(shared(vcpu).io.port, 0x99);
+	EXPECT_EQ(vm_ioctl(vm, KVM_GET_IRQCHIP, chip), 0);
+	EXPECT_EQ(chip.chip.pic.irq_base, 0x30);
+	EXPECT_EQ(chip.chip.pic.imr, 0x5a);
+	EXPECT_EQ(std::memcmp(ram + 0x1900, "\x5a\x5a\x5a\0", 4), 0);
+}
+
 TEST_F(ChipsVm, interrupts_of_the_8259s)
 {
 	kvm_irq_level line{};
