@@ -28,8 +28,7 @@ template <class T> T read_once(const T &field)
 /* Whether user space is to see a write to a device; which one. */
 bool is_write(const UserExit &user, IoWrite &write)
 {
-	if (user.reason == KVM_EXIT_IO && user.io.direction == KVM_EXIT_IO_OUT &&
-	    !user.io.string_count) {
+	if (user.reason == KVM_EXIT_IO && user.io.direction == KVM_EXIT_IO_OUT) {
 		write = {.space = IoSpace::port, .address = user.io.port, .length = user.io.size};
 		std::memcpy(write.data, user.io.data, user.io.size);
 		return true;
@@ -318,6 +317,32 @@ Result<Next> Vcpu::finish_pending()
 	return past_bus(complete_pending(data));
 }
 
+/* INS and OUTS, one datum after the other. False: those that are left go to user space. */
+bool Vcpu::take_string()
+{
+	UserExit &user = state_.user;
+	bool is_out = user.io.direction == KVM_EXIT_IO_OUT;
+	u32 size = user.io.size, count = user.io.string_count, done = 0;
+	u8 *page = port_page_.as<u8>();
+
+	for (; done < count; done++) {
+		IoWrite write{.space = IoSpace::port, .address = user.io.port, .length = size};
+
+		if (is_out)
+			std::memcpy(write.data, page + done * size, size);
+		if (!(lapic_ &&
+		      access_device(IoSpace::port, write.address, size, is_out, write.data)) &&
+		    !(is_out && vm_.io_bus().take(write)))
+			break;
+		if (!is_out)
+			std::memcpy(page + done * size, write.data, size);
+	}
+	/* What reads is a device that stays: it has done all or none. */
+	user.io.string_count = count - done;
+	std::memmove(page, page + done * size, is_out ? (count - done) * size : 0);
+	return done == count;
+}
+
 /* What of @next need not go to user space, since somebody in the kernel does it, is done here. */
 Result<Next> Vcpu::past_bus(Result<Next> next)
 {
@@ -327,8 +352,12 @@ Result<Next> Vcpu::past_bus(Result<Next> next)
 		IoWrite write;
 		u8 data[8] = {};
 
-		if (!(lapic_ && take_in_kernel(data)) &&
-		    !(is_write(state_.user, write) && vm_.io_bus().take(write)))
+		bool taken = state_.user.reason == KVM_EXIT_IO && state_.user.io.string_count
+				     ? take_string()
+				     : (lapic_ && take_in_kernel(data)) ||
+					       (is_write(state_.user, write) &&
+						vm_.io_bus().take(write));
+		if (!taken)
 			break;
 		next = complete_pending(data);
 	}

@@ -73,6 +73,7 @@ private:
 	Result<Next> finish_pending() REQUIRES(mutex_);
 	Result<Next> complete_pending(const u8 (&data)[8]) REQUIRES(mutex_);
 	Result<Next> past_bus(Result<Next> next) REQUIRES(mutex_);
+	bool take_string() REQUIRES(mutex_);
 	bool user_wants_window() const REQUIRES(mutex_);
 	bool read_immediate_exit() const;
 	/* Its local APIC in the kernel, in vcpu_apic.cpp: all but takes_from_user() and the ioctls need one. */

@@ -117,8 +117,6 @@ bool Vcpu::take_in_kernel(u8 (&data)[8])
 				      user.mmio.is_write, data);
 		break;
 	case KVM_EXIT_IO:
-		if (user.io.string_count)
-			return false;
 		std::memcpy(data, user.io.data, sizeof(data));
 		taken = access_device(IoSpace::port, user.io.port, user.io.size,
 				      user.io.direction == KVM_EXIT_IO_OUT, data);

@@ -80,6 +80,20 @@ protected:
 			gprs[rax] = value;
 		};
 	}
+	/* REP INSB or OUTSB, of so many bytes at @address. */
+	static Step strings(u16 port, bool in, u64 address, u64 count)
+	{
+		return [=](Vmcs &vmcs, u64 *gprs) {
+			constexpr u64 string = 1 << 4, rep = 1 << 5;
+
+			exits(ExitReason::io_instruction,
+			      u64{port} << 16 | rep | string | (in ? 8 : 0), 2)(vmcs, gprs);
+			vmcs.fields[field::guest_linear_address.encoding] = address;
+			vmcs.fields[field::vm_exit_instruction_info.encoding] = 3 << 15; /* DS */
+			gprs[rsi] = gprs[rdi] = address;
+			gprs[rcx] = count;
+		};
+	}
 	/* mov %ax, (%bx), from there on in memory. */
 	Step stores(u64 address, u16 value)
 	{

@@ -118,6 +118,23 @@ TEST_F(IoBusTest, ioeventfd_arguments)
 	EXPECT_EQ(eventfds_held(), 0);
 }
 
+TEST_F(IoBusTest, strings)
+{
+	std::memcpy(ram + 0x1800, "\1\1\2\1", 4);
+	EXPECT_EQ(ioeventfd(fd, 0x70, 1, pio | match, 1), 0);
+	guest({strings(0x70, false, 0x1800, 2), strings(0x70, false, 0x1800, 4), halts()});
+	expect_exit(KVM_EXIT_IO);
+	EXPECT_EQ(take_signals(fd), 4u) << "two, and two before what is user space's";
+	EXPECT_EQ(shared(vcpu).io.count, 2u);
+	EXPECT_EQ(std::memcmp(kvmpp_vcpu_page(object_of(vcpu), 1), "\2\1", 2), 0);
+	expect_exit(KVM_EXIT_HLT);
+	/* Nobody reads there. */
+	guest({strings(0x70, true, 0x1800, 2), halts()});
+	expect_exit(KVM_EXIT_IO);
+	EXPECT_EQ(shared(vcpu).io.count, 2u);
+	expect_exit(KVM_EXIT_HLT);
+}
+
 TEST_F(IoBusTest, ioeventfd_collisions)
 {
 	EXPECT_EQ(ioeventfd(fd, device, 4, match, 1), 0);

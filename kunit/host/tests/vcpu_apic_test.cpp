@@ -495,17 +495,21 @@ TEST_F(ApicVm, init_comes_while_the_guest_runs)
 
 TEST_F(ApicVm, init_ends_the_access_that_user_space_has)
 {
-	EXPECT_EQ(set_mp_state(other, KVM_MP_STATE_RUNNABLE), 0);
-	guest({stores32(0xd0000000, 1)});
-	expect_exit(KVM_EXIT_MMIO, other);
-	EXPECT_TRUE(apic(other).accept({.delivery = ApicMessage::Delivery::init}));
-	EXPECT_EQ(mp_state(other), u32{KVM_MP_STATE_INIT_RECEIVED});
-	EXPECT_TRUE(apic(other).accept({.vector = 2, .delivery = ApicMessage::Delivery::startup}));
+	kvm_regs regs{};
+
+	/* Where INIT has the processor begin. */
+	regs.rip = 0xfff0;
+	regs.rflags = 2;
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, regs), 0);
+	guest({exits(ExitReason::io_instruction, 0x500000 | 8)});
+	expect_exit(KVM_EXIT_IO);
+	EXPECT_TRUE(apic(vcpu).accept({.delivery = ApicMessage::Delivery::init}));
+	EXPECT_EQ(mp_state(vcpu), u32{KVM_MP_STATE_RUNNABLE});
 	guest({[](Vmcs &vmcs, u64 *gprs) {
-		EXPECT_EQ(vmcs.fields[field::guest_rip.encoding], 0u);
+		EXPECT_EQ(vmcs.fields[field::guest_rip.encoding], 0xfff0u);
 		leaves()(vmcs, gprs);
 	}});
-	expect_exit(KVM_EXIT_IO, other);
+	expect_exit(KVM_EXIT_IO);
 }
 
 TEST_F(ApicVm, init_keeps_msrs)
@@ -639,6 +643,21 @@ TEST_F(ApicVm, no_memory_for_it)
 		EXPECT_TRUE(other == -ENOMEM || other == -ENFILE) << other;
 	}
 	fail_allocation_after(-1);
+}
+
+TEST_F(ChipsVm, strings_of_the_8259s)
+{
+	kvm_irqchip chip{};
+
+	std::memcpy(ram + 0x1800, "\x30\x04\x01\x5a", 4);
+	guest({outs(0x20, 1, 0x11), strings(0x21, false, 0x1800, 4), strings(0x21, true, 0x1900, 3),
+	       leaves()});
+	expect_exit(KVM_EXIT_IO);
+	EXPECT_EQ(shared(vcpu).io.port, 0x99);
+	EXPECT_EQ(vm_ioctl(vm, KVM_GET_IRQCHIP, chip), 0);
+	EXPECT_EQ(chip.chip.pic.irq_base, 0x30);
+	EXPECT_EQ(chip.chip.pic.imr, 0x5a);
+	EXPECT_EQ(std::memcmp(ram + 0x1900, "\x5a\x5a\x5a\0", 4), 0);
 }
 
 TEST_F(ChipsVm, interrupts_of_the_8259s)
