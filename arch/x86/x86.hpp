@@ -67,8 +67,8 @@ inline constexpr u32 platform_id = 0x17, apic_base = 0x1b, tsc = 0x10, ebl_cr_po
 		     vmx_true_pinbased_controls = 0x48d, vmx_true_procbased_controls = 0x48e,
 		     vmx_true_exit_controls = 0x48f, vmx_true_entry_controls = 0x490,
 		     rapl_power_unit = 0x606, package_energy = 0x611, dram_energy = 0x619,
-		     core_energy = 0x639, uncore_energy = 0x641, tsc_deadline = 0x6e0, xss = 0xda0, efer = 0xc0000080,
-		     star = 0xc0000081, lstar = 0xc0000082, cstar = 0xc0000083,
+		     core_energy = 0x639, uncore_energy = 0x641, tsc_deadline = 0x6e0, xss = 0xda0,
+		     efer = 0xc0000080, star = 0xc0000081, lstar = 0xc0000082, cstar = 0xc0000083,
 		     syscall_mask = 0xc0000084, fs_base = 0xc0000100, gs_base = 0xc0000101,
 		     kernel_gs_base = 0xc0000102, tsc_aux = 0xc0000103;
 } // namespace msr
