@@ -8,6 +8,7 @@
 #include "hardware.hpp"
 #include "irqchip_ioctls.hpp"
 #include "pit_ioctls.hpp"
+#include "user_copy.hpp"
 #include "vcpu.hpp"
 #include "vm.hpp"
 
@@ -130,7 +131,7 @@ Result<> set_memory_region(Vm &vm, unsigned long argument)
 {
 	kvm_userspace_memory_region region;
 
-	if (Result<> r = from_errno(glue_copy_from_user(&region, argument, sizeof(region))); !r)
+	if (Result<> r = copy_from_user(region, argument); !r)
 		return r;
 	Result<SlotRequest> request = check_slot_request(
 		region.slot, region.flags, region.guest_phys_addr, region.memory_size,
@@ -146,7 +147,7 @@ Result<> ask_bus(Vm &vm, unsigned long argument, Result<> (IoBus::*ask)(const Ar
 {
 	Argument request;
 
-	if (Result<> r = from_errno(glue_copy_from_user(&request, argument, sizeof(request))); !r)
+	if (Result<> r = copy_from_user(request, argument); !r)
 		return r;
 	return (vm.io_bus().*ask)(request);
 }
@@ -156,14 +157,14 @@ Result<> get_clock(Vm &vm, unsigned long argument)
 	kvm_clock_data data;
 
 	vm.clock().get(data);
-	return from_errno(glue_copy_to_user(argument, &data, sizeof(data)));
+	return copy_to_user(argument, data);
 }
 
 Result<> set_clock(Vm &vm, unsigned long argument)
 {
 	kvm_clock_data data;
 
-	if (Result<> r = from_errno(glue_copy_from_user(&data, argument, sizeof(data))); !r)
+	if (Result<> r = copy_from_user(data, argument); !r)
 		return r;
 	return vm.clock().set(data);
 }
@@ -172,7 +173,7 @@ Result<> get_dirty_log(Vm &vm, unsigned long argument)
 {
 	kvm_dirty_log log;
 
-	if (Result<> r = from_errno(glue_copy_from_user(&log, argument, sizeof(log))); !r)
+	if (Result<> r = copy_from_user(log, argument); !r)
 		return r;
 	return vm.get_dirty_log(log.slot, glue_user_pointer(log.padding2));
 }

@@ -6,6 +6,7 @@
 #include "arch/x86/host_msr.hpp"
 #include "include/kvmpp/owned.hpp"
 #include "kvm_structures.hpp"
+#include "user_copy.hpp"
 
 #include <linux_glue/memory.h>
 
@@ -19,7 +20,7 @@ Result<> get_supported_cpuid(unsigned long argument)
 {
 	kvm_cpuid2 header;
 
-	if (Result<> r = from_errno(glue_copy_from_user(&header, argument, sizeof(header))); !r)
+	if (Result<> r = copy_from_user(header, argument); !r)
 		return r;
 	if (header.nent < 1)
 		return Errno::toobig;
@@ -32,12 +33,11 @@ Result<> get_supported_cpuid(unsigned long argument)
 	for (u32 i = 0; i < header.nent; i++) {
 		kvm_cpuid_entry2 entry = to_kvm(table->entry(i));
 
-		if (Result<> r = from_errno(glue_copy_to_user(
-			    argument + sizeof(header) + i * sizeof(entry), &entry, sizeof(entry)));
+		if (Result<> r = copy_to_user(argument + sizeof(header) + i * sizeof(entry), entry);
 		    !r)
 			return r;
 	}
-	return from_errno(glue_copy_to_user(argument, &header, sizeof(header)));
+	return copy_to_user(argument, header);
 }
 
 /* How many there are is said also where there is no room for them. */
@@ -45,9 +45,9 @@ Result<> get_msr_list(unsigned long argument, std::span<const u32> list)
 {
 	u32 room, count = static_cast<u32>(list.size());
 
-	if (Result<> r = from_errno(glue_copy_from_user(&room, argument, sizeof(room))); !r)
+	if (Result<> r = copy_from_user(room, argument); !r)
 		return r;
-	if (Result<> r = from_errno(glue_copy_to_user(argument, &count, sizeof(count))); !r)
+	if (Result<> r = copy_to_user(argument, count); !r)
 		return r;
 	if (room < count)
 		return Errno::toobig;
@@ -59,7 +59,7 @@ Result<long> get_feature_msrs(unsigned long argument)
 {
 	kvm_msrs header;
 
-	if (Result<> r = from_errno(glue_copy_from_user(&header, argument, sizeof(header))); !r)
+	if (Result<> r = copy_from_user(header, argument); !r)
 		return r.error();
 	if (header.nmsrs >= too_many_msrs)
 		return Errno::toobig;
@@ -68,12 +68,12 @@ Result<long> get_feature_msrs(unsigned long argument)
 		kvm_msr_entry entry;
 		u64 value;
 
-		if (Result<> r = from_errno(glue_copy_from_user(&entry, at, sizeof(entry))); !r)
+		if (Result<> r = copy_from_user(entry, at); !r)
 			return r.error();
 		if (!read_feature_msr(entry.index, value))
 			return static_cast<long>(i);
 		entry.data = value;
-		if (Result<> r = from_errno(glue_copy_to_user(at, &entry, sizeof(entry))); !r)
+		if (Result<> r = copy_to_user(at, entry); !r)
 			return r.error();
 	}
 	return static_cast<long>(header.nmsrs);
@@ -101,7 +101,7 @@ bool device_state_ioctl(unsigned command, unsigned long argument, Result<long> &
 	case KVM_X86_GET_MCE_CAP_SUPPORTED: {
 		u64 supported = MachineCheck::supported;
 
-		r = from_errno(glue_copy_to_user(argument, &supported, sizeof(supported)));
+		r = copy_to_user(argument, supported);
 		break;
 	}
 	default:

@@ -4,6 +4,7 @@
 
 #include "include/kvmpp/nospec.hpp"
 #include "irqchip/irqchip.hpp"
+#include "user_copy.hpp"
 #include "vm.hpp"
 
 #include <linux/kvm.h>
@@ -14,16 +15,6 @@ namespace kvmpp
 
 namespace
 {
-
-template <class T> Result<> copy_from_user(T &to, unsigned long from)
-{
-	return from_errno(glue_copy_from_user(&to, from, sizeof(to)));
-}
-
-template <class T> Result<> copy_to_user(unsigned long to, const T &from)
-{
-	return from_errno(glue_copy_to_user(to, &from, sizeof(from)));
-}
 
 /* Null unless the 8259s and the I/O APIC are in the kernel. */
 Irqchip *chips_of(const Vm &vm)

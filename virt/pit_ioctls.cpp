@@ -3,26 +3,16 @@
 #include "pit_ioctls.hpp"
 
 #include "irqchip/pit.hpp"
+#include "user_copy.hpp"
 #include "vm.hpp"
 
 #include <linux/kvm.h>
-#include <linux_glue/memory.h>
 
 namespace kvmpp
 {
 
 namespace
 {
-
-template <class T> Result<> copy_from_user(T &to, unsigned long from)
-{
-	return from_errno(glue_copy_from_user(&to, from, sizeof(to)));
-}
-
-template <class T> Result<> copy_to_user(unsigned long to, const T &from)
-{
-	return from_errno(glue_copy_to_user(to, &from, sizeof(from)));
-}
 
 Pit *pit_of(Vm &vm)
 {

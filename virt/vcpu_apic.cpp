@@ -8,6 +8,7 @@
 #include "arch/x86/guest_debug.hpp"
 #include "irqchip/irqchip.hpp"
 #include "irqchip/lapic.hpp"
+#include "user_copy.hpp"
 #include "vcpu.hpp"
 #include "vm.hpp"
 
@@ -301,8 +302,7 @@ Result<> Vcpu::interrupt(unsigned long argument)
 {
 	kvm_interrupt interrupt;
 
-	if (Result<> r = from_errno(glue_copy_from_user(&interrupt, argument, sizeof(interrupt)));
-	    !r)
+	if (Result<> r = copy_from_user(interrupt, argument); !r)
 		return r;
 	if (interrupt.irq > 255)
 		return Errno::inval;

@@ -3,10 +3,10 @@
 #include "arch/x86/events.hpp"
 #include "arch/x86/guest_debug.hpp"
 #include "irqchip/lapic.hpp"
+#include "user_copy.hpp"
 #include "vcpu.hpp"
 
 #include <linux/kvm.h>
-#include <linux_glue/memory.h>
 
 namespace kvmpp
 {
@@ -24,14 +24,14 @@ Result<> Vcpu::get_events(unsigned long argument)
 	if (lapic_)
 		collect_nmis();
 	get_vcpu_events(state_, events);
-	return from_errno(glue_copy_to_user(argument, &events, sizeof(events)));
+	return copy_to_user(argument, events);
 }
 
 Result<> Vcpu::set_events(unsigned long argument)
 {
 	kvm_vcpu_events events;
 
-	if (Result<> r = from_errno(glue_copy_from_user(&events, argument, sizeof(events))); !r)
+	if (Result<> r = copy_from_user(events, argument); !r)
 		return r;
 	if (Result<> r = vmx_.fetch(state_, Group::interruptibility); !r)
 		return r;
@@ -46,7 +46,7 @@ Result<> Vcpu::set_debug(unsigned long argument)
 {
 	kvm_guest_debug debug;
 
-	if (Result<> r = from_errno(glue_copy_from_user(&debug, argument, sizeof(debug))); !r)
+	if (Result<> r = copy_from_user(debug, argument); !r)
 		return r;
 	if (Result<> r = vmx_.fetch(state_, debug_state); !r)
 		return r;
@@ -62,14 +62,12 @@ Result<> Vcpu::set_signal_mask(unsigned long argument)
 		has_signal_mask_ = false;
 		return {};
 	}
-	if (Result<> r = from_errno(glue_copy_from_user(&mask, argument, sizeof(mask))); !r)
+	if (Result<> r = copy_from_user(mask, argument); !r)
 		return r;
 	/* A 32-bit program's set has the same size and, on this processor, the same bits. */
 	if (mask.len != sizeof(set))
 		return Errno::inval;
-	if (Result<> r =
-		    from_errno(glue_copy_from_user(&set, argument + sizeof(mask), sizeof(set)));
-	    !r)
+	if (Result<> r = copy_from_user(set, argument + sizeof(mask)); !r)
 		return r;
 	has_signal_mask_ = true;
 	signal_mask_ = set;
@@ -95,13 +93,12 @@ Result<> Vcpu::events_ioctl(unsigned command, unsigned long argument)
 		/* Without an APIC in the kernel, whether it runs is user space's to know. */
 		kvm_mp_state state{.mp_state = mp_state_};
 
-		return from_errno(glue_copy_to_user(argument, &state, sizeof(state)));
+		return copy_to_user(argument, state);
 	}
 	case KVM_SET_MP_STATE: {
 		kvm_mp_state state;
 
-		if (Result<> r = from_errno(glue_copy_from_user(&state, argument, sizeof(state)));
-		    !r)
+		if (Result<> r = copy_from_user(state, argument); !r)
 			return r;
 		return set_mp_state(state.mp_state);
 	}
@@ -114,9 +111,7 @@ Result<> Vcpu::events_ioctl(unsigned command, unsigned long argument)
 
 		if (!lapic_)
 			return Errno::inval;
-		if (Result<> r =
-			    from_errno(glue_copy_from_user(&address, argument, sizeof(address)));
-		    !r)
+		if (Result<> r = copy_from_user(address, argument); !r)
 			return r;
 		/* There is nothing to be switched on, but QEMU switches it off. */
 		return address.vapic_addr ? Errno::inval : Result<>();

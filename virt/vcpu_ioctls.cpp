@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The ioctls of a vCPU, with KVM's semantics and errnos. */
 #include "arch/x86/sregs.hpp"
+#include "user_copy.hpp"
 #include "vcpu.hpp"
 #include "vm.hpp"
 
@@ -20,7 +21,7 @@ Result<> Vcpu::get_registers(unsigned long argument, void (*get)(const VcpuState
 	if (Result<> r = vmx_.fetch(state_, groups); !r)
 		return r;
 	get(state_, registers);
-	return from_errno(glue_copy_to_user(argument, &registers, sizeof(registers)));
+	return copy_to_user(argument, registers);
 }
 
 Result<> Vcpu::dispatch(unsigned command, unsigned long argument)
@@ -33,7 +34,7 @@ Result<> Vcpu::dispatch(unsigned command, unsigned long argument)
 	case KVM_SET_REGS: {
 		kvm_regs regs;
 
-		if (Result<> r = from_errno(glue_copy_from_user(&regs, argument, sizeof(regs))); !r)
+		if (Result<> r = copy_from_user(regs, argument); !r)
 			return r;
 		/* Whether it is where the debugger's step begins. */
 		if (state_.is_debugged(GuestDebug::single_step))
@@ -47,8 +48,7 @@ Result<> Vcpu::dispatch(unsigned command, unsigned long argument)
 	case KVM_SET_SREGS: {
 		kvm_sregs sregs;
 
-		if (Result<> r = from_errno(glue_copy_from_user(&sregs, argument, sizeof(sregs)));
-		    !r)
+		if (Result<> r = copy_from_user(sregs, argument); !r)
 			return r;
 		SrcuRead read(vm_.srcu());
 		return set_sregs(state_, sregs, GuestMemory(vm_.slots(read)));

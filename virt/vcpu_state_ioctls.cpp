@@ -7,6 +7,7 @@
 #include "arch/x86/sregs.hpp"
 #include "irqchip/lapic.hpp"
 #include "kvm_structures.hpp"
+#include "user_copy.hpp"
 #include "vcpu.hpp"
 #include "vm.hpp"
 
@@ -21,16 +22,6 @@ namespace kvmpp
 
 namespace
 {
-
-template <class T> Result<> copy_from_user(T &to, unsigned long from)
-{
-	return from_errno(glue_copy_from_user(&to, from, sizeof(to)));
-}
-
-template <class T> Result<> copy_to_user(unsigned long to, const T &from)
-{
-	return from_errno(glue_copy_to_user(to, &from, sizeof(from)));
-}
 
 CpuidEntry from_kvm(const kvm_cpuid_entry2 &k)
 {
