@@ -124,20 +124,15 @@ void Irqchip::add(IrqAckListener &listener)
 {
 	Locked locked(lock_);
 
-	listener.next_.store(listeners_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-	listeners_.store(&listener, std::memory_order_release);
+	listeners_.push_front(listener);
 }
 
 void Irqchip::remove(IrqAckListener &listener)
 {
 	{
 		Locked locked(lock_);
-		std::atomic<IrqAckListener *> *link = &listeners_;
 
-		while (link->load(std::memory_order_relaxed) != &listener)
-			link = &link->load(std::memory_order_relaxed)->next_;
-		link->store(listener.next_.load(std::memory_order_relaxed),
-			    std::memory_order_release);
+		listeners_.remove(listener);
 	}
 	synchronize();
 }
@@ -149,10 +144,10 @@ void Irqchip::tell_listeners(IrqchipId chip, u32 pins)
 	for (; pins; pins &= pins - 1) {
 		int gsi = routing(read).gsi_of(chip, static_cast<u32>(std::countr_zero(pins)));
 
-		for (IrqAckListener *listener = listeners_.load(std::memory_order_acquire);
-		     listener; listener = listener->next_.load(std::memory_order_acquire))
-			if (gsi >= 0 && listener->gsi == static_cast<u32>(gsi))
-				listener->acknowledged();
+		listeners_.for_each([&](IrqAckListener &listener) {
+			if (gsi >= 0 && listener.gsi == static_cast<u32>(gsi))
+				listener.acknowledged();
+		});
 	}
 }
 

@@ -8,6 +8,7 @@
 #include "apic_bus.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/owned.hpp"
+#include "include/kvmpp/reader_list.hpp"
 #include "ioapic.hpp"
 #include "irq_line.hpp"
 #include "irq_routing.hpp"
@@ -25,7 +26,7 @@ namespace kvmpp
 class Pit;
 
 /* Told when a guest has acknowledged what came by a line. */
-class IrqAckListener
+class IrqAckListener : public ReaderLink<IrqAckListener>
 {
 public:
 	u32 gsi = 0;
@@ -34,10 +35,6 @@ public:
 
 protected:
 	~IrqAckListener() = default;
-
-private:
-	friend class Irqchip;
-	std::atomic<IrqAckListener *> next_{nullptr};
 };
 
 /* An access of a guest to a device in the kernel. */
@@ -152,8 +149,8 @@ private:
 
 	/* Written under lock_. */
 	std::atomic<bool> intr_{false};
-	/* Written under lock_, read under srcu_. */
-	std::atomic<IrqAckListener *> listeners_{nullptr};
+	/* Changed under lock_, read under srcu_. */
+	ReaderList<IrqAckListener> listeners_;
 	/* Written once. */
 	std::atomic<Pit *> pit_{nullptr};
 };

@@ -2,6 +2,7 @@
 #include "irqfd.hpp"
 
 #include "include/kvmpp/owned.hpp"
+#include "include/kvmpp/reader_list.hpp"
 #include "irqchip.hpp"
 #include "virt/eventfd.hpp"
 
@@ -26,16 +27,16 @@ public:
 	void add(Irqfd &irqfd);
 	/* Nobody looks at it any more when this returns. */
 	void remove(Irqfd &irqfd) MAY_SLEEP;
-	bool empty() const { return first_.load(std::memory_order_relaxed) == nullptr; }
+	bool empty() const { return irqfds_.empty(); }
 
 private:
 	Irqchip &irqchip_;
-	/* Written by one at a time, read in acknowledged(). */
-	std::atomic<Irqfd *> first_{nullptr};
+	/* Read in acknowledged(). */
+	ReaderList<Irqfd> irqfds_;
 };
 
 /* Told by its eventfd's wait queue, in whatever context that is signalled. */
-class Irqfd final : public ListLink<IrqfdTag>, private glue_eventfd_waiter
+class Irqfd final : public ListLink<IrqfdTag>, public ReaderLink<Irqfd>, private glue_eventfd_waiter
 {
 public:
 	Irqfd(Irqfds &irqfds, Irqchip &irqchip, u32 gsi)
@@ -61,9 +62,8 @@ public:
 	Irqchip &irqchip() const { return irqchip_; }
 	glue_eventfd *resample() const { return resample_.eventfd(); }
 
-	/* Of those that resample: who listens for it, and the next of those. */
+	/* Of those that resample: who listens for it. */
 	Resampler *resampler = nullptr;
-	std::atomic<Irqfd *> next{nullptr};
 
 private:
 	static Irqfd &of(glue_eventfd_waiter *waiter) { return *static_cast<Irqfd *>(waiter); }
@@ -82,24 +82,17 @@ void Resampler::acknowledged()
 {
 	/* Before anybody is told, who may raise it again at once. */
 	irqchip_.set_irq(IrqSource::resample, gsi, false);
-	for (Irqfd *irqfd = first_.load(std::memory_order_acquire); irqfd;
-	     irqfd = irqfd->next.load(std::memory_order_acquire))
-		glue_eventfd_signal(irqfd->resample());
+	irqfds_.for_each([](Irqfd &irqfd) { glue_eventfd_signal(irqfd.resample()); });
 }
 
 void Resampler::add(Irqfd &irqfd)
 {
-	irqfd.next.store(first_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-	first_.store(&irqfd, std::memory_order_release);
+	irqfds_.push_front(irqfd);
 }
 
 void Resampler::remove(Irqfd &irqfd)
 {
-	std::atomic<Irqfd *> *link = &first_;
-
-	while (link->load(std::memory_order_relaxed) != &irqfd)
-		link = &link->load(std::memory_order_relaxed)->next;
-	link->store(irqfd.next.load(std::memory_order_relaxed), std::memory_order_release);
+	irqfds_.remove(irqfd);
 	irqchip_.synchronize();
 }
 
