@@ -14,21 +14,13 @@
 #include "../virt/linux/speculation.c"
 #include "../virt/linux/x86.c"
 
-#include <asm/tsc.h>
-
 #include <linux_glue/crash.h>
-#include <linux_glue/dedicated.h>
 #include <linux_glue/parameters.h>
 #include <linux_glue/trace.h>
 
 struct glue_parameters glue_parameters = {
 	.exclusive = true,
 };
-
-glue_u64 glue_tsc_khz(void)
-{
-	return tsc_khz;
-}
 
 int glue_crash_init(void)
 {

@@ -3,9 +3,8 @@
 
 #include "arch/x86/cpu_insn.hpp"
 
-#include <linux_glue/dedicated.h>
-
 #include <linux/kvm.h>
+#include <linux_glue/x86.h>
 
 #include <utility>
 

@@ -8,7 +8,6 @@
 #include "include/kvmpp/guards.hpp"
 
 #include <linux_glue/crash.h>
-#include <linux_glue/dedicated.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/log.h>
 #include <linux_glue/parameters.h>

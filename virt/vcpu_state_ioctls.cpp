@@ -14,6 +14,7 @@
 #include <linux/kvm.h>
 #include <linux_glue/dedicated.h>
 #include <linux_glue/memory.h>
+#include <linux_glue/x86.h>
 
 #include <cstring>
 

@@ -6,9 +6,9 @@
 #include "hardware.hpp"
 #include "vcpu.hpp"
 
-#include <linux_glue/dedicated.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/file.h>
+#include <linux_glue/x86.h>
 
 namespace kvmpp
 {

@@ -94,8 +94,6 @@ struct glue_fixup {
 };
 extern const struct glue_fixup *glue_fixups;
 extern unsigned int glue_fixup_count;
-/* Ticks of the TSC in a millisecond. */
-glue_u64 glue_tsc_khz(void);
 void glue_msleep(unsigned int milliseconds) MAY_SLEEP;
 void glue_udelay(unsigned int microseconds);
 void glue_cpu_relax(void);

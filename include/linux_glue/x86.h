@@ -48,6 +48,9 @@ glue_u64 glue_host_cr4(void);
  */
 int glue_split_lock(glue_u64 rip) MAY_SLEEP;
 
+/* Ticks of the TSC in a millisecond. */
+glue_u64 glue_tsc_khz(void);
+
 /* XCR0 of the host; 0 where the host does not use XSAVE. */
 glue_u64 glue_host_xcr0(void);
 

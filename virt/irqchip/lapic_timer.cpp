@@ -3,8 +3,7 @@
 
 #include "lapic.hpp"
 
-#include <linux_glue/clock.h>
-#include <linux_glue/dedicated.h>
+#include <linux_glue/x86.h>
 
 #include <algorithm>
 

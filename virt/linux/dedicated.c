@@ -19,7 +19,6 @@
 #include <asm/nmi.h>
 #include <asm/pgtable.h>
 #include <asm/processor.h>
-#include <asm/tsc.h>
 
 #include <linux_glue/dedicated.h>
 #include <linux_glue/entries.h>
@@ -238,11 +237,6 @@ void glue_cpu_start_end(void)
 	kfree(low.content);
 	cpus_read_unlock();
 	mutex_unlock(&kvmpp_start_lock);
-}
-
-glue_u64 glue_tsc_khz(void)
-{
-	return tsc_khz;
 }
 
 void glue_msleep(unsigned int milliseconds)

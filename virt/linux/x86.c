@@ -11,6 +11,7 @@
 #include <asm/processor.h>
 #include <asm/special_insns.h>
 #include <asm/tlbflush.h>
+#include <asm/tsc.h>
 
 #include <linux_glue/x86.h>
 
@@ -98,4 +99,9 @@ int glue_split_lock(glue_u64 rip)
 glue_u64 glue_host_xcr0(void)
 {
 	return boot_cpu_has(X86_FEATURE_OSXSAVE) ? xgetbv(XCR_XFEATURE_ENABLED_MASK) : 0;
+}
+
+glue_u64 glue_tsc_khz(void)
+{
+	return tsc_khz;
 }

@@ -7,8 +7,8 @@
 #include "arch/x86/cpu_insn.hpp"
 
 #include <linux_glue/clock.h>
-#include <linux_glue/dedicated.h>
 #include <linux_glue/entries.h>
+#include <linux_glue/x86.h>
 
 namespace kvmpp::host
 {

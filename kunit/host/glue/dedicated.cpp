@@ -13,6 +13,7 @@
 #include <linux_glue/dedicated.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/guest.h>
+#include <linux_glue/x86.h>
 
 #include <asm/errno.h>
 

@@ -6,7 +6,7 @@
 #include "arch/x86/handlers.hpp"
 #include "arch/x86/kvmclock.hpp"
 
-#include <linux_glue/dedicated.h>
+#include <linux_glue/x86.h>
 
 #include <asm/errno.h>
 

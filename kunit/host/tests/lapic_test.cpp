@@ -6,7 +6,7 @@
 #include "virt/irqchip/lapic.hpp"
 
 #include <linux/kvm.h>
-#include <linux_glue/dedicated.h>
+#include <linux_glue/x86.h>
 
 #include <cstring>
 #include <memory>

@@ -4,7 +4,7 @@
 
 #include "arch/x86/machine_check.hpp"
 
-#include <linux_glue/dedicated.h>
+#include <linux_glue/x86.h>
 
 using namespace kvmpp;
 using namespace kvmpp::host;
