@@ -182,7 +182,7 @@ void Ioapic::resend()
 
 void Ioapic::get(kvm_ioapic_state &state) const
 {
-	state = {.base_address = base_,
+	state = {.base_address = base_.load(std::memory_order_relaxed),
 		 .ioregsel = selected_,
 		 .id = id_,
 		 .irr = irr_ & ~sent_edges_,
@@ -194,7 +194,7 @@ void Ioapic::get(kvm_ioapic_state &state) const
 
 void Ioapic::set(const kvm_ioapic_state &state)
 {
-	base_ = state.base_address;
+	base_.store(state.base_address, std::memory_order_relaxed);
 	selected_ = static_cast<u8>(state.ioregsel);
 	id_ = state.id & 0xf;
 	for (u32 pin = 0; pin < pins; pin++)

@@ -65,9 +65,12 @@ public:
 	/* What ApicBus::deliver() says; negative also when it is masked or waits for its EOI. */
 	int set_irq(u32 pin, IrqSource source, bool level);
 
+	/* Anybody: most accesses are to other devices. */
 	bool has_address(u64 address, u32 length) const
 	{
-		return address - base_ < bytes && length <= bytes - (address - base_);
+		u64 offset = address - base_.load(std::memory_order_relaxed);
+
+		return offset < bytes && length <= bytes - offset;
 	}
 	/* At an offset from its base. */
 	u32 read(u64 offset) const;
@@ -97,7 +100,7 @@ private:
 
 	const ApicMessageSink &bus_;
 	VectorSet &vectors_;
-	u64 base_ = default_base;
+	std::atomic<u64> base_{default_base};
 	u8 selected_ = 0;
 	u8 id_ = 0;
 	/* The lines that are up; edges that wait, or that have been sent, until they are down again. */

@@ -222,10 +222,9 @@ bool Irqchip::access_pic(DeviceAccess &access)
 
 bool Irqchip::access_ioapic(DeviceAccess &access)
 {
-	Locked locked(lock_);
-
-	if (!ioapic_.has_address(access.address, access.length))
+	if (!ioapic_has(access.address, access.length))
 		return false;
+	Locked locked(lock_);
 	u64 offset = access.address & (Ioapic::bytes - 1);
 	if (access.is_write) {
 		u32 value = 0;

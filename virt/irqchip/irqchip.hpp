@@ -119,6 +119,11 @@ private:
 	}
 	bool access_pic(DeviceAccess &access) EXCLUDES(lock_);
 	bool access_ioapic(DeviceAccess &access) EXCLUDES(lock_);
+	/* Its address alone may be looked at without the lock. */
+	bool ioapic_has(u64 address, u32 length) const NO_THREAD_SAFETY_ANALYSIS
+	{
+		return ioapic_.has_address(address, length);
+	}
 	template <class Use> void use_pic(Use use) EXCLUDES(lock_);
 	void update_intr() REQUIRES(lock_);
 	static u64 resend(glue_timer *timer);
