@@ -6,13 +6,6 @@
 namespace kvmpp
 {
 
-namespace
-{
-
-constexpr u32 xapic_broadcast = 0xff, x2apic_broadcast = ~u32{0};
-
-} // namespace
-
 bool ApicBus::is_for(const Lapic &target, const ApicMessage &message, const Lapic *sender) const
 {
 	using Shorthand = ApicMessage::Shorthand;
@@ -29,9 +22,9 @@ bool ApicBus::is_for(const Lapic &target, const ApicMessage &message, const Lapi
 	}
 	u32 destination = message.destination;
 	/* KVM's quirk: what comes from devices has had eight bits before it had more. */
-	if (!sender && destination == xapic_broadcast && !api_.is_broadcast_wide() &&
+	if (!sender && destination == ApicMessage::xapic_broadcast && !api_.is_broadcast_wide() &&
 	    target.is_x2apic())
-		destination = x2apic_broadcast;
+		destination = ApicMessage::x2apic_broadcast;
 	return target.is_for(destination, message.logical);
 }
 
@@ -44,7 +37,8 @@ int ApicBus::give(const ApicMessage &message, const Lapic *sender) const
 	RcuRead read;
 	/* Most are for one, and that one is where its id says. */
 	if (message.shorthand == ApicMessage::Shorthand::none && !message.logical && !one_of &&
-	    message.destination < VcpuTable::max_vcpus && message.destination != xapic_broadcast)
+	    message.destination < VcpuTable::max_vcpus &&
+	    message.destination != ApicMessage::xapic_broadcast)
 		if (VcpuEntry *entry = vcpus_.find(message.destination);
 		    entry && entry->lapic && entry->lapic->has_own_id())
 			return entry->lapic->accept(message, entry->lapic.get() == sender);

@@ -21,6 +21,8 @@ struct ApicMessage {
 		startup = 6,
 		external = 7
 	};
+	/* All of them, physical or logical. */
+	static constexpr u32 xapic_broadcast = 0xff, x2apic_broadcast = ~u32{0};
 	enum class Shorthand : u8 { none = 0, self = 1, all = 2, all_but_self = 3 };
 
 	/* An id, or a logical destination: of 8 bits, or of 32 from an APIC in x2APIC mode. */

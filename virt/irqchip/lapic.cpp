@@ -15,7 +15,7 @@ namespace kvmpp
 namespace
 {
 
-constexpr u32 lvt_masked = 1 << 16;
+constexpr u32 lvt_masked = LocalApic::masked, svr_enabled = LocalApic::svr_enabled;
 /* "Local Vector Table": what of its entries can be written. */
 constexpr u32 lvt_vector = 0xff | lvt_masked, lvt_delivery = 7 << 8, lvt_pins = 5 << 13;
 /* Of the timer's: one-shot where none of both, which is all that there are without the last one. */
@@ -25,7 +25,6 @@ constexpr u32 external = 7 << 8;
 /* As an integrated APIC with six entries in its LVT. */
 constexpr u32 version_value = 0x14 | 5 << 16;
 constexpr u32 flat_model = 0xf0000000;
-constexpr u32 xapic_broadcast = 0xff, x2apic_broadcast = ~u32{0};
 
 constexpr u32 signal_init = 1 << 8, signal_startup = 1 << 9;
 
@@ -65,7 +64,7 @@ u32 lvt_writable(u32 reg, bool has_deadline)
 
 Lapic::Lapic(u32 vcpu, KickTarget &kick, const ApicBus &bus)
 	: vcpu_(vcpu), kick_(kick), bus_(bus),
-	  base_(0xfee00000 | hardware_enabled | (vcpu == 0 ? 1 << 8 : 0))
+	  base_(0xfee00000 | apic_base_bit::enabled | (vcpu == 0 ? apic_base_bit::bsp : 0))
 {
 	glue_sleeper_init(&sleeper);
 	put(id, vcpu_ << 24);
@@ -109,9 +108,9 @@ void Lapic::set_base(u64 value)
 	if (!changed) [[likely]]
 		return;
 	base_.store(value, std::memory_order_relaxed);
-	if (changed & value & hardware_enabled)
+	if (changed & value & apic_base_bit::enabled)
 		put(id, vcpu_ << 24);
-	if (changed & value & x2apic_mode) {
+	if (changed & value & apic_base_bit::extended) {
 		put(id, vcpu_);
 		put(ldr, x2apic_logical_id(vcpu_));
 	}
@@ -129,14 +128,14 @@ bool Lapic::is_for(u32 destination, bool logical) const
 	if (is_x2apic()) {
 		u32 own = get(ldr);
 
-		if (destination == x2apic_broadcast)
+		if (destination == ApicMessage::x2apic_broadcast)
 			return true;
 		if (!logical)
 			return destination == vcpu_;
 		return destination >> 16 == own >> 16 && (destination & own & 0xffff);
 	}
 	u32 own = get(logical ? ldr : id) >> 24;
-	if (destination == xapic_broadcast)
+	if (destination == ApicMessage::xapic_broadcast)
 		return true;
 	if (!logical) /* As KVM: ids that do not fit are those of x2APIC mode, so that it can be entered. */
 		return destination == own || (vcpu_ > 0xff && destination == vcpu_);

@@ -14,6 +14,7 @@
 #pragma once
 
 #include "apic_message.hpp"
+#include "arch/x86/x2apic.hpp"
 #include "include/kvmpp/kick.hpp"
 #include "lapic_timer.hpp"
 
@@ -75,9 +76,9 @@ public:
 	bool is_for(u32 destination, bool logical) const;
 	/* Physical; nobody else's if it is its vCPU's. */
 	bool has_own_id() const;
-	bool is_x2apic() const { return base() & x2apic_mode; }
+	bool is_x2apic() const { return base() & apic_base_bit::extended; }
 	/* By hardware and software: it takes fixed interrupts. */
-	bool is_enabled() const { return is_present() && (get(svr) & svr_enabled); }
+	bool is_enabled() const { return is_present() && (get(svr) & LocalApic::svr_enabled); }
 	/* The 8259s' output is for it: LINT0 is "ExtINT", or there is no APIC in between. */
 	bool takes_external() const;
 	/* Something has changed that its vCPU is to look at; it comes out of the guest, or wakes. */
@@ -142,12 +143,9 @@ public:
 	[[nodiscard]] bool set_state(const kvm_lapic_state &state, bool wide_ids) MAY_SLEEP;
 
 private:
-	static constexpr u32 svr_enabled = 1 << 8;
-	static constexpr u64 x2apic_mode = 1 << 10, hardware_enabled = 1 << 11;
-
 	u32 get(u32 reg) const { return registers_[reg].load(std::memory_order_relaxed); }
 	void put(u32 reg, u32 value) { registers_[reg].store(value, std::memory_order_relaxed); }
-	bool is_present() const { return base() & hardware_enabled; }
+	bool is_present() const { return base() & apic_base_bit::enabled; }
 	int highest(u32 first) const;
 	u32 processor_priority() const;
 	bool read(u32 reg, u32 &value) const;
