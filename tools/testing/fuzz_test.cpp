@@ -12,6 +12,7 @@
 #include "fuzz/player.hpp"
 #include "host.hpp"
 #include "ktap.hpp"
+#include "option.hpp"
 #include "steady.hpp"
 
 #include <cerrno>
@@ -204,15 +205,11 @@ void replays()
 
 bool take_option(std::string_view text)
 {
-	const auto take = [&](std::string_view name, unsigned long &value) {
-		if (!text.starts_with(name))
-			return false;
-		value = std::strtoul(text.data() + name.size(), nullptr, 0);
-		return true;
-	};
-	return take("calls=", options.calls) || take("minutes=", options.minutes) ||
-	       take("seed=", options.seed) || take("first=", options.first) ||
-	       take("trace=", options.trace);
+	return option::take(text, "calls=", options.calls) ||
+	       option::take(text, "minutes=", options.minutes) ||
+	       option::take(text, "seed=", options.seed) ||
+	       option::take(text, "first=", options.first) ||
+	       option::take(text, "trace=", options.trace);
 }
 
 } // namespace

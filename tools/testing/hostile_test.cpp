@@ -15,6 +15,7 @@
 #include "guests.hpp"
 #include "host.hpp"
 #include "ktap.hpp"
+#include "option.hpp"
 #include "steady.hpp"
 
 #include <cerrno>
@@ -436,14 +437,9 @@ void triple_faults()
 
 bool take_option(std::string_view text)
 {
-	const auto take = [&](std::string_view name, unsigned long &value) {
-		if (!text.starts_with(name))
-			return false;
-		value = std::strtoul(text.data() + name.size(), nullptr, 0);
-		return true;
-	};
-	return take("blocks=", options.blocks) || take("minutes=", options.minutes) ||
-	       take("seed=", options.seed);
+	return option::take(text, "blocks=", options.blocks) ||
+	       option::take(text, "minutes=", options.minutes) ||
+	       option::take(text, "seed=", options.seed);
 }
 
 } // namespace

@@ -3,16 +3,7 @@
  * Long mode: a guest with the local APIC of a CPU of its own, in x2APIC mode. It counts its interrupts at
  * GUEST_RESULTS: see dedicated_test.cpp for what is at which place.
  */
-#include "entry.h"
-
-#define X2APIC_ID	0x802
-#define X2APIC_TPR	0x808
-#define X2APIC_EOI	0x80b
-#define X2APIC_SVR	0x80f
-#define X2APIC_ICR	0x830
-#define X2APIC_LVT_TIMER 0x832
-#define X2APIC_INITIAL	0x838
-#define X2APIC_DIVIDE	0x83e
+#include "x2apic.h"
 
 #define RESULT(n) (GUEST_RESULTS + 8 * (n))
 #define TICKS	RESULT(0)	/* timer interrupts taken */
@@ -33,20 +24,9 @@
 	.text
 	.code64
 
-.macro wrmsr_imm msr, low
-	mov $\msr, %ecx
-	mov \low, %eax
-	xor %edx, %edx
-	wrmsr
-.endm
-
 /* x2APIC mode on, the APIC enabled. */
 x2apic_on:
-	mov $0x1b, %ecx
-	rdmsr
-	or $0xc00, %eax
-	wrmsr
-	wrmsr_imm X2APIC_SVR, $0x1ff
+	x2apic_mode
 	movq $1, READY
 	ret
 

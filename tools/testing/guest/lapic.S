@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Long mode: guests with a local APIC that the hypervisor has. Results and vectors as in apic.S. */
-#include "entry.h"
+#include "x2apic.h"
 
 #define RESULT(n) (GUEST_RESULTS + 8 * (n))
 #define TICKS	RESULT(0)
@@ -12,28 +12,17 @@
 	.text
 	.code64
 
-.macro wrmsr_imm msr, low
-	mov $\msr, %ecx
-	mov \low, %eax
-	xor %edx, %edx
-	wrmsr
-.endm
-
 x2apic_on:
-	mov $0x1b, %ecx
-	rdmsr
-	or $0xc00, %eax
-	wrmsr
-	wrmsr_imm 0x80f, $0x1ff
+	x2apic_mode
 	ret
 
 /* WANTED times: PERIOD from now on one tick, halted until then. */
 entry one_shot
 	call x2apic_on
-	wrmsr_imm 0x83e, $0xb
-	wrmsr_imm 0x832, $0x40
+	wrmsr_imm X2APIC_DIVIDE, $0xb
+	wrmsr_imm X2APIC_LVT_TIMER, $0x40
 1:	mov PERIOD, %rax
-	mov $0x838, %ecx
+	mov $X2APIC_INITIAL, %ecx
 	xor %edx, %edx
 	wrmsr
 	mov TICKS, %rbx
@@ -54,7 +43,7 @@ entry one_shot
 /* The same with IA32_TSC_DEADLINE. */
 entry deadline
 	call x2apic_on
-	wrmsr_imm 0x832, $0x40040
+	wrmsr_imm X2APIC_LVT_TIMER, $0x40040
 1:	rdtsc
 	shl $32, %rdx
 	or %rdx, %rax
@@ -104,7 +93,7 @@ entry tick
 	push %rcx
 	push %rdx
 	incq TICKS
-	wrmsr_imm 0x80b, $0
+	wrmsr_imm X2APIC_EOI, $0
 	pop %rdx
 	pop %rcx
 	pop %rax
@@ -122,7 +111,7 @@ entry xapic_tick
 /* Starts the processor with APIC id 1 at RBX << 12, and waits for what it leaves at LEFT. */
 entry start_other
 	call x2apic_on
-	mov $0x830, %ecx
+	mov $X2APIC_ICR, %ecx
 	mov $1, %edx
 	mov $0x4500, %eax
 	wrmsr
