@@ -186,8 +186,6 @@ Result<> Vcpu::accept_signals()
 /* What has been posted goes on its way, or waits for the guest to let it. */
 Result<> Vcpu::take_interrupts()
 {
-	constexpr u32 blocks_nmi = blocking_by_nmi;
-
 	entry_->kick.withdraw(Request::interrupt);
 	lapic_->take_due();
 	if (Result<> r = accept_signals(); !r)
@@ -204,7 +202,7 @@ Result<> Vcpu::take_interrupts()
 		return r;
 	/* An NMI goes first. */
 	bool nmi = (state_.nmi.queued || state_.nmi.pending) &&
-		   !(state_.interruptibility & blocks_nmi);
+		   !(state_.interruptibility & blocking_by_nmi);
 	if (nmi || !ready_for_interrupt(state_)) {
 		state_.window_wanted = true;
 		lapic_->set_due();
