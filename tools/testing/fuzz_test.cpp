@@ -43,7 +43,6 @@ struct Options {
 } options;
 
 constexpr unsigned calls_a_round = 1'000;
-constexpr unsigned threads_of_a_crowd = 3;
 constexpr std::chrono::seconds round_at_most{300};
 
 unsigned open_files()
@@ -65,8 +64,9 @@ bool is_crowd(unsigned long round)
 
 uint64_t play_alone(fuzz::World &world, Tally &tally, unsigned long round, bool dedicates)
 {
-	Player player(world, tally, Random(options.seed, round << 8),
-		      {.alone = true, .dedicates = dedicates, .traces = options.trace != 0});
+	Player player(
+		world, tally, Random(options.seed, round << 8),
+		{.number = 0, .alone = true, .dedicates = dedicates, .traces = options.trace != 0});
 	player.play(calls_a_round);
 	return player.digest();
 }
@@ -74,11 +74,14 @@ uint64_t play_alone(fuzz::World &world, Tally &tally, unsigned long round, bool 
 void play_in_a_crowd(fuzz::World &world, Tally &tally, unsigned long round)
 {
 	std::vector<std::thread> threads;
-	for (unsigned i = 0; i < threads_of_a_crowd; i++)
+	for (unsigned i = 0; i < fuzz::World::players; i++)
 		threads.emplace_back([&, i] {
 			Player player(world, tally, Random(options.seed, round << 8 | (i + 1)),
-				      {.alone = false, .dedicates = i == 0, .traces = false});
-			player.play(calls_a_round / threads_of_a_crowd);
+				      {.number = i,
+				       .alone = false,
+				       .dedicates = i == 0,
+				       .traces = false});
+			player.play(calls_a_round / fuzz::World::players);
 		});
 	for (std::thread &thread : threads)
 		thread.join();

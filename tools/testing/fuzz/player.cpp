@@ -36,16 +36,6 @@ long to_result(long result)
 	return result < 0 ? -errno : result;
 }
 
-std::byte *map_arena()
-{
-	// What follows it is not there.
-	void *at = mmap(nullptr, largest_argument + page_size, read_write,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-	expect::that("memory can be mapped", at != MAP_FAILED);
-	munmap(static_cast<std::byte *>(at) + largest_argument, page_size);
-	return static_cast<std::byte *>(at);
-}
-
 timer_t make_watchdog()
 {
 	timer_t timer;
@@ -97,15 +87,14 @@ std::vector<const char *> Player::names()
 }
 
 Player::Player(World &world, Tally &tally, Random random, Rules rules)
-	: world_(world), tally_(tally), random_(random), rules_(rules), arena_(map_arena()),
-	  watchdog_(make_watchdog())
+	: world_(world), tally_(tally), random_(random), rules_(rules),
+	  arena_(world.arena(rules.number)), watchdog_(make_watchdog())
 {
 }
 
 Player::~Player()
 {
 	timer_delete(watchdog_);
-	munmap(arena_, largest_argument);
 }
 
 void Player::play(unsigned count)
@@ -483,7 +472,11 @@ long Player::fork_a_player()
 		// Of others' files it may have other ones than they say, who open and close them meanwhile.
 		if (rules_.alone)
 			world_.forked();
-		Player child(world_, tally_, random, {false, rules_.dedicates, rules_.traces});
+		Player child(world_, tally_, random,
+			     {.number = rules_.number,
+			      .alone = false,
+			      .dedicates = rules_.dedicates,
+			      .traces = rules_.traces});
 		child.in_child_ = true;
 		child.play(60);
 		_exit(0);

@@ -14,6 +14,8 @@ namespace fuzz
 {
 
 struct Rules {
+	// Its place in the crowd, below World::players.
+	unsigned number;
 	// It has the world for itself, so that a call that failed must have changed nothing.
 	bool alone;
 	// CPUs are taken from Linux.

@@ -38,6 +38,9 @@ World::World() : memory_fd_(memfd_create("guest", MFD_CLOEXEC))
 	expect::that("memfd", memory_fd_ >= 0 && ftruncate(memory_fd_, memory_size) == 0);
 	memory_ = map_low(memory_size, MAP_SHARED, memory_fd_);
 	alias_ = map_low(memory_size, MAP_SHARED, memory_fd_);
+	arenas_ = map_low(arena_stride * players, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	for (unsigned player = 0; player < players; player++)
+		munmap(arena(player) + largest_argument, page_size);
 }
 
 kvm_run &World::run(unsigned place) const

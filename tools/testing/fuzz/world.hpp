@@ -18,7 +18,8 @@ namespace fuzz
 class World
 {
 public:
-	static constexpr unsigned places = 4; // of files of a kind
+	static constexpr unsigned places = 4;  // of files of a kind
+	static constexpr unsigned players = 3; // threads at once
 	static constexpr size_t memory_size = 0x200000;
 
 	World();
@@ -42,6 +43,9 @@ public:
 	std::byte *memory() const { return memory_; }
 	std::byte *alias() const { return alias_; }
 	int memory_fd() const { return memory_fd_; }
+	// Where a player has its arguments; the page behind it is not there. It is mapped before any part of
+	// memory() is unmapped, for what is mapped later may get that part's place.
+	std::byte *arena(unsigned player) const { return arenas_ + arena_stride * player; }
 
 	// A file came from the process that this one was forked from.
 	void forked();
@@ -53,11 +57,13 @@ public:
 	void close_all();
 
 private:
+	static constexpr size_t page_size = 0x1000, arena_stride = largest_argument + page_size;
+
 	std::atomic<int> files_[files][places];
 	std::atomic<bool> foreign_[files][places] = {};
 	std::atomic<int> eventfds_[places];
 	size_t run_size_;
-	std::byte *runs_, *memory_, *alias_;
+	std::byte *runs_, *memory_, *alias_, *arenas_;
 	int memory_fd_;
 };
 
