@@ -121,7 +121,7 @@ interrupts. With it there would be no exit for an EOI, nor for an IPI to a guest
     thread to call KVM_RUN again; what other CPUs execute meanwhile is counted from before the signal is sent
     until the guest is seen to go on.
 (6) Without a local APIC in the kernel; with the host's own tick and the calls of the VMM, 1 % or so.
-    Of OUT, KVM's has the flush of the L1 cache (L1TF) in it, which kvmpp does not do: some 4,400.
+    Of OUT, some 4,400 are the flush of the L1 cache (L1TF), of both.
 """
 
 
