@@ -100,6 +100,7 @@
 	X(glue, storage_is_large_enough)                                                           \
 	X(glue, mutex_is_a_mutex)                                                                  \
 	X(glue, spinlock_is_a_spinlock)                                                            \
+	X(glue, rwlock_is_an_rwlock)                                                               \
 	X(glue, lockdep_sees_the_class)                                                            \
 	X(glue, srcu_waits_for_its_readers)                                                        \
 	X(glue, irqs_and_preemption)                                                               \

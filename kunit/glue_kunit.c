@@ -33,6 +33,7 @@ static void storage_is_large_enough(struct kunit *test)
 {
 	KUNIT_EXPECT_LE(test, sizeof(struct mutex), sizeof(struct glue_mutex));
 	KUNIT_EXPECT_LE(test, sizeof(spinlock_t), sizeof(struct glue_spinlock));
+	KUNIT_EXPECT_LE(test, sizeof(rwlock_t), sizeof(struct glue_rwlock));
 	KUNIT_EXPECT_LE(test, sizeof(struct srcu_struct), sizeof(struct glue_srcu));
 	KUNIT_EXPECT_LE(test, sizeof(struct rcu_head),
 			sizeof_field(struct glue_rcu_head, opaque));
@@ -68,6 +69,24 @@ static void spinlock_is_a_spinlock(struct kunit *test)
 	KUNIT_EXPECT_NE(test, preempt_count(), before);
 	glue_spin_unlock(&lock);
 	KUNIT_EXPECT_FALSE(test, spin_is_locked(spinlock_in(&lock)));
+	KUNIT_EXPECT_EQ(test, preempt_count(), before);
+}
+
+static void rwlock_is_an_rwlock(struct kunit *test)
+{
+	static struct glue_rwlock lock;
+	int before = preempt_count();
+
+	glue_rwlock_init(&lock, GLUE_LOCK_MMU);
+	glue_read_lock(&lock);
+	/* Not glue_read_lock(), which may wait for a writer who waits for us. */
+	KUNIT_EXPECT_TRUE(test, read_trylock((rwlock_t *)lock.opaque));
+	KUNIT_EXPECT_FALSE(test, write_trylock((rwlock_t *)lock.opaque));
+	glue_read_unlock(&lock);
+	glue_read_unlock(&lock);
+	glue_write_lock(&lock);
+	KUNIT_EXPECT_FALSE(test, read_trylock((rwlock_t *)lock.opaque));
+	glue_write_unlock(&lock);
 	KUNIT_EXPECT_EQ(test, preempt_count(), before);
 }
 

@@ -18,6 +18,7 @@
 #define ACQUIRE_SHARED(...)       KVMPP_TSA(acquire_shared_capability(__VA_ARGS__))
 #define TRY_ACQUIRE(...)          KVMPP_TSA(try_acquire_capability(__VA_ARGS__))
 #define RELEASE(...)              KVMPP_TSA(release_capability(__VA_ARGS__))
+#define RELEASE_SHARED(...)       KVMPP_TSA(release_shared_capability(__VA_ARGS__))
 #define REQUIRES(...)             KVMPP_TSA(requires_capability(__VA_ARGS__))
 #define REQUIRES_SHARED(...)      KVMPP_TSA(requires_shared_capability(__VA_ARGS__))
 #define EXCLUDES(...)             KVMPP_TSA(locks_excluded(__VA_ARGS__))

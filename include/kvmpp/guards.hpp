@@ -144,6 +144,24 @@ private:
 	glue_spinlock lock_{};
 };
 
+/* The same for many who read, or one who writes. */
+class CAPABILITY("rwlock") RwLock
+{
+public:
+	constexpr RwLock() = default;
+	RwLock(const RwLock &) = delete;
+	RwLock &operator=(const RwLock &) = delete;
+
+	void init(glue_lock_class lock_class) { glue_rwlock_init(&lock_, lock_class); }
+	void lock() ACQUIRE() EXCLUDES(irqs_off) { glue_write_lock(&lock_); }
+	void unlock() RELEASE() { glue_write_unlock(&lock_); }
+	void lock_to_read() ACQUIRE_SHARED() EXCLUDES(irqs_off) { glue_read_lock(&lock_); }
+	void unlock_to_read() RELEASE_SHARED() { glue_read_unlock(&lock_); }
+
+private:
+	glue_rwlock lock_{};
+};
+
 /* Locked locked(lock): held until the end of the scope. */
 template <class Lock> class Locked;
 
@@ -190,9 +208,44 @@ private:
 	glue_u64 flags_;
 };
 
+/* By the one who writes. */
+template <> class SCOPED_CAPABILITY Locked<RwLock>
+{
+public:
+	explicit Locked(RwLock &lock) ACQUIRE(lock, preempt_off) EXCLUDES(irqs_off) : lock_(lock)
+	{
+		lock_.lock();
+	}
+	~Locked() RELEASE() { lock_.unlock(); }
+	Locked(const Locked &) = delete;
+	Locked &operator=(const Locked &) = delete;
+
+private:
+	RwLock &lock_;
+};
+
 Locked(Mutex &)->Locked<Mutex>;
 Locked(SpinLock &)->Locked<SpinLock>;
 Locked(IrqSpinLock &)->Locked<IrqSpinLock>;
+Locked(RwLock &)->Locked<RwLock>;
+
+/* ReadLocked locked(lock): held by one of many. */
+class SCOPED_CAPABILITY ReadLocked
+{
+public:
+	explicit ReadLocked(RwLock &lock) ACQUIRE_SHARED(lock) ACQUIRE(preempt_off)
+		EXCLUDES(irqs_off)
+		: lock_(lock)
+	{
+		lock_.lock_to_read();
+	}
+	~ReadLocked() RELEASE() { lock_.unlock_to_read(); }
+	ReadLocked(const ReadLocked &) = delete;
+	ReadLocked &operator=(const ReadLocked &) = delete;
+
+private:
+	RwLock &lock_;
+};
 
 class CAPABILITY("srcu") Srcu
 {

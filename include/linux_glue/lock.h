@@ -18,6 +18,10 @@ struct glue_spinlock {
 	glue_u64 opaque[(GLUE_SPINLOCK_SIZE + 7) / 8];
 };
 
+struct glue_rwlock {
+	glue_u64 opaque[(GLUE_RWLOCK_SIZE + 7) / 8];
+};
+
 struct glue_srcu {
 	glue_u64 opaque[(GLUE_SRCU_SIZE + 7) / 8];
 };
@@ -57,6 +61,13 @@ void glue_spin_unlock(struct glue_spinlock *lock);
 /* With interrupts off on this CPU, which it gives back as they were. Any context but NMI. */
 glue_u64 glue_spin_lock_irqsave(struct glue_spinlock *lock);
 void glue_spin_unlock_irqrestore(struct glue_spinlock *lock, glue_u64 flags);
+
+/* A spin lock that several may have at a time who only read. */
+void glue_rwlock_init(struct glue_rwlock *lock, enum glue_lock_class lock_class);
+void glue_read_lock(struct glue_rwlock *lock);
+void glue_read_unlock(struct glue_rwlock *lock);
+void glue_write_lock(struct glue_rwlock *lock);
+void glue_write_unlock(struct glue_rwlock *lock);
 
 /* 0 or -ENOMEM. May sleep. */
 int glue_srcu_init(struct glue_srcu *srcu) MAY_SLEEP;

@@ -34,6 +34,11 @@ static spinlock_t *to_spinlock(struct glue_spinlock *lock)
 	return (spinlock_t *)lock->opaque;
 }
 
+static rwlock_t *to_rwlock(struct glue_rwlock *lock)
+{
+	return (rwlock_t *)lock->opaque;
+}
+
 static struct srcu_struct *to_srcu(struct glue_srcu *srcu)
 {
 	return (struct srcu_struct *)srcu->opaque;
@@ -86,6 +91,32 @@ glue_u64 glue_spin_lock_irqsave(struct glue_spinlock *lock) __acquires(lock)
 void glue_spin_unlock_irqrestore(struct glue_spinlock *lock, glue_u64 flags) __releases(lock)
 {
 	spin_unlock_irqrestore(to_spinlock(lock), flags);
+}
+
+void glue_rwlock_init(struct glue_rwlock *lock, enum glue_lock_class lock_class)
+{
+	rwlock_init(to_rwlock(lock));
+	lockdep_set_class_and_name(to_rwlock(lock), &keys[lock_class], names[lock_class]);
+}
+
+void glue_read_lock(struct glue_rwlock *lock) __acquires(lock)
+{
+	read_lock(to_rwlock(lock));
+}
+
+void glue_read_unlock(struct glue_rwlock *lock) __releases(lock)
+{
+	read_unlock(to_rwlock(lock));
+}
+
+void glue_write_lock(struct glue_rwlock *lock) __acquires(lock)
+{
+	write_lock(to_rwlock(lock));
+}
+
+void glue_write_unlock(struct glue_rwlock *lock) __releases(lock)
+{
+	write_unlock(to_rwlock(lock));
 }
 
 int glue_srcu_init(struct glue_srcu *srcu)

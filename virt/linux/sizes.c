@@ -12,6 +12,7 @@ int main(void)
 {
 	DEFINE(GLUE_MUTEX_SIZE, sizeof(struct mutex));
 	DEFINE(GLUE_SPINLOCK_SIZE, sizeof(spinlock_t));
+	DEFINE(GLUE_RWLOCK_SIZE, sizeof(rwlock_t));
 	DEFINE(GLUE_SRCU_SIZE, sizeof(struct srcu_struct));
 	DEFINE(GLUE_HRTIMER_SIZE, sizeof(struct hrtimer));
 	DEFINE(GLUE_WORK_SIZE, sizeof(struct work_struct));

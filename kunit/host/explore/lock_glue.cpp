@@ -134,6 +134,66 @@ void glue_spin_unlock_irqrestore(glue_spinlock *lock, glue_u64 flags)
 	irq_restore(flags);
 }
 
+void glue_rwlock_init(glue_rwlock *lock, glue_lock_class)
+{
+	lock->opaque[0] = lock->opaque[1] = 0;
+}
+
+/* The writer is in the first word; how many read, in the second. Nobody of this kind takes it in interrupts. */
+void glue_read_lock(glue_rwlock *lock)
+{
+	if (exploring() && irqs_off())
+		fail("a lock is waited for with interrupts off");
+	preempt_disable();
+	step(Op{.what = "locks to read", .fence = true}
+		     .read(object_at(&lock->opaque[0]))
+		     .when([](u64 w) { return *reinterpret_cast<u64 *>(w) == 0; },
+			   reinterpret_cast<u64>(&lock->opaque[0])));
+	lock->opaque[1]++;
+	if (exploring())
+		seen[running].join(published_by(object_at(&lock->opaque[0])));
+}
+
+/* What readers did is ordered before a writer, not before each other. */
+void glue_read_unlock(glue_rwlock *lock)
+{
+	full_barrier("unlocks, has read");
+	lock->opaque[1]--;
+	if (exploring())
+		published_by(object_at(&lock->opaque[1])).join(release_now());
+	give_back(object_at(&lock->opaque[0]), Kind::publish_read);
+	preempt_enable();
+}
+
+void glue_write_lock(glue_rwlock *lock)
+{
+	if (exploring() && irqs_off())
+		fail("a lock is waited for with interrupts off");
+	preempt_disable();
+	step(Op{.what = "locks to write", .fence = true}
+		     .write(object_at(&lock->opaque[0]))
+		     .when(
+			     [](u64 w) {
+				     const u64 *words = reinterpret_cast<u64 *>(w);
+				     return words[0] == 0 && words[1] == 0;
+			     },
+			     reinterpret_cast<u64>(&lock->opaque[0])));
+	lock->opaque[0] = holder();
+	if (exploring()) {
+		seen[running].join(published_by(object_at(&lock->opaque[0])));
+		seen[running].join(published_by(object_at(&lock->opaque[1])));
+	}
+}
+
+void glue_write_unlock(glue_rwlock *lock)
+{
+	full_barrier("unlocks, has written");
+	check_holder(lock->opaque[0]);
+	lock->opaque[0] = 0;
+	give_back(object_at(&lock->opaque[0]), Kind::publish);
+	preempt_enable();
+}
+
 int glue_srcu_init(glue_srcu *srcu)
 {
 	srcu->opaque[0] = 0;

@@ -25,7 +25,8 @@ struct Lock {
 	glue_lock_class lock_class;
 	bool held;
 };
-static_assert(sizeof(Lock) <= GLUE_MUTEX_SIZE && sizeof(Lock) <= GLUE_SPINLOCK_SIZE);
+static_assert(sizeof(Lock) <= GLUE_MUTEX_SIZE && sizeof(Lock) <= GLUE_SPINLOCK_SIZE &&
+	      sizeof(Lock) <= GLUE_RWLOCK_SIZE);
 
 struct SrcuDomain {
 	unsigned magic;
@@ -73,6 +74,22 @@ void end_grace_period()
 	add_preempt_off(1);
 	for (glue_rcu_head *head : std::exchange(rcu_waiting, {}))
 		head->function(head);
+	add_preempt_off(-1);
+}
+
+/* There is one thread, so readers are no different but in what they may do. */
+void spin_lock(void *storage)
+{
+	/* Its holder may be waiting for this CPU's answer to an IPI. */
+	if (irqs_off())
+		violation("a spin lock waited for with interrupts off");
+	add_preempt_off(1);
+	acquire(storage);
+}
+
+void spin_unlock(void *storage)
+{
+	release(storage);
 	add_preempt_off(-1);
 }
 
@@ -131,17 +148,37 @@ void glue_spin_init(glue_spinlock *lock, glue_lock_class lock_class)
 
 void glue_spin_lock(glue_spinlock *lock)
 {
-	/* Its holder may be waiting for this CPU's answer to an IPI. */
-	if (irqs_off())
-		violation("a spin lock waited for with interrupts off");
-	add_preempt_off(1);
-	acquire(lock->opaque);
+	spin_lock(lock->opaque);
 }
 
 void glue_spin_unlock(glue_spinlock *lock)
 {
-	release(lock->opaque);
-	add_preempt_off(-1);
+	spin_unlock(lock->opaque);
+}
+
+void glue_rwlock_init(glue_rwlock *lock, glue_lock_class lock_class)
+{
+	*reinterpret_cast<Lock *>(lock->opaque) = {initialised, lock_class, false};
+}
+
+void glue_read_lock(glue_rwlock *lock)
+{
+	spin_lock(lock->opaque);
+}
+
+void glue_read_unlock(glue_rwlock *lock)
+{
+	spin_unlock(lock->opaque);
+}
+
+void glue_write_lock(glue_rwlock *lock)
+{
+	spin_lock(lock->opaque);
+}
+
+void glue_write_unlock(glue_rwlock *lock)
+{
+	spin_unlock(lock->opaque);
 }
 
 glue_u64 glue_spin_lock_irqsave(glue_spinlock *lock)

@@ -5,6 +5,7 @@
 
 #define GLUE_MUTEX_SIZE    16
 #define GLUE_SPINLOCK_SIZE 16
+#define GLUE_RWLOCK_SIZE   16
 #define GLUE_SRCU_SIZE     16
 #define GLUE_RCU_HEAD_SIZE 16
 #define GLUE_HRTIMER_SIZE  16
