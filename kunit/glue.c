@@ -60,7 +60,7 @@ void kvmpp_mmu_invalidate_begin(void *vm, glue_u64 start, glue_u64 end)
 {
 }
 
-void kvmpp_mmu_invalidate_end(void *vm)
+void kvmpp_mmu_invalidate_end(void *vm, glue_u64 start, glue_u64 end)
 {
 }
 

@@ -68,6 +68,14 @@ public:
 			visit(s.first_frame + first, s.first_frame + last);
 		}
 	}
+	/* Whether there is one. */
+	bool has_any_in(u64 start, u64 end) const
+	{
+		bool any = false;
+
+		for_each_in(start, end, [&](u64, u64) { any = true; });
+		return any;
+	}
 	/* Whether @slot overlaps one of another id. */
 	bool overlaps(const Memslot &slot) const;
 

@@ -171,23 +171,36 @@ bool Mmu::maps_user(const MemslotTable &table, u64 start, u64 end)
 	return found;
 }
 
-void Mmu::invalidate_begin(u64 start, u64 end)
+/* Most of what Linux tells of is none of the guest's. */
+void Mmu::invalidate_begin(const MemslotTable &table, u64 start, u64 end)
 {
+	if (!table.has_any_in(start, end))
+		return;
+
 	Locked locked(lock_);
 
 	if (in_progress_++ == 0) {
 		invalid_start_ = start;
 		invalid_end_ = end;
-		return;
+	} else {
+		if (start < invalid_start_)
+			invalid_start_ = start;
+		if (end > invalid_end_)
+			invalid_end_ = end;
 	}
-	if (start < invalid_start_)
-		invalid_start_ = start;
-	if (end > invalid_end_)
-		invalid_end_ = end;
+	bool found = false;
+	table.for_each_in(start, end, [&](u64 first, u64 last) NO_THREAD_SAFETY_ANALYSIS {
+		found |= ept_.unmap(first, last);
+	});
+	if (found)
+		flush();
 }
 
-void Mmu::invalidate_end()
+void Mmu::invalidate_end(const MemslotTable &table, u64 start, u64 end)
 {
+	if (!table.has_any_in(start, end))
+		return;
+
 	Locked locked(lock_);
 
 	ended_++;

@@ -57,12 +57,12 @@ public:
 	void take_log(const Memslot &slot) EXCLUDES(lock_) WAITS_FOR_IPIS;
 
 	/*
-	 * The MMU notifier: nothing of [start, end) of the VMM's addresses is mapped between the
-	 * two. Only then does the caller look up the table for unmap_user(): whatever was mapped
-	 * before was mapped by it or by an older one.
+	 * The MMU notifier: all of [start, end) of the VMM's addresses goes out as in unmap(), and nothing of
+	 * it is mapped until invalidate_end(). The same @table in both.
 	 */
-	void invalidate_begin(u64 start, u64 end) EXCLUDES(lock_) WAITS_FOR_IPIS;
-	void invalidate_end() EXCLUDES(lock_) WAITS_FOR_IPIS;
+	void invalidate_begin(const MemslotTable &table, u64 start, u64 end)
+		EXCLUDES(lock_) WAITS_FOR_IPIS;
+	void invalidate_end(const MemslotTable &table, u64 start, u64 end) EXCLUDES(lock_);
 	/*
 	 * What lies in [start, end) of the VMM's addresses goes out as in unmap(). Whether there was
 	 * something.

@@ -31,6 +31,7 @@ Result<> Vm::init()
 	vcpus_.init();
 	slots_lock_.init(GLUE_LOCK_SLOTS);
 	irqfds_.init();
+	invalidate_lock_.init(GLUE_LOCK_INVALIDATE);
 	id_ = made_.fetch_add(1, std::memory_order_relaxed) + 1;
 	process_ = glue_process_id();
 	apics_ = Owned<ApicMap>::create();
@@ -86,11 +87,21 @@ void Vm::close()
 	put();
 }
 
+bool Vm::replace_slots(Owned<MemslotTable> &table)
+{
+	Locked locked(invalidate_lock_);
+
+	if (invalidations_.load(std::memory_order_relaxed))
+		return false;
+	table = Owned<MemslotTable>::adopt(
+		slots_.exchange(table.release(), std::memory_order_acq_rel));
+	return true;
+}
+
 void Vm::publish(Owned<MemslotTable> table)
 {
-	auto old = Owned<MemslotTable>::adopt(
-		slots_.exchange(table.release(), std::memory_order_acq_rel));
-
+	while (!replace_slots(table))
+		glue_wait_for_zero(reinterpret_cast<u32 *>(&invalidations_));
 	srcu_.synchronize();
 }
 
@@ -218,10 +229,27 @@ void Vm::destroy_vcpu(Vcpu *vcpu)
 
 void Vm::invalidate_begin(u64 start, u64 end)
 {
-	mmu_.invalidate_begin(start, end);
-
+	{
+		Locked locked(invalidate_lock_);
+		invalidations_.fetch_add(1, std::memory_order_relaxed);
+	}
 	SrcuRead read(srcu_);
-	mmu_.unmap_user(slots(read), start, end);
+	mmu_.invalidate_begin(slots(read), start, end);
+}
+
+void Vm::invalidate_end(u64 start, u64 end)
+{
+	{
+		SrcuRead read(srcu_);
+		mmu_.invalidate_end(slots(read), start, end);
+	}
+	bool last;
+	{
+		Locked locked(invalidate_lock_);
+		last = invalidations_.fetch_sub(1, std::memory_order_seq_cst) == 1;
+	}
+	if (last)
+		glue_count_is_zero(reinterpret_cast<u32 *>(&invalidations_));
 }
 
 bool Vm::is_young(u64 start, u64 end, bool clear)
@@ -246,9 +274,9 @@ void kvmpp_mmu_invalidate_begin(void *vm, glue_u64 start, glue_u64 end)
 	static_cast<Vm *>(vm)->invalidate_begin(start, end);
 }
 
-void kvmpp_mmu_invalidate_end(void *vm)
+void kvmpp_mmu_invalidate_end(void *vm, glue_u64 start, glue_u64 end)
 {
-	static_cast<Vm *>(vm)->invalidate_end();
+	static_cast<Vm *>(vm)->invalidate_end(start, end);
 }
 
 int kvmpp_mmu_young(void *vm, glue_u64 start, glue_u64 end, int clear)

@@ -80,8 +80,12 @@ public:
 	u32 id() const { return id_; }
 	u32 process() const { return process_; }
 
-	void invalidate_begin(u64 start, u64 end) EXCLUDES(slots_lock_) WAITS_FOR_IPIS;
-	void invalidate_end() { mmu_.invalidate_end(); }
+	/*
+	 * Linux takes the VMM's pages of [start, end) away between the two: the slots stay what they are.
+	 */
+	void invalidate_begin(u64 start, u64 end)
+		EXCLUDES(slots_lock_, invalidate_lock_) WAITS_FOR_IPIS;
+	void invalidate_end(u64 start, u64 end) EXCLUDES(slots_lock_, invalidate_lock_);
 	/*
 	 * Whether guests have used the VMM's pages in [start, end) since this was called last with
 	 * @clear: nothing but the EPT entries tells, so those then go.
@@ -94,9 +98,13 @@ private:
 	~Vm();
 	Result<> init();
 	/*
-	 * Makes @table the current one and waits until nobody uses the one before, which it frees.
+	 * Makes @table the current one while no page is being taken away, and waits until nobody uses the one
+	 * before, which it frees.
 	 */
-	void publish(Owned<MemslotTable> table) REQUIRES(slots_lock_) EXCLUDES(srcu_) MAY_SLEEP;
+	void publish(Owned<MemslotTable> table) REQUIRES(slots_lock_)
+		EXCLUDES(srcu_, invalidate_lock_) MAY_SLEEP;
+	/* False, and nothing is done, if one is. */
+	bool replace_slots(Owned<MemslotTable> &table) EXCLUDES(invalidate_lock_);
 
 	static constinit std::atomic<u32> made_;
 
@@ -110,7 +118,13 @@ private:
 	DirectedYield directed_yield_;
 
 	Mutex slots_lock_ ACQUIRED_AFTER(vcpus_.lock) ACQUIRED_BEFORE(srcu_);
-	/* Written under slots_lock_, read under srcu_. */
+	/*
+	 * How many times Linux is between invalidate_begin() and invalidate_end(); under the lock, but for those
+	 * who wait.
+	 */
+	SpinLock invalidate_lock_;
+	std::atomic<u32> invalidations_{0};
+	/* Written under slots_lock_ and invalidate_lock_ with no invalidations, read under srcu_. */
 	std::atomic<MemslotTable *> slots_{nullptr};
 	Srcu srcu_;
 	IoBus io_bus_{srcu_};

@@ -60,7 +60,7 @@ void kvmpp_vcpu_sched_in(void *vcpu);
 
 /* The MMU notifier of a VM. May not sleep when @context's notifier is not blockable. */
 void kvmpp_mmu_invalidate_begin(void *vm, glue_u64 start, glue_u64 end);
-void kvmpp_mmu_invalidate_end(void *vm);
+void kvmpp_mmu_invalidate_end(void *vm, glue_u64 start, glue_u64 end);
 /* Whether [start, end) was used since it was asked last with @clear. Any context that takes IPIs. */
 int kvmpp_mmu_young(void *vm, glue_u64 start, glue_u64 end, int clear);
 

@@ -46,6 +46,7 @@ enum glue_lock_class {
 	GLUE_LOCK_IRQCHIP,
 	GLUE_LOCK_PIT,
 	GLUE_LOCK_IRQFDS,
+	GLUE_LOCK_INVALIDATE,
 	GLUE_LOCK_CLASSES
 };
 
@@ -87,6 +88,13 @@ void glue_rcu_read_unlock(void);
 void glue_rcu_call(struct glue_rcu_head *head, void (*function)(struct glue_rcu_head *head));
 /* Waits for the calls that were asked for before. Sleeps. */
 void glue_rcu_barrier(void) MAY_SLEEP;
+
+/*
+ * Sleeps until *@count is 0, which it may not be any more on return. Who makes it 0 does so with a
+ * locked instruction, and calls glue_count_is_zero() then, in any context that takes spin locks.
+ */
+void glue_wait_for_zero(glue_u32 *count) MAY_SLEEP;
+void glue_count_is_zero(glue_u32 *count);
 
 GLUE_END
 

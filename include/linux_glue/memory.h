@@ -45,7 +45,7 @@ int glue_executed_pages_must_be_small(void);
 
 /*
  * Follows the address space of the current process: kvmpp_mmu_invalidate_begin(context, start, end)
- * before the pages of [start, end) go, kvmpp_mmu_invalidate_end(context) after. Both may be called
+ * before the pages of [start, end) go, kvmpp_mmu_invalidate_end() of the same after. Both may be called
  * until glue_mmu_notifier_unregister() has returned. 0, -ENOMEM, or -EINTR when a signal came.
  * Sleeps.
  */

@@ -3,6 +3,7 @@
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
+#include <linux/wait_bit.h>
 
 #include <linux_glue/lock.h>
 
@@ -22,6 +23,7 @@ static const char *const names[GLUE_LOCK_CLASSES] = {
 	[GLUE_LOCK_IRQCHIP] = "kvmpp_irqchip_lock",
 	[GLUE_LOCK_PIT] = "kvmpp_pit_lock",
 	[GLUE_LOCK_IRQFDS] = "kvmpp_irqfds_lock",
+	[GLUE_LOCK_INVALIDATE] = "kvmpp_invalidate_lock",
 };
 
 static struct mutex *to_mutex(struct glue_mutex *mutex)
@@ -174,4 +176,15 @@ void glue_rcu_call(struct glue_rcu_head *head, void (*function)(struct glue_rcu_
 void glue_rcu_barrier(void)
 {
 	rcu_barrier();
+}
+
+void glue_wait_for_zero(glue_u32 *count)
+{
+	wait_var_event(count, READ_ONCE(*count) == 0);
+}
+
+void glue_count_is_zero(glue_u32 *count)
+{
+	/* The locked instruction is the barrier that it wants to come after. */
+	wake_up_var(count);
 }

@@ -153,7 +153,7 @@ static void end(struct mmu_notifier *notifier, const struct mmu_notifier_range *
 {
 	struct glue_mmu_notifier *glue = container_of(notifier, struct glue_mmu_notifier, notifier);
 
-	kvmpp_mmu_invalidate_end(glue->context);
+	kvmpp_mmu_invalidate_end(glue->context, range->start, range->end);
 }
 
 static void release(struct mmu_notifier *notifier, struct mm_struct *mm)
@@ -162,7 +162,7 @@ static void release(struct mmu_notifier *notifier, struct mm_struct *mm)
 
 	/* The whole address space goes; nothing of it is mapped again. */
 	kvmpp_mmu_invalidate_begin(glue->context, 0, TASK_SIZE_MAX);
-	kvmpp_mmu_invalidate_end(glue->context);
+	kvmpp_mmu_invalidate_end(glue->context, 0, TASK_SIZE_MAX);
 }
 
 static int clear_flush_young(struct mmu_notifier *notifier, struct mm_struct *mm,

@@ -4,7 +4,7 @@
 
 using namespace kvmpp;
 
-void Mmu::invalidate_begin(u64, u64)
+void Mmu::invalidate_begin(const MemslotTable &, u64, u64)
 {
 	IrqOff irq;
 	// expected-error@+1 {{'Locked' while context 'irqs_off' is held}}

@@ -80,7 +80,7 @@ void take_page_away(u64 page)
 	state.large = false;
 	u64 old = std::exchange(state.frame_of[page], state.frame_of[page] + frames_a_time);
 	take_frame_away(old);
-	variant->invalidate_end(vm);
+	variant->invalidate_end(vm, address, address + page_size);
 }
 
 void *new_file()

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Mutexes, spin locks, SRCU. */
+/* Mutexes, spin locks, SRCU, and counts that are waited for. */
 #include "machine.hpp"
+#include "memory.hpp"
 #include "races.hpp"
+#include "rcu.hpp"
 
 #include <linux_glue/lock.h>
 
@@ -14,6 +16,8 @@ namespace
 {
 
 u16 srcu_entered[max_processes];
+/* How often those who wait for a count were woken. */
+u64 wakes;
 /* The end of a process's n-th read side, which a grace period may wait for. */
 u16 srcu_section(int process)
 {
@@ -45,6 +49,12 @@ void check_holder(u64 word)
 }
 
 } // namespace
+
+void reset_waits()
+{
+	wakes = 0;
+	keep(&wakes, sizeof(wakes));
+}
 
 } // namespace kvmpp::explore
 
@@ -267,4 +277,26 @@ void glue_srcu_synchronize(glue_srcu *srcu)
 	seen[running].join(ended);
 	for (const Access &section : sections)
 		seen[running].join(published_by(section.object));
+}
+
+/* As wait_var_event(): it says that it waits, looks, and sleeps until somebody wakes it. */
+void glue_wait_for_zero(glue_u32 *count)
+{
+	might_sleep("wait_var_event()");
+	if (!exploring())
+		return;
+	step(Op{.what = "waits for a count", .fence = true}.write(object_at(&wakes)));
+	u64 before = wakes;
+	step(Op{.what = "looks at the count"}.read(object_at(count)));
+	if (*count == 0)
+		return;
+	step(Op{.what = "is woken"}
+		     .read(object_at(&wakes))
+		     .when([](u64 b) { return wakes != b; }, before));
+}
+
+void glue_count_is_zero(glue_u32 *)
+{
+	step(Op{.what = "wakes who waits for the count"}.write(object_at(&wakes)));
+	wakes++;
 }

@@ -4,8 +4,9 @@
 namespace kvmpp::explore
 {
 
-/* Nobody is inside. */
+/* Nobody is inside; nobody waits for a count. */
 void reset_rcu();
+void reset_waits();
 /* The running process is. */
 bool inside_rcu();
 /* Anybody is. */

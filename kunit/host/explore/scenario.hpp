@@ -44,7 +44,7 @@ struct ScenarioList {
 	int (*cpu_online)(int);
 	int (*cpu_offline)(int);
 	void (*invalidate_begin)(void *vm, unsigned long start, unsigned long end);
-	void (*invalidate_end)(void *vm);
+	void (*invalidate_end)(void *vm, unsigned long start, unsigned long end);
 	void (*crash)();
 	int (*cpu_prepare)(int);
 	int (*nmi)(int);

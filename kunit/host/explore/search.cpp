@@ -137,6 +137,7 @@ bool Search::set_up()
 	reset_hotplug();
 	reset_linux();
 	reset_rcu();
+	reset_waits();
 	reset_dedicated();
 	keep(cpus, sizeof(cpus));
 	if (!run_at_once(scenario_.setup)) {

@@ -38,6 +38,7 @@ bool killed;
 int rcu_readers;
 bool rcu_held_up;
 std::vector<glue_rcu_head *> rcu_waiting;
+std::function<void()> zero_hook;
 
 Lock &lock_in(void *storage)
 {
@@ -110,6 +111,11 @@ void hold_grace_periods()
 void kill_next_lock()
 {
 	killed = true;
+}
+
+void on_wait_for_zero(std::function<void()> function)
+{
+	zero_hook = std::move(function);
 }
 
 } // namespace kvmpp::host
@@ -274,4 +280,17 @@ void glue_rcu_barrier(void)
 	might_sleep("rcu_barrier()");
 	rcu_held_up = false;
 	end_grace_period();
+}
+
+void glue_wait_for_zero(glue_u32 *count)
+{
+	might_sleep("wait_var_event()");
+	if (auto hook = std::exchange(zero_hook, nullptr))
+		hook();
+	if (*count)
+		violation("nobody is there who would make the count 0");
+}
+
+void glue_count_is_zero(glue_u32 *)
+{
 }

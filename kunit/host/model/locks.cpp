@@ -29,6 +29,7 @@ constexpr LockKind kinds[] = {
 	[GLUE_LOCK_IRQCHIP] = {"kvmpp_irqchip_lock", place_of_leaves},
 	[GLUE_LOCK_PIT] = {"kvmpp_pit_lock", place_of_leaves - 1},
 	[GLUE_LOCK_IRQFDS] = {"kvmpp_irqfds_lock", 4},
+	[GLUE_LOCK_INVALIDATE] = {"kvmpp_invalidate_lock", place_of_leaves},
 };
 static_assert(std::size(kinds) == GLUE_LOCK_CLASSES);
 

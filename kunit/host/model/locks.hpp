@@ -4,6 +4,7 @@
 
 #include <linux_glue/lock.h>
 
+#include <functional>
 #include <vector>
 
 namespace kvmpp::host
@@ -33,6 +34,8 @@ void return_to_user(const char *from);
 void hold_grace_periods();
 /* The next glue_mutex_lock_killable() is interrupted by a fatal signal. */
 void kill_next_lock();
+/* The next one who waits for a count to be 0 has this called meanwhile. */
+void on_wait_for_zero(std::function<void()> function);
 
 /* For its life, another thread acts, which holds nothing yet. */
 class AnotherThread

@@ -489,7 +489,7 @@ TEST_F(Dedicate, page_fault_is_answered_by_linux)
 		AnotherThread thread;
 		kvmpp_mmu_invalidate_begin(object_of(vm), at, at + page_size);
 		EXPECT_EQ(take_invalidations().size(), 1u) << "on CPU 1";
-		kvmpp_mmu_invalidate_end(object_of(vm));
+		kvmpp_mmu_invalidate_end(object_of(vm), at, at + page_size);
 	});
 	EXPECT_EQ(run(), 0);
 	EXPECT_EQ(entries, 3u);

@@ -47,10 +47,14 @@ protected:
 	}
 	void begin(u64 first_page, u64 pages)
 	{
-		mmu.invalidate_begin(user + first_page * page_size,
+		mmu.invalidate_begin(*table, user + first_page * page_size,
 				     user + (first_page + pages) * page_size);
-		mmu.unmap_user(*table, user + first_page * page_size,
-			       user + (first_page + pages) * page_size);
+	}
+
+	void end(u64 first_page, u64 pages)
+	{
+		mmu.invalidate_end(*table, user + first_page * page_size,
+				   user + (first_page + pages) * page_size);
 	}
 
 	VcpuTable vcpus;
@@ -187,7 +191,7 @@ TEST_F(MmuTest, notifier_takes_out_its_range)
 	for (u64 frame = 0x100; frame < 0x108; frame++)
 		fault(frame);
 	begin(2, 3);
-	mmu.invalidate_end();
+	end(2, 3);
 	for (u64 frame = 0x100; frame < 0x108; frame++)
 		EXPECT_EQ(entry(frame) != 0, frame < 0x102 || frame > 0x104) << frame;
 }
@@ -208,16 +212,16 @@ TEST_F(MmuTest, nothing_is_mapped_during_its_invalidation)
 		EXPECT_EQ(fault(frame), FaultOutcome::resume);
 		EXPECT_EQ(entry(frame) != 0, frame == 0x104) << "what is there stays";
 	}
-	mmu.invalidate_end();
+	end(2, 2);
 	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
 	EXPECT_EQ(entry(0x103), 0u);
-	mmu.invalidate_end();
+	end(5, 1);
 	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
 	EXPECT_NE(entry(0x103), 0u);
 	begin(6, 1); /* the range of those before is forgotten */
 	EXPECT_EQ(fault(0x102), FaultOutcome::resume);
 	EXPECT_NE(entry(0x102), 0u);
-	mmu.invalidate_end();
+	end(6, 1);
 }
 
 TEST_F(MmuTest, invalidation_that_began_while_the_page_was_looked_up)
@@ -230,7 +234,7 @@ TEST_F(MmuTest, invalidation_that_began_while_the_page_was_looked_up)
 	EXPECT_EQ(entry(0x103), 0u);
 	EXPECT_EQ(user_pages_held(), 0);
 	EXPECT_EQ(user_pages_dirtied(), 0u) << "it was not mapped";
-	mmu.invalidate_end();
+	end(3, 1);
 	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
 	EXPECT_NE(entry(0x103), 0u);
 }
@@ -240,7 +244,7 @@ TEST_F(MmuTest, invalidation_that_came_and_went_while_the_page_was_looked_up)
 	on_user_page_get([&] {
 		on_user_page_get(nullptr);
 		begin(3, 1);
-		mmu.invalidate_end();
+		end(3, 1);
 	});
 	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
 	EXPECT_EQ(entry(0x103), 0u) << "the frame may be another one by now";
@@ -253,7 +257,7 @@ TEST_F(MmuTest, invalidation_that_ended_while_the_page_was_looked_up)
 	begin(3, 1);
 	on_user_page_get([&] {
 		on_user_page_get(nullptr);
-		mmu.invalidate_end();
+		end(3, 1);
 	});
 	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
 	EXPECT_EQ(entry(0x103), 0u);
@@ -303,18 +307,26 @@ TEST_F(MmuTest, log_has_each_page_that_was_written)
 	EXPECT_EQ(log->taken()[0], 0u);
 	fault(0x104, true);
 	begin(4, 1); /* gone from the EPT, and still written to */
-	mmu.invalidate_end();
+	end(4, 1);
 	mmu.take_log(slot);
 	EXPECT_EQ(log->taken()[0], 0x10u);
 	/* A fault that comes to nothing is no write. */
 	on_user_page_get([&] {
 		on_user_page_get(nullptr);
 		begin(5, 1);
-		mmu.invalidate_end();
+		end(5, 1);
 	});
 	fault(0x105, true);
 	mmu.take_log(slot);
 	EXPECT_EQ(log->taken()[0], 0u);
+}
+
+TEST_F(MmuTest, invalidation_of_what_is_no_guests_memory)
+{
+	mmu.invalidate_begin(*table, user + (u64{1} << 30), user + (u64{1} << 31));
+	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
+	EXPECT_NE(entry(0x103), 0u);
+	mmu.invalidate_end(*table, user + (u64{1} << 30), user + (u64{1} << 31));
 }
 
 TEST_F(MmuTest, age)
@@ -382,12 +394,11 @@ TEST_F(LargeMmuTest, whole_page_goes_with_its_part)
 	set_user_mapping_frames(512);
 	EXPECT_EQ(mapped_by(first + 0x1205), 512u);
 	u64 at = large_user + 0x1300000;
-	mmu.invalidate_begin(at, at + page_size);
-	mmu.unmap_user(*table, at, at + page_size);
+	mmu.invalidate_begin(*table, at, at + page_size);
 	EXPECT_EQ(entry(first + 0x1205), 0u);
 	EXPECT_EQ(mapped_by(first + 0x1205), 0u) << "a part of it is being changed";
 	EXPECT_EQ(mapped_by(first + 0x1405), 512u) << "the next one is not";
-	mmu.invalidate_end();
+	mmu.invalidate_end(*table, at, at + page_size);
 	set_user_mapping_frames(1); /* split */
 	EXPECT_EQ(mapped_by(first + 0x1205), 1u);
 }
@@ -398,9 +409,8 @@ TEST_F(LargeMmuTest, large_page_split_while_it_was_looked_up)
 	on_user_page_get([&] {
 		on_user_page_get(nullptr);
 		u64 at = large_user + 0x1200000;
-		mmu.invalidate_begin(at, at + (512 << 12));
-		mmu.unmap_user(*table, at, at + (512 << 12));
-		mmu.invalidate_end();
+		mmu.invalidate_begin(*table, at, at + (512 << 12));
+		mmu.invalidate_end(*table, at, at + (512 << 12));
 		set_user_mapping_frames(1);
 	});
 	EXPECT_EQ(mapped_by(first + 0x1205), 0u);
@@ -412,9 +422,8 @@ TEST_F(LargeMmuTest, made_large_after_it_was_mapped)
 	EXPECT_EQ(mapped_by(first + 0x1205), 1u);
 	int pages_there = live_allocations();
 	u64 at = large_user + 0x1200000;
-	mmu.invalidate_begin(at, at + (512 << 12));
-	mmu.unmap_user(*table, at, at + (512 << 12));
-	mmu.invalidate_end();
+	mmu.invalidate_begin(*table, at, at + (512 << 12));
+	mmu.invalidate_end(*table, at, at + (512 << 12));
 	EXPECT_EQ(live_allocations(), pages_there - 1) << "the table is gone";
 	set_user_mapping_frames(512);
 	EXPECT_EQ(mapped_by(first + 0x1205), 512u);

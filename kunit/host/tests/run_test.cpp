@@ -369,7 +369,7 @@ TEST_F(Run, removed_and_invalidated_memory_leaves_the_ept)
 	kvmpp_mmu_invalidate_begin(object_of(vm), at + 0x3000, at + 0x4000);
 	EXPECT_EQ(ept_entry(eptp, 0x3000), 0u);
 	EXPECT_NE(ept_entry(eptp, 0x4000), 0u);
-	kvmpp_mmu_invalidate_end(object_of(vm));
+	kvmpp_mmu_invalidate_end(object_of(vm), at + 0x3000, at + 0x4000);
 	EXPECT_EQ(set_memory(vm, 0, 0, 0, 0), 0);
 	EXPECT_EQ(ept_entry(eptp, 0x4000), 0u);
 	EXPECT_TRUE(take_invalidations().empty()) << "nobody runs who could use it";

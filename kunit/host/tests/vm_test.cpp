@@ -166,6 +166,23 @@ TEST_F(VmTest, dirty_log)
 	EXPECT_EQ(set_memory(vm, 0, 0, 0x41000, user, KVM_MEM_LOG_DIRTY_PAGES), 0);
 }
 
+TEST_F(VmTest, slots_change_when_no_invalidation_is_under_way)
+{
+	bool waited = false;
+
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x4000, user), 0);
+	kvmpp_mmu_invalidate_begin(object_of(vm), user, user + page_size);
+	kvmpp_mmu_invalidate_begin(object_of(vm), 0, page_size);
+	on_wait_for_zero([&] {
+		AnotherThread notifier;
+		waited = true;
+		kvmpp_mmu_invalidate_end(object_of(vm), user, user + page_size);
+		kvmpp_mmu_invalidate_end(object_of(vm), 0, page_size);
+	});
+	EXPECT_EQ(set_memory(vm, 1, 0x10000, 0x4000, user), 0);
+	EXPECT_TRUE(waited);
+}
+
 TEST_F(VmTest, dirty_log_of_a_32_bit_program)
 {
 	void *low = mmap(nullptr, page_size, PROT_READ | PROT_WRITE,
