@@ -10,7 +10,7 @@
 #include <linux_glue/lock.h>
 
 static struct glue_mutex usage, vm, vcpu, slots;
-static struct glue_spinlock mmu;
+static struct glue_rwlock mmu;
 static struct glue_srcu srcu;
 
 /* Lockdep reports when it has seen both orders, whether they ever meet or not. */
@@ -63,16 +63,16 @@ static void ipi_waited_for_with_irqs_off(void)
 
 static void sleeps_in_atomic_context(void)
 {
-	glue_spin_lock(&mmu);
+	glue_write_lock(&mmu);
 	glue_mutex_lock(&vm);
 	glue_mutex_unlock(&vm);
-	glue_spin_unlock(&mmu);
+	glue_write_unlock(&mmu);
 }
 
 static void take_mmu_lock(void *unused)
 {
-	glue_spin_lock(&mmu);
-	glue_spin_unlock(&mmu);
+	glue_write_lock(&mmu);
+	glue_write_unlock(&mmu);
 }
 
 static void mmu_lock_in_interrupt(void)
@@ -108,7 +108,7 @@ static int break_rule(const char *name, const struct kernel_param *unused)
 	glue_mutex_init(&vm, GLUE_LOCK_VM);
 	glue_mutex_init(&vcpu, GLUE_LOCK_VCPU);
 	glue_mutex_init(&slots, GLUE_LOCK_SLOTS);
-	glue_spin_init(&mmu, GLUE_LOCK_MMU);
+	glue_rwlock_init(&mmu, GLUE_LOCK_MMU);
 	if (glue_srcu_init(&srcu))
 		return -ENOMEM;
 	for (unsigned int i = 0; i < ARRAY_SIZE(rules); i++) {

@@ -19,7 +19,7 @@ u64 walk(const Ept &ept, u64 guest)
 		u64 entry = table[(guest >> (page_shift + shift_of(level))) & low_bits(index_bits)];
 
 		if (!is_table(entry, level))
-			return entry;
+			return entry & ~(accessed | dirty);
 		table = table_at(entry);
 	}
 }
@@ -30,15 +30,18 @@ bool map(Ept &ept, u64 guest, u64 host, bool writable = true)
 
 	if (!pages.fill())
 		return false;
-	return !ept.map({guest}, {host}, {.writable = writable}, pages);
+	if (!ept.map({guest}, {host}, {.writable = writable}, pages))
+		return false;
+	/* There is no such frame: Linux is not to be told that it was used. */
+	return ept.age(guest >> page_shift, guest >> page_shift);
 }
 
 TEST_CASE(entries_of_a_page)
 {
 	Ept ept;
 
-	ASSERT(ept.create());
-	EXPECT_EQ(ept.pointer() & 0xfff, 0x1e);
+	ASSERT(ept.create(true));
+	EXPECT_EQ(ept.pointer() & 0xfff, 0x5e);
 	ASSERT(map(ept, 0x1000, 0x12345000));
 	ASSERT(map(ept, 0x2000, 0x12346000, false));
 	EXPECT_EQ(walk(ept, 0x1000), 0x12345077);
@@ -52,7 +55,7 @@ TEST_CASE(map_and_unmap_far_apart)
 				  0x40000000, 0x8000000000, 0xfffffffff000};
 	Ept ept;
 
-	ASSERT(ept.create());
+	ASSERT(ept.create(true));
 	for (u64 place : places)
 		ASSERT(map(ept, place, place + 0x1000000));
 	for (u64 place : places)
@@ -68,7 +71,7 @@ TEST_CASE(unmap_a_range)
 {
 	Ept ept;
 
-	ASSERT(ept.create());
+	ASSERT(ept.create(true));
 	for (u64 frame = 0x1f0; frame < 0x210; frame++)
 		ASSERT(map(ept, frame << 12, frame << 12));
 	EXPECT(ept.unmap(0x1fe, 0x201));
@@ -83,7 +86,7 @@ TEST_CASE(many_pages_are_freed)
 	for (int round = 0; round < 3; round++) {
 		Ept ept;
 
-		ASSERT(ept.create());
+		ASSERT(ept.create(true));
 		for (u64 i = 0; i < 300; i++)
 			ASSERT(map(ept, i * 0x7654321000 & 0xfffffffff000, i << 12));
 	}

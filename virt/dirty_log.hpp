@@ -43,8 +43,8 @@ public:
 			.fetch_or(u64{1} << page % 64, std::memory_order_release);
 	}
 	/*
-	 * Moves the bits to taken(), with visit(page) for each. Under the MMU lock, so that no page
-	 * becomes writable in between; one at a time.
+	 * Moves the bits to taken(), with visit(page) for each. Under the MMU lock, to write; one at a time.
+	 * A page that becomes writable meanwhile has its bit after, here or in the next take().
 	 */
 	template <class Visit> void take(Visit visit)
 	{

@@ -37,33 +37,47 @@ int level_for(const Memslot &slot, GuestPhys address, u64 frame, int largest)
 } // namespace
 
 /* Nobody else has it yet. */
-Result<> Mmu::create(int largest_level, bool small_for_fetch) NO_THREAD_SAFETY_ANALYSIS
+Result<> Mmu::create(int largest_level, bool small_for_fetch,
+		     bool accessed_bits) NO_THREAD_SAFETY_ANALYSIS
 {
 	lock_.init(GLUE_LOCK_MMU);
 	largest_level_ = largest_level;
 	small_for_fetch_ = small_for_fetch;
 	if (Result<> r = cpus_.create(); !r)
 		return r;
-	return ept_.create();
+	return ept_.create(accessed_bits);
 }
 
-Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, GuestAccess access)
+/*
+ * Who takes the page away takes its entry out in one access, and flushes: this one comes before it, or finds
+ * nothing. The table that the entry is in stays until RCU's readers are out, so that it is this page's.
+ */
+bool Mmu::fix(const Memslot &slot, GuestPhys address, GuestAccess access) NO_THREAD_SAFETY_ANALYSIS
+{
+	RcuRead read;
+	Ept::Fix fixed = ept_.fix(address, access);
+
+	/* After it: whoever takes the bit makes the page read-only again. */
+	if (fixed == Ept::Fix::made_writable && slot.log)
+		slot.log->add(address.frame() - slot.first_frame);
+	return fixed != Ept::Fix::none;
+}
+
+Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, GuestAccess access,
+				Ept::TablePages &pages)
 {
 	const Memslot *slot = table.find_frame(address.frame());
 	if (!slot || (access.write && slot->read_only))
 		return FaultOutcome::mmio;
 	if (slot->invalid)
 		return FaultOutcome::resume;
+	if (fix(*slot, address, access))
+		return FaultOutcome::resume;
 
-	Ept::TablePages pages;
 	if (Result<> r = pages.fill(); !r)
 		return r.error();
 
-	u64 ended;
-	{
-		Locked locked(lock_);
-		ended = ended_;
-	}
+	u64 ended = ended_.load(std::memory_order_acquire);
 	u64 user = slot->user_address(address.frame()).value;
 	u64 frame;
 	int writable;
@@ -76,11 +90,12 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, Gu
 			return FaultOutcome::resume;
 		return r.error();
 	}
+	EptLeaf leaf{.host_writable = writable && !slot->read_only};
 	/* With a log, the first write is to be seen. */
-	EptLeaf leaf{.writable = writable && !slot->read_only && (access.write || !slot->log)};
-	bool mapped = false;
+	leaf.writable = leaf.host_writable && (access.write || !slot->log);
+	bool mapped = false, in_the_way = false;
 	{
-		Locked locked(lock_);
+		ReadLocked locked(lock_);
 
 		if (!slot->log && !(access.fetch && small_for_fetch_))
 			leaf.level = level_for(*slot, address, frame, largest_level_);
@@ -91,15 +106,21 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, Gu
 		 * very page, after it was looked up: then the guest faults again and finds what is
 		 * there now.
 		 */
-		if (!is_invalidated(user & ~(size - 1), size) && ended == ended_) {
-			if (ept_.map(address, {frame << page_shift}, leaf, pages))
-				flush();
-			if (leaf.writable && slot->log)
+		if (!is_invalidated(user & ~(size - 1), size) &&
+		    ended == ended_.load(std::memory_order_relaxed)) {
+			mapped = ept_.map(address, {frame << page_shift}, leaf, pages);
+			in_the_way = !mapped;
+			if (mapped && leaf.writable && slot->log)
 				slot->log->add(address.frame() - slot->first_frame);
-			mapped = true;
 		}
 	}
-	glue_user_page_put(frame, mapped && leaf.writable);
+	/* Dirty where it may become so: that, Linux is not told. */
+	glue_user_page_put(frame, mapped && leaf.host_writable);
+	if (in_the_way) {
+		u64 first = address.frame() & ~(frames_of_level(leaf.level) - 1);
+
+		unmap(first, first + frames_of_level(leaf.level) - 1);
+	}
 	return FaultOutcome::resume;
 }
 
@@ -137,6 +158,7 @@ void Mmu::take_log(const Memslot &slot)
 	Locked locked(lock_);
 	bool found = false;
 
+	/* Clang does not take a lock into a lambda. */
 	slot.log->take([&](u64 page) NO_THREAD_SAFETY_ANALYSIS {
 		u64 frame = slot.first_frame + page;
 
@@ -144,31 +166,6 @@ void Mmu::take_log(const Memslot &slot)
 	});
 	if (found)
 		flush();
-}
-
-bool Mmu::unmap_user(const MemslotTable &table, u64 start, u64 end)
-{
-	Locked locked(lock_);
-	bool found = false;
-
-	/* Clang does not take a lock into a lambda. */
-	table.for_each_in(start, end, [&](u64 first, u64 last) NO_THREAD_SAFETY_ANALYSIS {
-		found |= ept_.unmap(first, last);
-	});
-	if (found)
-		flush();
-	return found;
-}
-
-bool Mmu::maps_user(const MemslotTable &table, u64 start, u64 end)
-{
-	Locked locked(lock_);
-	bool found = false;
-
-	table.for_each_in(start, end, [&](u64 first, u64 last) NO_THREAD_SAFETY_ANALYSIS {
-		found |= ept_.maps(first, last);
-	});
-	return found;
 }
 
 /* Most of what Linux tells of is none of the guest's. */
@@ -203,8 +200,37 @@ void Mmu::invalidate_end(const MemslotTable &table, u64 start, u64 end)
 
 	Locked locked(lock_);
 
-	ended_++;
+	/* What Linux did to its page tables meanwhile is seen by who sees this. */
+	ended_.store(ended_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 	in_progress_--;
+}
+
+bool Mmu::is_user_young(const MemslotTable &table, u64 start, u64 end)
+{
+	ReadLocked locked(lock_);
+	bool found = false;
+
+	table.for_each_in(start, end, [&](u64 first, u64 last) NO_THREAD_SAFETY_ANALYSIS {
+		found |= ept_.is_young(first, last);
+	});
+	return found;
+}
+
+bool Mmu::age_user(const MemslotTable &table, u64 start, u64 end)
+{
+	if (!table.has_any_in(start, end))
+		return false;
+
+	Locked locked(lock_);
+	bool found = false;
+
+	table.for_each_in(start, end, [&](u64 first, u64 last) NO_THREAD_SAFETY_ANALYSIS {
+		found |= ept_.age(first, last);
+	});
+	/* Without accessed bits, pages that were writable are no longer, and found so by a log. */
+	if (found)
+		flush();
+	return found;
 }
 
 } // namespace kvmpp

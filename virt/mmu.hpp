@@ -11,18 +11,14 @@
 #include "memslots.hpp"
 #include "vcpu_table.hpp"
 
+#include <atomic>
+
 namespace kvmpp
 {
 
 enum class FaultOutcome {
 	resume, /* mapped, or to be tried again */
 	mmio,   /* no RAM there, or none that takes writes */
-};
-
-/* What the guest was about to do. */
-struct GuestAccess {
-	bool write = false;
-	bool fetch = false;
 };
 
 class Mmu
@@ -32,18 +28,18 @@ public:
 	explicit Mmu(const VcpuTable &vcpus) : vcpus_(vcpus) {}
 	/*
 	 * @largest_level: of the pages that the CPU can have. With @small_for_fetch those that are
-	 * executed are of 4 KiB. Errno::nomem. May sleep.
+	 * executed are of 4 KiB; @accessed_bits as Ept::create() has it. Errno::nomem. May sleep.
 	 */
-	Result<> create(int largest_level, bool small_for_fetch) MAY_SLEEP;
+	Result<> create(int largest_level, bool small_for_fetch, bool accessed_bits) MAY_SLEEP;
 	Ept &ept() NO_THREAD_SAFETY_ANALYSIS { return ept_; }
 
 	/*
-	 * An EPT violation at @address. The caller keeps @table in place. Where the hardware has lost
-	 * the page, the thread is sent SIGBUS. Errno::fault when the VMM has nothing there that may be
-	 * accessed so; Errno::nomem. May sleep.
+	 * An EPT violation at @address. The caller keeps @table in place, and has @pages for itself. Where the
+	 * hardware has lost the page, the thread is sent SIGBUS. Errno::fault when the VMM has nothing there
+	 * that may be accessed so; Errno::nomem. May sleep.
 	 */
-	Result<FaultOutcome> fault(const MemslotTable &table, GuestPhys address, GuestAccess access)
-		EXCLUDES(lock_) MAY_SLEEP;
+	Result<FaultOutcome> fault(const MemslotTable &table, GuestPhys address, GuestAccess access,
+				   Ept::TablePages &pages) EXCLUDES(lock_) MAY_SLEEP;
 
 	/* Pages of [first, last] frames go out of the EPT, and out of every CPU's TLB. */
 	void unmap(u64 first_frame, u64 last_frame) EXCLUDES(lock_) WAITS_FOR_IPIS;
@@ -64,35 +60,35 @@ public:
 		EXCLUDES(lock_) WAITS_FOR_IPIS;
 	void invalidate_end(const MemslotTable &table, u64 start, u64 end) EXCLUDES(lock_);
 	/*
-	 * What lies in [start, end) of the VMM's addresses goes out as in unmap(). Whether there was
-	 * something.
+	 * Whether guests have accessed something of [start, end) of the VMM's addresses since age_user(),
+	 * which begins anew.
 	 */
-	bool unmap_user(const MemslotTable &table, u64 start, u64 end)
-		EXCLUDES(lock_) WAITS_FOR_IPIS;
-	/* Whether something of it is mapped. */
-	bool maps_user(const MemslotTable &table, u64 start, u64 end)
-		EXCLUDES(lock_) WAITS_FOR_IPIS;
+	bool is_user_young(const MemslotTable &table, u64 start, u64 end) EXCLUDES(lock_);
+	bool age_user(const MemslotTable &table, u64 start, u64 end) EXCLUDES(lock_) WAITS_FOR_IPIS;
 
 private:
+	/* Without the lock: what the entry itself allows. Whether that was all. */
+	bool fix(const Memslot &slot, GuestPhys address, GuestAccess access);
 	/*
 	 * No CPU uses an entry any more that was taken out before. Under the lock: whoever comes next
 	 * and finds the page gone from the tables relies on its being gone from every TLB as well.
 	 */
 	void flush() REQUIRES(lock_) WAITS_FOR_IPIS;
 	/* Whether an invalidation is under way that has to do with @size bytes at @start. */
-	bool is_invalidated(u64 start, u64 size) const REQUIRES(lock_);
+	bool is_invalidated(u64 start, u64 size) const REQUIRES_SHARED(lock_);
 
 	const VcpuTable &vcpus_;
-	SpinLock lock_;
+	/* To read: faults, which add to the EPT. To write: all that takes something away. */
+	RwLock lock_;
 	Ept ept_ GUARDED_BY(lock_);
 	CpuMask cpus_ GUARDED_BY(lock_);
 	/*
 	 * Invalidations under way, the least range that all of them are in since there was none, and
-	 * how many have ended: see fault().
+	 * how many have ended, which is read without the lock: see fault().
 	 */
 	unsigned in_progress_ GUARDED_BY(lock_) = 0;
 	u64 invalid_start_ GUARDED_BY(lock_) = 0, invalid_end_ GUARDED_BY(lock_) = 0;
-	u64 ended_ GUARDED_BY(lock_) = 0;
+	std::atomic<u64> ended_{0};
 	int largest_level_ = level_4k;
 	bool small_for_fetch_ = false;
 };

@@ -201,9 +201,9 @@ Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 	{
 		SrcuRead read(vm_.srcu());
 		EptViolation violation(exit.qualification);
-		Result<FaultOutcome> outcome =
-			vm_.mmu().fault(vm_.slots(read), exit.guest_phys,
-					{.write = violation.write, .fetch = violation.fetch});
+		Result<FaultOutcome> outcome = vm_.mmu().fault(
+			vm_.slots(read), exit.guest_phys,
+			{.write = violation.write, .fetch = violation.fetch}, table_pages_);
 
 		if (!outcome)
 			return outcome.error();

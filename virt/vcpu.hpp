@@ -135,6 +135,8 @@ private:
 	Owned<GuestCpuid> cpuid_;
 	Owned<MachineCheck> machine_check_;
 	VmxVcpu vmx_ GUARDED_BY(mutex_);
+	/* Left by the last fault for the next. */
+	Ept::TablePages table_pages_ GUARDED_BY(mutex_);
 	VcpuClock clock_ GUARDED_BY(mutex_);
 	StealTime steal_time_ GUARDED_BY(mutex_);
 	Page run_page_;

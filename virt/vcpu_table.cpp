@@ -87,11 +87,6 @@ VcpuEntry *VcpuTable::find(u32 id) const
 
 void VcpuTable::ask_all(Request request, CpuMask &cpus) const
 {
-	/*
-	 * What the caller did before, then who is in the table: the other half is KickTarget::enter()
-	 * of one that is new there.
-	 */
-	std::atomic_thread_fence(std::memory_order_seq_cst);
 	cpus.clear();
 
 	RcuRead read;

@@ -105,8 +105,10 @@ public:
 
 	/*
 	 * Asks all of them, and returns when those that were in the guest have come out; all others
-	 * see it before they enter. @cpus is the caller's, to work with. Interrupts on; inside any
-	 * lock that interrupt handlers do not take.
+	 * see it before they enter. One that is new in the table and not asked sees what the caller
+	 * did, if the last of that was a locked instruction: the other half is KickTarget::enter().
+	 * @cpus is the caller's, to work with. Interrupts on; inside any lock that interrupt handlers
+	 * do not take.
 	 */
 	void ask_all(Request request, CpuMask &cpus) const WAITS_FOR_IPIS;
 

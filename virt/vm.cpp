@@ -8,6 +8,7 @@
 
 #include <linux_glue/entries.h>
 #include <linux_glue/file.h>
+#include <linux_glue/parameters.h>
 #include <linux_glue/x86.h>
 
 namespace kvmpp
@@ -50,8 +51,10 @@ Result<> Vm::init()
 	srcu_made_ = true;
 	if (Result<> r = io_bus_.create(); !r)
 		return r;
-	if (Result<> r = mmu_.create(hardware_config().largest_page_level(),
-				     glue_executed_pages_must_be_small());
+	const VmxConfig &config = hardware_config();
+	if (Result<> r =
+		    mmu_.create(config.largest_page_level(), glue_executed_pages_must_be_small(),
+				config.ept_accessed && glue_parameters.eptad);
 	    !r)
 		return r;
 	if (Result<> r = hardware_get(); !r)
@@ -256,8 +259,8 @@ bool Vm::is_young(u64 start, u64 end, bool clear)
 {
 	SrcuRead read(srcu_);
 
-	return clear ? mmu_.unmap_user(slots(read), start, end)
-		     : mmu_.maps_user(slots(read), start, end);
+	return clear ? mmu_.age_user(slots(read), start, end)
+		     : mmu_.is_user_young(slots(read), start, end);
 }
 
 } // namespace kvmpp

@@ -88,7 +88,7 @@ public:
 	void invalidate_end(u64 start, u64 end) EXCLUDES(slots_lock_, invalidate_lock_);
 	/*
 	 * Whether guests have used the VMM's pages in [start, end) since this was called last with
-	 * @clear: nothing but the EPT entries tells, so those then go.
+	 * @clear.
 	 */
 	bool is_young(u64 start, u64 end, bool clear) EXCLUDES(slots_lock_) WAITS_FOR_IPIS;
 

@@ -181,6 +181,7 @@ bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 					       entry_control::load_efer | entry_control::load_pat);
 	config.ept_2m = r.ept_vpid & ept_cap::page_2m;
 	config.ept_1g = r.ept_vpid & ept_cap::page_1g;
+	config.ept_accessed = r.ept_vpid & ept_cap::accessed_dirty;
 	/* With EPT the guest's own CR3 is none of the host's business. */
 	constexpr u32 must_be_off =
 		primary::cr3_load_exiting | primary::cr3_store_exiting | primary::invlpg_exiting;

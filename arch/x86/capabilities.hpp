@@ -45,6 +45,8 @@ struct VmxConfig {
 	u64 cr4_must_be_set = 0;
 	/* Sizes of pages that EPT entries can have, beyond 4 KiB. */
 	bool ept_2m = false, ept_1g = false;
+	/* They have accessed and dirty bits. */
+	bool ept_accessed = false;
 
 	bool operator==(const VmxConfig &) const = default;
 	bool has_rdtscp() const { return secondary & secondary::enable_rdtscp; }

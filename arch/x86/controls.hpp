@@ -54,9 +54,9 @@ inline constexpr u32 load_debug_controls = 1 << 2, ia32e_mode_guest = 1 << 9, lo
 namespace ept_cap
 {
 inline constexpr u64 walk_length_4 = 1 << 6, write_back = 1 << 14, page_2m = 1 << 16,
-		     page_1g = 1 << 17, invept = 1 << 20, invept_single = 1 << 25,
-		     invept_all = 1 << 26, invvpid = u64{1} << 32, invvpid_single = u64{1} << 41,
-		     invvpid_all = u64{1} << 42;
+		     page_1g = 1 << 17, invept = 1 << 20, accessed_dirty = 1 << 21,
+		     invept_single = 1 << 25, invept_all = 1 << 26, invvpid = u64{1} << 32,
+		     invvpid_single = u64{1} << 41, invvpid_all = u64{1} << 42;
 }
 
 /* "VMX Basic Exit Reasons" */

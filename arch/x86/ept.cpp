@@ -4,6 +4,8 @@
 #include "vmx_insn.hpp"
 #include "x86.hpp"
 
+#include <linux_glue/memory.h>
+
 #include <atomic>
 
 namespace kvmpp
@@ -17,23 +19,51 @@ namespace
  * same memory so: types that differ may be a machine check.
  */
 constexpr u64 ignore_pat = 1 << 6;
-constexpr u64 readable = 1 << 0, writable_bit = 1 << 1, executable = 1 << 2,
-	      write_back = 6 << 3 | ignore_pat, large_page = 1 << 7;
-constexpr u64 table_rights = readable | writable_bit | executable;
+constexpr u64 readable = 1 << 0, writable = 1 << 1, executable = 1 << 2,
+	      write_back = 6 << 3 | ignore_pat, large_page = 1 << 7, accessed = 1 << 8,
+	      dirty = 1 << 9;
+constexpr u64 all_rights = readable | writable | executable;
+/* Set here, since the CPU would, one locked access for each. */
+constexpr u64 table_bits = all_rights | accessed;
 constexpr u64 address_field = 0x000ffffffffff000;
+
+/*
+ * Bits 56:52 of a leaf are ours. A page may be written to if Linux and its slot have it writable, and if
+ * there is nothing that wants to see it as a whole read-only: both, or map() has to look again.
+ */
+constexpr u64 host_writable = u64{1} << 52, mmu_writable = u64{1} << 53,
+	      may_be_written = host_writable | mmu_writable;
+/* The rights of a page that has none, so that its next access is seen; W is not kept. */
+constexpr unsigned kept_shift = 54;
+constexpr u64 kept_rights = (readable | executable) << kept_shift;
+
 constexpr int levels = 4;
 constexpr unsigned index_bits = 9;
 constexpr unsigned entries = 1 << index_bits;
 
-/* The CPUs read entries while we write them: whole, and after what they point to is in place. */
+/*
+ * Others change an entry at any time, and CPUs set bits in it: what was there is known only of an
+ * access that reads and writes at once.
+ */
 u64 load(u64 &entry)
 {
-	return std::atomic_ref(entry).load(std::memory_order_relaxed);
+	return std::atomic_ref(entry).load(std::memory_order_acquire);
 }
 
-void store(u64 &entry, u64 value)
+u64 exchange(u64 &entry, u64 value)
 {
-	std::atomic_ref(entry).store(value, std::memory_order_release);
+	return std::atomic_ref(entry).exchange(value, std::memory_order_acq_rel);
+}
+
+u64 clear(u64 &entry, u64 bits)
+{
+	return std::atomic_ref(entry).fetch_and(~bits, std::memory_order_acq_rel);
+}
+
+bool replace(u64 &entry, u64 was, u64 value)
+{
+	return std::atomic_ref(entry).compare_exchange_strong(was, value, std::memory_order_release,
+							      std::memory_order_relaxed);
 }
 
 u64 *table_at(u64 entry)
@@ -47,9 +77,51 @@ constexpr unsigned shift_of(int level)
 	return (level - 1) * index_bits;
 }
 
+u64 &entry_for(u64 *table, int level, u64 frame)
+{
+	return table[(frame >> shift_of(level)) & low_bits(index_bits)];
+}
+
 constexpr bool is_table(u64 entry, int level)
 {
 	return level > 1 && (entry & readable) && !(entry & large_page);
+}
+
+constexpr bool is_tracked(u64 entry)
+{
+	return entry & kept_rights;
+}
+
+constexpr bool is_there(u64 entry)
+{
+	return entry & (readable | kept_rights);
+}
+
+constexpr u64 tracked(u64 entry)
+{
+	return (entry & ~all_rights) | (entry & (readable | executable)) << kept_shift;
+}
+
+constexpr u64 restored(u64 entry)
+{
+	return (entry & ~kept_rights) | (entry & kept_rights) >> kept_shift;
+}
+
+constexpr bool allows(u64 entry, GuestAccess access)
+{
+	return entry & (access.write ? writable : access.fetch ? executable : readable);
+}
+
+/* Of the entry @large, the part at @index, a page of the next lower @level. */
+u64 part_of(u64 large, int level, unsigned index)
+{
+	u64 part = large + (u64{index} << (shift_of(level) + page_shift));
+
+	if (level > level_4k)
+		return part;
+	part &= ~large_page;
+	part |= is_tracked(part) ? executable << kept_shift : executable;
+	return part & host_writable ? part | mmu_writable : part;
 }
 
 void free_tables(u64 *table, int level)
@@ -58,26 +130,6 @@ void free_tables(u64 *table, int level)
 		if (is_table(table[i], level))
 			free_tables(table_at(table[i]), level - 1);
 	glue_page_free(table);
-}
-
-/* @table, which no entry has any more, and those below it. A CPU may still walk them. */
-void retire(u64 *table, int level, u64 *&retired)
-{
-	for (unsigned i = 0; i < entries; i++)
-		if (u64 entry = load(table[i]); is_table(entry, level))
-			retire(table_at(entry), level - 1, retired);
-	/* An entry without rights: where it leads is of no interest to a CPU. */
-	store(table[0], reinterpret_cast<u64>(retired));
-	retired = table;
-}
-
-void take_out(u64 &entry, int level, u64 *&retired)
-{
-	u64 was = load(entry);
-
-	store(entry, 0);
-	if (is_table(was, level))
-		retire(table_at(was), level - 1, retired);
 }
 
 bool is_empty(u64 *table)
@@ -107,7 +159,7 @@ bool visit_range(u64 *table, int level, u64 table_first_frame, u64 first, u64 la
 		if (from > last)
 			break;
 		u64 entry = load(table[i]);
-		if (!(entry & readable))
+		if (!is_there(entry))
 			continue;
 		bool whole = from >= first && from + frames - 1 <= last;
 		if ((whole || !is_table(entry, level)) && visit(table[i], level))
@@ -116,6 +168,14 @@ bool visit_range(u64 *table, int level, u64 table_first_frame, u64 first, u64 la
 			found |= visit_range(table_at(entry), level - 1, from, first, last, visit);
 	}
 	return found;
+}
+
+/* The same for pages only. */
+template <class Visit> bool visit_pages(u64 *root, u64 first, u64 last, Visit visit)
+{
+	return visit_range(root, levels, 0, first, last, [&](u64 &entry, int level) {
+		return !is_table(load(entry), level) && visit(entry, level);
+	});
 }
 
 } // namespace
@@ -132,12 +192,13 @@ Result<> Ept::TablePages::fill()
 	return {};
 }
 
-u64 *Ept::TablePages::take()
+Page &Ept::TablePages::first()
 {
-	for (Page &page : pages_)
-		if (page)
-			return static_cast<u64 *>(page.release());
-	return nullptr;
+	Page *page = pages_;
+
+	while (!*page)
+		page++;
+	return *page;
 }
 
 Ept::~Ept()
@@ -147,100 +208,179 @@ Ept::~Ept()
 		free_tables(static_cast<u64 *>(root_.release()), levels);
 }
 
-Result<> Ept::create()
+Result<> Ept::create(bool accessed_bits)
 {
+	accessed_bits_ = accessed_bits;
 	root_ = Page::create();
 	return root_ ? Result<>() : Errno::nomem;
 }
 
 u64 Ept::pointer() const
 {
-	constexpr u64 walk_write_back = 6, walk_length = (levels - 1) << 3;
+	constexpr u64 walk_write_back = 6, walk_length = (levels - 1) << 3,
+		      accessed_and_dirty = 1 << 6;
 
-	return root_.phys().value | walk_write_back | walk_length;
+	return root_.phys().value | walk_write_back | walk_length |
+	       (accessed_bits_ ? accessed_and_dirty : 0);
+}
+
+/* Below @entry, which was @was: nothing, or a larger page. Not where another was first. */
+void Ept::add_table(u64 &entry, u64 was, int level, TablePages &pages)
+{
+	Page &page = pages.first();
+	u64 *table = page.as<u64>();
+
+	if (is_there(was))
+		for (unsigned i = 0; i < entries; i++)
+			table[i] = part_of(was, level - 1, i);
+	if (replace(entry, was, page.phys().value | table_bits)) {
+		(void)page.release();
+		return;
+	}
+	if (is_there(was))
+		for (unsigned i = 0; i < entries; i++)
+			table[i] = 0;
 }
 
 bool Ept::map(GuestPhys guest, HostPhys host, EptLeaf leaf, TablePages &pages)
 {
 	u64 frame = guest.frame();
 	u64 *table = root_.as<u64>();
-	bool replaced = false;
-	int level = levels;
 
-	for (;; level--) {
-		u64 &entry = table[(frame >> shift_of(level)) & low_bits(index_bits)];
+	for (int level = levels;;) {
+		u64 &entry = entry_for(table, level, frame);
 		u64 was = load(entry);
 
-		if (level == leaf.level) {
-			if (!is_table(was, level))
-				break;
-			if (is_empty(table_at(was))) {
-				take_out(entry, level, retired_);
-				replaced = true;
-				break;
+		if (is_table(was, level)) {
+			if (level == leaf.level) {
+				if (is_empty(table_at(was)))
+					return false;
+				leaf.level--;
+				leaf.executable |= leaf.level == level_4k;
 			}
-			leaf.level--;
-			leaf.executable |= leaf.level == level_4k;
+			table = table_at(was);
+			level--;
+			continue;
 		}
-		if (!is_table(was, level)) {
-			u64 *below = pages.take();
-			/* Of a larger page the rest is mapped anew when it is touched. */
-			replaced |= was & readable;
-			store(entry, glue_virt_to_phys(below) | table_rights);
+		if (level > leaf.level) {
+			add_table(entry, was, level, pages);
+			continue;
 		}
-		table = table_at(load(entry));
+		u64 host_frame = (host.value >> page_shift) & ~(frames_of_level(level) - 1);
+		u64 value = host_frame << page_shift | write_back | readable | accessed |
+			    (leaf.writable ? writable | dirty : 0) |
+			    (leaf.executable ? executable : 0) |
+			    (leaf.host_writable ? may_be_written : 0) |
+			    (level > level_4k ? large_page : 0);
+		if (is_there(was)) {
+			/* What another vCPU got of the same page meanwhile stays. */
+			if ((was ^ value) & address_field)
+				return false;
+			value |= restored(was);
+		}
+		if (replace(entry, was, value))
+			return true;
 	}
-	u64 &entry = table[(frame >> shift_of(level)) & low_bits(index_bits)];
-	u64 host_frame = (host.value >> page_shift) & ~(frames_of_level(level) - 1);
-	u64 place = host_frame << page_shift;
-	u64 rights =
-		readable | (leaf.writable ? writable_bit : 0) | (leaf.executable ? executable : 0);
-	if (u64 was = load(entry); was & readable) {
-		/* What another vCPU got of the same page meanwhile stays. */
-		if ((was & address_field) == place)
-			rights |= was & table_rights;
-		else
-			replaced = true;
+}
+
+Ept::Fix Ept::fix(GuestPhys guest, GuestAccess access)
+{
+	u64 frame = guest.frame();
+	u64 *table = root_.as<u64>();
+	int level = levels;
+
+	while (u64 entry = load(entry_for(table, level, frame))) {
+		if (is_table(entry, level)) {
+			table = table_at(entry);
+			level--;
+			continue;
+		}
+		if (!is_there(entry))
+			break;
+		u64 value = restored(entry);
+		if (access.write && (entry & may_be_written) == may_be_written)
+			value |= writable | dirty;
+		if (!allows(value, access))
+			break;
+		if (value == entry)
+			return Fix::done;
+		if (replace(entry_for(table, level, frame), entry, value | accessed))
+			return value & ~entry & writable ? Fix::made_writable : Fix::done;
 	}
-	store(entry, place | rights | write_back | (level > 1 ? large_page : 0));
-	return replaced;
+	return Fix::none;
+}
+
+bool Ept::is_accessed(u64 entry) const
+{
+	return accessed_bits_ ? entry & accessed : !is_tracked(entry);
+}
+
+void Ept::take_out(u64 &entry, int level)
+{
+	u64 was = exchange(entry, 0);
+
+	if (is_table(was, level))
+		retire(table_at(was), level - 1);
+	else if (is_there(was) && is_accessed(was))
+		glue_user_page_accessed((was & address_field) >> page_shift);
+}
+
+void Ept::retire(u64 *table, int level)
+{
+	for (unsigned i = 0; i < entries; i++)
+		if (load(table[i]))
+			take_out(table[i], level);
+	/* An address alone has no rights, kept or not: it leads nobody on. */
+	exchange(table[0], retired_);
+	retired_ = glue_virt_to_phys(table);
 }
 
 bool Ept::unmap(u64 first_frame, u64 last_frame)
 {
 	return visit_range(root_.as<u64>(), levels, 0, first_frame, last_frame,
 			   [&](u64 &entry, int level) {
-				   take_out(entry, level, retired_);
+				   take_out(entry, level);
 				   return true;
 			   });
 }
 
 bool Ept::write_protect(u64 first_frame, u64 last_frame)
 {
-	return visit_range(root_.as<u64>(), levels, 0, first_frame, last_frame,
-			   [](u64 &entry, int level) {
-				   u64 was = load(entry);
-
-				   if (is_table(was, level) || !(was & writable_bit))
-					   return false;
-				   store(entry, level == level_4k ? was & ~writable_bit : 0);
-				   return true;
-			   });
+	return visit_pages(root_.as<u64>(), first_frame, last_frame, [](u64 &entry, int level) {
+		return clear(entry, level == level_4k ? writable : writable | mmu_writable) &
+		       writable;
+	});
 }
 
-bool Ept::maps(u64 first_frame, u64 last_frame) const
+bool Ept::is_young(u64 first_frame, u64 last_frame)
 {
-	return visit_range(root_.as<u64>(), levels, 0, first_frame, last_frame,
-			   [](u64 &entry, int level) { return !is_table(load(entry), level); });
+	return visit_pages(root_.as<u64>(), first_frame, last_frame,
+			   [this](u64 &entry, int) { return is_accessed(load(entry)); });
+}
+
+bool Ept::age(u64 first_frame, u64 last_frame)
+{
+	return visit_pages(root_.as<u64>(), first_frame, last_frame, [this](u64 &entry, int) {
+		if (accessed_bits_)
+			return (clear(entry, accessed) & accessed) != 0;
+		for (;;) {
+			u64 was = load(entry);
+
+			if (is_tracked(was))
+				return false;
+			if (replace(entry, was, tracked(was)))
+				return true;
+		}
+	});
 }
 
 void Ept::free_retired()
 {
 	while (retired_) {
-		u64 *table = retired_;
+		u64 *table = static_cast<u64 *>(glue_phys_to_virt(retired_));
 
-		retired_ = reinterpret_cast<u64 *>(table[0]);
-		glue_page_free(table);
+		retired_ = load(table[0]);
+		glue_page_free_rcu(table);
 	}
 }
 

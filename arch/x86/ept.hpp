@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The extended page tables of one VM ("The Extended Page Table Mechanism"). The owner's MMU lock is
- * held around every change; the CPUs walk them at any time.
+ * The extended page tables of one VM ("The Extended Page Table Mechanism"). The CPUs walk them at any
+ * time, and set bits in them. Beside them there are three kinds of callers: many who add at a time, none
+ * of whom takes anything away; one who takes away, alone; and many who only give back what an entry says
+ * it may have, beside all others, inside RCU. The first two are kept apart by the owner's MMU lock.
  */
 #pragma once
 
@@ -23,7 +25,15 @@ constexpr u64 frames_of_level(int level)
 struct EptLeaf {
 	int level = level_4k;
 	bool writable = false;
+	/* It may be made so as long as it is there: Linux has it writable, and so does its slot. */
+	bool host_writable = false;
 	bool executable = true;
+};
+
+/* What the guest was about to do. */
+struct GuestAccess {
+	bool write = false;
+	bool fetch = false;
 };
 
 class Ept
@@ -35,7 +45,8 @@ public:
 	public:
 		/* Errno::nomem. May sleep. */
 		Result<> fill() MAY_SLEEP;
-		u64 *take();
+		/* One that is there: fill() was before each map(). */
+		Page &first();
 
 	private:
 		static constexpr unsigned wanted = 3; /* all levels below the root */
@@ -48,34 +59,55 @@ public:
 	/* No vCPU uses them any more. */
 	~Ept();
 
-	/* Errno::nomem. May sleep. */
-	Result<> create() MAY_SLEEP;
+	/*
+	 * With @accessed_bits the CPU notes what it has accessed; without, pages are made to fault that are
+	 * to be seen. Errno::nomem. May sleep.
+	 */
+	Result<> create(bool accessed_bits) MAY_SLEEP;
 	/* For the VMCS: where the root is, its memory type and depth ("EPT Pointer"). */
 	u64 pointer() const;
 
 	/*
-	 * Makes @guest reach @host, by an entry for all that is around them at @leaf's level; an
-	 * entry that is there is replaced. What CPUs may have cached and has to go: see
-	 * free_retired(). A table with something in it is not given up for a larger page: then the
-	 * page becomes smaller. One of 4 KiB is always executable.
+	 * Makes @guest reach @host, by an entry for all that is around them at @leaf's level. What an entry
+	 * of the same page allows already stays. A larger page that is there is split. A table with something
+	 * in it is not given up for a larger page: then the page becomes smaller. One of 4 KiB is always
+	 * executable. False where something is in the way that has to be unmapped first: an empty table,
+	 * another page. No CPU has to drop anything. Beside others who do the same.
 	 */
 	[[nodiscard]] bool map(GuestPhys guest, HostPhys host, EptLeaf leaf, TablePages &pages);
+
+	enum class Fix {
+		none,          /* the entry does not allow it */
+		done,          /* the access works now, or has worked all the time */
+		made_writable, /* and the page was not writable before */
+	};
+	/*
+	 * Gives a page back what it lost as its writes or accesses were to be seen, if its entry says that
+	 * @access may have it. Beside everybody.
+	 */
+	Fix fix(GuestPhys guest, GuestAccess access) REQUIRES_SHARED(rcu);
+
 	/*
 	 * Takes out every page that has a part in [first, last] frames, and the tables that are for
-	 * nothing else. Whether there was one: then CPUs may have it cached.
+	 * nothing else. Whether there was one: then CPUs may have it cached. Linux is told which of them the
+	 * guest has used. Alone.
 	 */
 	[[nodiscard]] bool unmap(u64 first_frame, u64 last_frame);
 	/*
-	 * Makes the pages of [first, last] frames read-only; large ones, which a write would make
-	 * writable as a whole, go out. Whether CPUs may have something of it cached.
+	 * Makes the pages of [first, last] frames read-only; a large one, which a write would make writable
+	 * as a whole, until it is split. Whether CPUs may have something of it cached. Alone.
 	 */
 	[[nodiscard]] bool write_protect(u64 first_frame, u64 last_frame);
-	/* Whether a page is there that has a part in [first, last] frames. */
-	bool maps(u64 first_frame, u64 last_frame) const;
+	/*
+	 * Whether something of [first, last] frames has been accessed since age(), which begins anew; what
+	 * CPUs have cached of it they access unseen. Alone.
+	 */
+	bool is_young(u64 first_frame, u64 last_frame);
+	[[nodiscard]] bool age(u64 first_frame, u64 last_frame);
 
 	/*
-	 * Frees the tables that were taken out. After all CPUs have dropped what they have cached:
-	 * until then they may walk them.
+	 * Frees the tables that were taken out, after a grace period. After all CPUs have dropped what they
+	 * have cached: until then they may walk them. Alone.
 	 */
 	void free_retired();
 
@@ -85,7 +117,14 @@ public:
 private:
 	Page root_;
 	/* The tables that were taken out: the entry 0 of each has where the next one is. */
-	u64 *retired_ = nullptr;
+	u64 retired_ = 0;
+	bool accessed_bits_ = false;
+
+	void add_table(u64 &entry, u64 was, int level, TablePages &pages);
+	void take_out(u64 &entry, int level);
+	/* @table, which no entry has any more, and those below it. Somebody may still walk them. */
+	void retire(u64 *table, int level);
+	bool is_accessed(u64 entry) const;
 };
 
 } // namespace kvmpp

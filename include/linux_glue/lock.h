@@ -86,7 +86,9 @@ void glue_rcu_read_unlock(void);
  * comes in a softirq: it must not sleep. Any context.
  */
 void glue_rcu_call(struct glue_rcu_head *head, void (*function)(struct glue_rcu_head *head));
-/* Waits for the calls that were asked for before. Sleeps. */
+/* Frees what glue_page_alloc() gave once every reader is out that was in. Any context. */
+void glue_page_free_rcu(void *page);
+/* Waits for the calls, and the pages, that were asked for before. Sleeps. */
 void glue_rcu_barrier(void) MAY_SLEEP;
 
 /*

@@ -30,10 +30,12 @@ int glue_user_range_ok(glue_u64 address, glue_u64 bytes);
  * in it; -EAGAIN when a fatal signal has come. Sleeps.
  */
 int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable) MAY_SLEEP;
-/* @dirty: it was mapped writable. */
+/* @dirty: it was mapped so that it may be written to. */
 void glue_user_page_put(glue_u64 frame, int dirty);
 /* The current thread gets SIGBUS (BUS_MCEERR_AR), as if it had touched such a page at @address itself. */
 void glue_user_page_lost(glue_u64 address);
+/* What is mapped, and the MMU notifier has not told of, was used. Any context but an interrupt. */
+void glue_user_page_accessed(glue_u64 frame);
 
 /*
  * How many page frames the current process's page table has in the entry that maps @address, if it

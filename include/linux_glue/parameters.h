@@ -12,6 +12,7 @@ struct glue_parameters {
 	bool exclusive;		  /* VMX on all the time, not only while a vCPU's thread runs */
 	bool allow_no_crash_hook; /* VMs may be made while another module has the crash hook */
 	bool allow_smt;		  /* a CPU may be dedicated though Linux runs on its core */
+	bool eptad;		  /* accessed and dirty bits of EPT entries, if there are any */
 	/* PAUSE-loop exiting, in ticks of the TSC: what is a loop, and how long one may last */
 	glue_u32 ple_gap; /* 0: no exits */
 	glue_u32 ple_window;

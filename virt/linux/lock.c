@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
@@ -171,6 +172,16 @@ void glue_rcu_call(struct glue_rcu_head *head, void (*function)(struct glue_rcu_
 {
 	head->function = function;
 	call_rcu((struct rcu_head *)head->opaque, grace_period_over);
+}
+
+static void free_page_of(struct rcu_head *head)
+{
+	__free_page(container_of(head, struct page, rcu_head));
+}
+
+void glue_page_free_rcu(void *page)
+{
+	call_rcu(&virt_to_page(page)->rcu_head, free_page_of);
 }
 
 void glue_rcu_barrier(void)

@@ -8,6 +8,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/swap.h>
 #include <linux/uaccess.h>
 
 #include <linux_glue/entries.h>
@@ -94,6 +95,14 @@ void glue_user_page_put(glue_u64 frame, int dirty)
 void glue_user_page_lost(glue_u64 address)
 {
 	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)address, PAGE_SHIFT, current);
+}
+
+void glue_user_page_accessed(glue_u64 frame)
+{
+	struct page *page = pfn_to_page(frame);
+
+	if (!PageReserved(page))
+		mark_page_accessed(page);
 }
 
 static glue_u64 mapping_frames(glue_u64 address, glue_u64 frame)

@@ -10,9 +10,9 @@ namespace kvmpp
 
 void Mmu::unmap(u64 first_frame, u64 last_frame)
 {
-	// expected-error@+1 {{reading variable 'ept_' requires holding spinlock 'lock_'}}
+	// expected-error@+1 {{reading variable 'ept_' requires holding rwlock 'lock_'}}
 	if (ept_.unmap(first_frame, last_frame))
-		// expected-error@+1 {{writing variable 'in_progress_' requires holding spinlock 'lock_' exclusively}}
+		// expected-error@+1 {{writing variable 'in_progress_' requires holding rwlock 'lock_' exclusively}}
 		in_progress_++;
 }
 

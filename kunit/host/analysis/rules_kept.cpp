@@ -6,7 +6,7 @@
 
 using namespace kvmpp;
 
-bool fault(Vm &vm, LoadedVmcs &vmcs)
+bool fault(Vm &vm, LoadedVmcs &vmcs, Ept::TablePages &pages)
 {
 	{
 		PreemptOff preempt;
@@ -17,5 +17,5 @@ bool fault(Vm &vm, LoadedVmcs &vmcs)
 			return false;
 	}
 	SrcuRead read(vm.srcu());
-	return vm.slots(read).find_id(0) && vm.mmu().fault(vm.slots(read), {0}, {});
+	return vm.slots(read).find_id(0) && vm.mmu().fault(vm.slots(read), {0}, {}, pages);
 }

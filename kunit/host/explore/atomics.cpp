@@ -128,6 +128,12 @@ u64 load_entry(const u64 *address)
 	return load(address, acquire, "page walk loads");
 }
 
+bool set_in_entry(u64 *address, u64 was, u64 bits)
+{
+	return change(address, acq_rel, [=](u64 now) { return now == was ? now | bits : now; }) ==
+	       was;
+}
+
 void reset_fences()
 {
 	for (Fences &f : fences)

@@ -33,6 +33,8 @@ struct State {
 	int pages_held;
 	/* Of the module to the only eventfd. */
 	int eventfd_references;
+	/* It is known of the page's frame that it may have been written to. */
+	bool dirty[pages];
 	void *notified;
 	void *file;
 };
@@ -68,19 +70,22 @@ u64 frame_of_page(u64 page)
 	return state.frame_of[page];
 }
 
-void take_page_away(u64 page)
+void take_page_away(u64 page, u64 bytes)
 {
 	void *vm = state.notified;
 	u64 address = user_memory + (page << page_shift);
 
-	variant->invalidate_begin(vm, address, address + page_size);
+	variant->invalidate_begin(vm, address, address + bytes);
 	step(Op{.what = "Linux gives page %llu another frame", .argument = page}
 		     .write(object_at(&state.frame_of[page]))
 		     .write(object_at(&state.large)));
 	state.large = false;
 	u64 old = std::exchange(state.frame_of[page], state.frame_of[page] + frames_a_time);
 	take_frame_away(old);
-	variant->invalidate_end(vm, address, address + page_size);
+	if (writes_to_frame(old) && !state.dirty[page] && !state.pages_held)
+		fail("Linux drops a page that it takes for clean, and the guest wrote to");
+	state.dirty[page] = false;
+	variant->invalidate_end(vm, address, address + bytes);
 }
 
 void *new_file()
@@ -118,14 +123,21 @@ int glue_user_page_get(glue_u64 address, int, glue_u64 *frame, int *writable)
 	return 0;
 }
 
-void glue_user_page_put(glue_u64, int)
+void glue_user_page_put(glue_u64 frame, int dirty)
 {
+	for (int i = 0; dirty && i < pages; i++)
+		if (state.frame_of[i] == frame)
+			state.dirty[i] = true;
 	state.pages_held--;
 }
 
 void glue_user_page_lost(glue_u64)
 {
 	fail("no page is lost");
+}
+
+void glue_user_page_accessed(glue_u64)
+{
 }
 
 glue_u64 glue_user_mapping_frames(glue_u64, glue_u64)

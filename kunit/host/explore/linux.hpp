@@ -17,8 +17,11 @@ void check_linux_at_rest();
 /* One entry of Linux's page table maps them, and all of the 2 MiB around, to frames that are neighbours. */
 void make_memory_large();
 u64 frame_of_page(u64 page);
-/* The MMU notifier's user: the page gets another frame, in an entry of its own, and the old one another owner. */
-void take_page_away(u64 page);
+/*
+ * The MMU notifier's user: the page gets another frame, in an entry of its own, and the old one another owner.
+ * It tells of @bytes.
+ */
+void take_page_away(u64 page, u64 bytes = page_size);
 /* The object behind the file made last. */
 void *new_file();
 

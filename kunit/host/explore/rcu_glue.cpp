@@ -9,8 +9,11 @@
 #include "memory.hpp"
 #include "races.hpp"
 
+#include <linux_glue/alloc.h>
 #include <linux_glue/dedicated.h>
 #include <linux_glue/lock.h>
+
+#include <cstddef>
 
 namespace kvmpp::explore
 {
@@ -149,6 +152,23 @@ void glue_rcu_call(glue_rcu_head *head, void (*function)(glue_rcu_head *))
 		p.next.accesses.add(section(q, c.entered[q]), Kind::join);
 	}
 	p.fiber.start(stacks[id], sizeof(stacks[id]), callback_main);
+}
+
+/* Its head is in a place of its own, as Linux's is in struct page. */
+void glue_page_free_rcu(void *page)
+{
+	struct Pending {
+		glue_rcu_head head;
+		void *page;
+	};
+	static Pending pages[max_processes];
+	static_assert(offsetof(Pending, head) == 0);
+	Pending &pending = pages[exploring() ? process_count : 0];
+
+	pending.page = page;
+	glue_rcu_call(&pending.head, [](glue_rcu_head *head) {
+		glue_page_free(reinterpret_cast<Pending *>(head)->page);
+	});
 }
 
 /*

@@ -41,6 +41,7 @@ struct Vmcs {
 
 struct Translation {
 	u64 ept_pointer, frame, host_frame;
+	bool writable;
 };
 
 struct Processor {
@@ -60,6 +61,8 @@ struct Vmx {
 struct State : Vmx {
 	bool taken[most_frames];
 	u64 touched_by[max_processes];
+	bool written_by[max_processes];
+	u16 writes[most_frames];
 	bool waits, computes;
 	bool rescheduled[max_cpus];
 };
@@ -108,25 +111,35 @@ void drop_translations(Processor &p, u64 ept_pointer)
 
 constexpr u64 ept_address = 0x000ffffffffff000, ept_large = 1 << 7, no_frame = ~u64{0};
 
-/* What the CPU has cached, else what the tables say. */
-u64 translate(Processor &p, u64 ept_pointer, u64 frame)
+/* What the CPU has cached, else what the tables say, in which it notes what it does. */
+u64 translate(Processor &p, u64 ept_pointer, u64 frame, bool write)
 {
+	constexpr u64 accessed = 1 << 8, dirty = 1 << 9, rights = 7, writable = 2;
+	const u64 noted = write ? accessed | dirty : accessed;
+
 	for (int i = 0; i < p.cached; i++)
-		if (p.tlb[i].ept_pointer == ept_pointer && p.tlb[i].frame == frame)
+		if (p.tlb[i].ept_pointer == ept_pointer && p.tlb[i].frame == frame &&
+		    (p.tlb[i].writable || !write))
 			return p.tlb[i].host_frame;
-	u64 entry = ept_pointer | 7;
+	u64 entry = ept_pointer | rights, *place = nullptr;
 	int shift = 4 * 9;
-	do {
+	bool is_leaf = false;
+	while (!is_leaf) {
 		auto *table = static_cast<u64 *>(glue_phys_to_virt(entry & ept_address));
 
 		shift -= 9;
-		entry = load_entry(&table[frame >> shift & 0x1ff]);
-		if (!(entry & 7))
+		place = &table[frame >> shift & 0x1ff];
+		entry = load_entry(place);
+		is_leaf = shift == 0 || (entry & ept_large);
+		if (!(entry & (is_leaf && write ? writable : rights)))
 			return no_frame;
-	} while (shift > 0 && !(entry & ept_large));
+	}
+	/* Not the right one any more: a fault is as good as a walk anew. */
+	if ((entry & noted) != noted && !set_in_entry(place, entry, noted))
+		return no_frame;
 	u64 host_frame = ((entry & ept_address) >> page_shift) + (frame & ((u64{1} << shift) - 1));
 	if (p.cached < tlb_entries)
-		p.tlb[p.cached++] = {ept_pointer, frame, host_frame};
+		p.tlb[p.cached++] = {ept_pointer, frame, host_frame, (entry & writable) != 0};
 	return host_frame;
 }
 
@@ -135,7 +148,7 @@ void *frame_object(u64 host_frame)
 	return &state.taken[host_frame % most_frames];
 }
 
-void use_page(const Vmcs &vmcs, u64 frame);
+void use_page(const Vmcs &vmcs, u64 frame, bool write);
 
 void run_guest(Vmcs &vmcs)
 {
@@ -158,26 +171,28 @@ void run_guest(Vmcs &vmcs)
 		return;
 	}
 	if (frame != no_frame)
-		use_page(vmcs, frame);
+		use_page(vmcs, frame, state.written_by[running]);
 }
 
-void use_page(const Vmcs &vmcs, u64 frame)
+void use_page(const Vmcs &vmcs, u64 frame, bool write)
 {
 	Processor &p = here();
-	u64 host_frame = translate(p, vmcs.ept_pointer, frame);
+	u64 host_frame = translate(p, vmcs.ept_pointer, frame, write);
 	if (host_frame == no_frame) {
 		p.reason = 48; /* EPT violation */
 		p.guest_phys = frame << page_shift;
 		return;
 	}
 	Op use{.what = "guest uses host frame %#llx", .argument = host_frame};
-	use.accesses.add(object_at(frame_object(host_frame)), Kind::read);
+	use.accesses.add(object_at(frame_object(host_frame)), write ? Kind::write : Kind::read);
 	if (self().bare != nobody)
 		use.accesses.add(object_of(Fixed::interrupts, this_cpu()), Kind::read);
 	step(static_cast<Op &&>(use));
 	if (state.taken[host_frame % most_frames])
 		fail("the guest uses a page that Linux has taken away: frame %#llx",
 		     static_cast<unsigned long long>(host_frame));
+	if (write)
+		state.writes[host_frame % most_frames]++;
 }
 
 } // namespace
@@ -242,6 +257,24 @@ void undo_vmx_of_crash()
 void guest_touches(u64 frame)
 {
 	state.touched_by[running] = frame;
+}
+
+void guest_writes(u64 frame)
+{
+	guest_touches(frame);
+	state.written_by[running] = true;
+}
+
+u64 copy_of_frame(u64 host_frame)
+{
+	step(Op{.what = "host frame %#llx is copied", .argument = host_frame}.read(
+		object_at(frame_object(host_frame))));
+	return writes_to_frame(host_frame);
+}
+
+u64 writes_to_frame(u64 host_frame)
+{
+	return state.writes[host_frame % most_frames];
 }
 
 void guests_wait(Waits how)
@@ -381,7 +414,7 @@ void enter_vmcs(int launched)
 bool guest_uses_first_page()
 {
 	here().reason = 0;
-	use_page(vmcs_at(here().current), 0);
+	use_page(vmcs_at(here().current), 0, false);
 	return here().reason != 0;
 }
 

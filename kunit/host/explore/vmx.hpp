@@ -22,6 +22,12 @@ void undo_vmx_of_crash();
 
 /* What the thread that runs now finds in its guest when it enters it next: a touch of @frame, then HLT. */
 void guest_touches(u64 frame);
+/* The same for a write, of another value each time. */
+void guest_writes(u64 frame);
+/* What a copy of @host_frame has of the guest's writes: how many there were. */
+u64 copy_of_frame(u64 host_frame);
+/* The same, but no step. */
+u64 writes_to_frame(u64 host_frame);
 /* What guests do from now on that are given no event: HLT, or compute until an interrupt comes. With one they shut
  * down. */
 enum class Waits : u8 { halted, computing };
@@ -42,6 +48,8 @@ void note_exit(u32 reason, u32 interruption_info);
 
 /* An EPT entry as the CPU loads it in a walk. */
 u64 load_entry(const u64 *address);
+/* It sets bits there, unless it is something else by now. */
+bool set_in_entry(u64 *address, u64 was, u64 bits);
 void reset_fences();
 
 } // namespace kvmpp::explore

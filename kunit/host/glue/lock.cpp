@@ -5,6 +5,7 @@
 #include "model/memory.hpp"
 #include "model/violation.hpp"
 
+#include <linux_glue/alloc.h>
 #include <linux_glue/cpu.h>
 
 #include <asm/errno.h>
@@ -38,6 +39,7 @@ bool killed;
 int rcu_readers;
 bool rcu_held_up;
 std::vector<glue_rcu_head *> rcu_waiting;
+std::vector<void *> pages_waiting;
 std::function<void()> zero_hook;
 
 Lock &lock_in(void *storage)
@@ -75,6 +77,8 @@ void end_grace_period()
 	add_preempt_off(1);
 	for (glue_rcu_head *head : std::exchange(rcu_waiting, {}))
 		head->function(head);
+	for (void *page : std::exchange(pages_waiting, {}))
+		glue_page_free(page);
 	add_preempt_off(-1);
 }
 
@@ -98,7 +102,7 @@ void spin_unlock(void *storage)
 
 void reset_rcu()
 {
-	if (rcu_readers || !rcu_waiting.empty())
+	if (rcu_readers || !rcu_waiting.empty() || !pages_waiting.empty())
 		violation("an RCU read side has not ended");
 	rcu_held_up = false;
 }
@@ -272,6 +276,12 @@ void glue_rcu_call(glue_rcu_head *head, void (*function)(glue_rcu_head *))
 {
 	head->function = function;
 	rcu_waiting.push_back(head);
+	end_grace_period();
+}
+
+void glue_page_free_rcu(void *page)
+{
+	pages_waiting.push_back(page);
 	end_grace_period();
 }
 

@@ -32,7 +32,7 @@ bool executed_pages_small, swapped_out, caller_is_32_bits;
 std::function<void()> page_get_hook, compare_exchange_hook;
 int pages_held, page_get_error;
 u64 lost_page;
-unsigned pages_dirtied;
+unsigned pages_dirtied, pages_accessed;
 int current_process;
 bool notifier_interrupted;
 
@@ -108,6 +108,11 @@ int user_pages_held()
 unsigned user_pages_dirtied()
 {
 	return std::exchange(pages_dirtied, 0);
+}
+
+unsigned user_pages_accessed()
+{
+	return std::exchange(pages_accessed, 0);
 }
 
 void interrupt_next_notifier_registration()
@@ -213,6 +218,11 @@ void glue_user_page_lost(glue_u64 address)
 {
 	lost_page = address;
 	set_signal_pending(true);
+}
+
+void glue_user_page_accessed(glue_u64)
+{
+	pages_accessed++;
 }
 
 glue_u64 glue_user_mapping_frames(glue_u64 address, glue_u64 frame)

@@ -29,6 +29,7 @@ void reset_module()
 			   .exclusive = true,
 			   .allow_no_crash_hook = false,
 			   .allow_smt = false,
+			   .eptad = true,
 			   .ple_gap = 128,
 			   .ple_window = 4096};
 	kvm_intel = watched = held = may_be_lacking = going_down = false;

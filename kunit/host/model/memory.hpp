@@ -47,6 +47,7 @@ void on_compare_exchange(std::function<void()> function);
 /* References that glue_user_page_get() gave and glue_user_page_put() has not taken back. */
 int user_pages_held();
 unsigned user_pages_dirtied();
+unsigned user_pages_accessed();
 
 /* A signal comes while the next MMU notifier is registered. */
 void interrupt_next_notifier_registration();

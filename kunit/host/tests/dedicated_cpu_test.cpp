@@ -26,7 +26,7 @@ protected:
 	RunDedicated()
 	{
 		enable_all();
-		EXPECT_TRUE(ept.create());
+		EXPECT_TRUE(ept.create(true));
 		vmx = Owned<VmxVcpu>::create(config, ept);
 		EXPECT_TRUE(vmx->create({}));
 		machine = static_cast<DedicatedMachine *>(glue_zalloc(sizeof(DedicatedMachine)));

@@ -17,21 +17,31 @@ constexpr u64 write_back = 6 << 3 | 1 << 6;
 class EptTest : public MachineTest
 {
 protected:
-	EptTest() { EXPECT_TRUE(ept.create()); }
+	EptTest() { EXPECT_TRUE(ept.create(true)); }
 
 	void map(u64 guest, u64 host, bool writable = true)
 	{
 		ASSERT_TRUE(pages.fill());
-		EXPECT_FALSE(ept.map({guest}, {host}, {.writable = writable}, pages));
+		EXPECT_TRUE(ept.map({guest}, {host},
+				    {.writable = writable, .host_writable = writable}, pages));
 	}
 	bool map_large(u64 guest, u64 host, int level, bool writable = true, bool executable = true)
 	{
 		EXPECT_TRUE(pages.fill());
 		return ept.map({guest}, {host},
-			       {.level = level, .writable = writable, .executable = executable},
+			       {.level = level,
+				.writable = writable,
+				.host_writable = writable,
+				.executable = executable},
 			       pages);
 	}
 	u64 walk(u64 guest) const { return ept_entry(ept.pointer(), guest); }
+	u64 whole(u64 guest) const { return ept_whole_entry(ept.pointer(), guest); }
+	Ept::Fix fix(Ept &of, u64 guest, GuestAccess access = {})
+	{
+		RcuRead read;
+		return of.fix({guest}, access);
+	}
 
 	Ept ept;
 	Ept::TablePages pages;
@@ -39,9 +49,12 @@ protected:
 
 } // namespace
 
-TEST_F(EptTest, pointer_says_4_levels_and_write_back)
+TEST_F(EptTest, pointer_says_4_levels_write_back_and_accessed_bits)
 {
-	EXPECT_EQ(ept.pointer() & 0xfff, 0x1eu);
+	EXPECT_EQ(ept.pointer() & 0xfff, 0x5eu);
+	Ept without;
+	EXPECT_TRUE(without.create(false));
+	EXPECT_EQ(without.pointer() & 0xfff, 0x1eu) << "without accessed and dirty bits";
 	EXPECT_NE(ept.pointer() >> 12, 0u);
 }
 
@@ -51,6 +64,9 @@ TEST_F(EptTest, entries_are_as_the_manual_has_them)
 	EXPECT_EQ(walk(0x1000), 0x123456789000u | write_back | 7);
 	map(0x2000, 0x5000, false);
 	EXPECT_EQ(walk(0x2000), 0x5000u | write_back | 5) << "read-only, executable";
+	EXPECT_EQ(whole(0x1000) & ~walk(0x1000),
+		  ept_accessed | ept_dirty | ept_host_writable | ept_mmu_writable);
+	EXPECT_EQ(whole(0x2000) & ~walk(0x2000), ept_accessed);
 	EXPECT_EQ(walk(0x3000), 0u);
 }
 
@@ -59,8 +75,8 @@ TEST_F(EptTest, entry_is_replaced)
 	map(0x1000, 0x5000, false);
 	map(0x1000, 0x5000);
 	EXPECT_EQ(walk(0x1000), 0x5000u | write_back | 7);
-	EXPECT_TRUE(map_large(0x1000, 0x6000, level_4k)) << "CPUs have the other page";
-	EXPECT_EQ(walk(0x1000), 0x6000u | write_back | 7);
+	EXPECT_FALSE(map_large(0x1000, 0x6000, level_4k)) << "CPUs have the other page";
+	EXPECT_EQ(walk(0x1000), 0x5000u | write_back | 7);
 }
 
 TEST_F(EptTest, table_pages_are_taken_only_where_needed)
@@ -127,17 +143,17 @@ TEST_F(EptTest, out_of_memory)
 	}
 	Ept other;
 	fail_allocation_after(0);
-	EXPECT_FALSE(other.create());
+	EXPECT_FALSE(other.create(true));
 }
 
 TEST_F(EptTest, large_entries_are_as_the_manual_has_them)
 {
-	EXPECT_FALSE(map_large(0x40212000, 0x1234412000, level_2m));
+	EXPECT_TRUE(map_large(0x40212000, 0x1234412000, level_2m));
 	EXPECT_EQ(walk(0x40200000), 0x1234400000u | 0x80 | write_back | 7);
 	EXPECT_EQ(walk(0x403ff000), 0x1234400000u | 0x80 | write_back | 7);
 	EXPECT_EQ(walk(0x401ff000), 0u);
 	EXPECT_EQ(walk(0x40400000), 0u);
-	EXPECT_FALSE(map_large(0xbfff5000, 0x4fffff5000, level_1g, false, false));
+	EXPECT_TRUE(map_large(0xbfff5000, 0x4fffff5000, level_1g, false, false));
 	EXPECT_EQ(walk(0x80000000), 0x4fc0000000u | 0x80 | write_back | 1);
 	EXPECT_EQ(walk(0xc0000000), 0u);
 }
@@ -154,26 +170,30 @@ TEST_F(EptTest, part_of_a_large_page_goes_as_a_whole)
 	EXPECT_EQ(walk(0x7ffff000), 0u);
 }
 
-TEST_F(EptTest, small_page_inside_a_large_one)
+TEST_F(EptTest, large_page_is_split_for_a_small_one)
 {
 	map_large(0x200000, 0x600000, level_2m);
-	EXPECT_TRUE(map_large(0x201000, 0x601000, level_4k)) << "CPUs have the large one";
-	EXPECT_EQ(walk(0x201000), 0x601000u | write_back | 7);
-	EXPECT_EQ(walk(0x200000), 0u) << "the rest is mapped when it is touched";
-	map_large(0x40000000, 0x40000000, level_1g);
-	EXPECT_TRUE(map_large(0x40201000, 0x40201000, level_4k));
-	EXPECT_EQ(walk(0x40201000), 0x40201000u | write_back | 7);
+	EXPECT_TRUE(map_large(0x201000, 0x601000, level_4k));
+	for (u64 at = 0; at < 0x200000; at += 0x1000)
+		ASSERT_EQ(walk(0x200000 + at), (0x600000 + at) | write_back | 7) << at;
+	map_large(0x40000000, 0x80000000, level_1g, false, false);
+	EXPECT_TRUE(map_large(0x40201000, 0x80201000, level_4k, false));
+	EXPECT_EQ(walk(0x40201000), 0x80201000u | write_back | 5);
+	EXPECT_EQ(walk(0x40200000), 0x80200000u | write_back | 5) << "small ones are executable";
+	EXPECT_EQ(walk(0x40400000), 0x80400000u | 0x80 | write_back | 1);
 }
 
 TEST_F(EptTest, large_page_where_a_table_is)
 {
 	map(0x201000, 0x601000);
-	EXPECT_FALSE(map_large(0x202000, 0x602000, level_2m, true, false));
+	EXPECT_TRUE(map_large(0x202000, 0x602000, level_2m, true, false));
 	EXPECT_EQ(walk(0x202000), 0x602000u | write_back | 7)
 		<< "what is there stays; 4 KiB, executable";
 	EXPECT_EQ(walk(0x201000), 0x601000u | write_back | 7);
 	/* The table is empty, and goes when no CPU walks it any more. */
 	EXPECT_TRUE(ept.unmap(0x201, 0x202));
+	EXPECT_FALSE(map_large(0x202000, 0x602000, level_2m)) << "it is in the way";
+	EXPECT_TRUE(ept.unmap(0x200, 0x3ff));
 	int before = live_allocations();
 	EXPECT_TRUE(map_large(0x202000, 0x602000, level_2m));
 	EXPECT_EQ(walk(0x201000), 0x600000u | 0x80 | write_back | 7);
@@ -181,7 +201,7 @@ TEST_F(EptTest, large_page_where_a_table_is)
 	ept.free_retired();
 	EXPECT_EQ(live_allocations(), before - 1);
 	/* 1 GiB where 2 MiB are: 2 MiB beside it, not executable. */
-	EXPECT_FALSE(map_large(0x401000, 0x801000, level_1g, true, false));
+	EXPECT_TRUE(map_large(0x401000, 0x801000, level_1g, true, false));
 	EXPECT_EQ(walk(0x400000), 0x800000u | 0x80 | write_back | 3);
 }
 
@@ -195,7 +215,11 @@ TEST_F(EptTest, tables_that_are_taken_out_are_freed_later)
 	EXPECT_TRUE(ept.unmap(0x40000, 0x7ffff));
 	EXPECT_EQ(walk(0x40000000), 0u);
 	EXPECT_EQ(live_allocations(), before) << "CPUs may walk them";
-	ept.free_retired();
+	{
+		RcuRead read;
+		ept.free_retired();
+		EXPECT_EQ(live_allocations(), before) << "somebody may walk them without a lock";
+	}
 	EXPECT_EQ(live_allocations(), before - 3);
 	EXPECT_NE(walk(0x200000), 0u);
 	map(0x40201000, 0x8000);
@@ -207,8 +231,6 @@ TEST_F(EptTest, rights_of_the_same_page_only_grow)
 	map(0x1000, 0x5000);
 	map(0x1000, 0x5000, false);
 	EXPECT_EQ(walk(0x1000), 0x5000u | write_back | 7);
-	EXPECT_TRUE(map_large(0x1000, 0x6000, level_4k, false)) << "another page";
-	EXPECT_EQ(walk(0x1000), 0x6000u | write_back | 5);
 }
 
 TEST_F(EptTest, write_protection)
@@ -220,10 +242,109 @@ TEST_F(EptTest, write_protection)
 	EXPECT_TRUE(ept.write_protect(0x1fa, 0x5ff));
 	for (u64 frame = 0x1f8; frame < 0x200; frame++)
 		EXPECT_EQ(walk(frame << 12) & 7, frame < 0x1fa ? 7u : 5u) << frame;
-	EXPECT_EQ(walk(0x200000), 0u) << "large pages go";
-	EXPECT_NE(walk(0x400000), 0u) << "unless they are read-only";
+	EXPECT_EQ(walk(0x200000), 0x600000u | 0x80 | write_back | 5);
+	EXPECT_EQ(walk(0x400000), 0x800000u | 0x80 | write_back | 5) << "it was";
 	EXPECT_FALSE(ept.write_protect(0x1fa, 0x5ff));
-	EXPECT_TRUE(ept.maps(0x1fa, 0x1fa));
-	EXPECT_FALSE(ept.maps(0x200, 0x3ff));
-	EXPECT_TRUE(ept.maps(0, ~u64{0} >> 12));
+}
+
+TEST_F(EptTest, writable_page_is_given_its_right_back)
+{
+	map(0x1000, 0x5000);
+	EXPECT_EQ(fix(ept, 0x1000, {.write = true}), Ept::Fix::done) << "it had it";
+	EXPECT_TRUE(ept.write_protect(1, 1));
+	EXPECT_EQ(fix(ept, 0x1000), Ept::Fix::done);
+	EXPECT_EQ(walk(0x1000), 0x5000u | write_back | 5) << "not for a read";
+	EXPECT_EQ(fix(ept, 0x1000, {.write = true}), Ept::Fix::made_writable);
+	EXPECT_EQ(walk(0x1000), 0x5000u | write_back | 7);
+	EXPECT_EQ(fix(ept, 0x1000, {.write = true}), Ept::Fix::done);
+	map(0x2000, 0x6000, false);
+	EXPECT_EQ(fix(ept, 0x2000, {.write = true}), Ept::Fix::none) << "Linux has it read-only";
+	EXPECT_EQ(fix(ept, 0x2000, {.fetch = true}), Ept::Fix::done);
+	EXPECT_EQ(fix(ept, 0x3000), Ept::Fix::none) << "nothing is there";
+	EXPECT_EQ(fix(ept, 0x400000000), Ept::Fix::none) << "no table either";
+}
+
+TEST_F(EptTest, large_page_is_not_made_writable_as_a_whole)
+{
+	map_large(0x200000, 0x600000, level_2m);
+	EXPECT_TRUE(ept.write_protect(0x207, 0x207));
+	EXPECT_EQ(fix(ept, 0x208000), Ept::Fix::done);
+	EXPECT_EQ(fix(ept, 0x208000, {.write = true}), Ept::Fix::none);
+	map(0x207000, 0x607000);
+	EXPECT_EQ(walk(0x207000), 0x607000u | write_back | 7);
+	EXPECT_EQ(walk(0x208000), 0x608000u | write_back | 5);
+	EXPECT_EQ(fix(ept, 0x208000, {.write = true}), Ept::Fix::made_writable);
+	map_large(0x400000, 0x800000, level_2m, true, false);
+	EXPECT_EQ(fix(ept, 0x400000, {.fetch = true}), Ept::Fix::none);
+}
+
+TEST_F(EptTest, age_by_accessed_bits)
+{
+	(void)user_pages_accessed();
+	map(0x1000, 0x5000);
+	map_large(0x200000, 0x600000, level_2m);
+	EXPECT_TRUE(ept.is_young(1, 1));
+	EXPECT_FALSE(ept.is_young(2, 0x1ff));
+	EXPECT_TRUE(ept.is_young(0x201, 0x201));
+	u64 before = whole(0x1000);
+	EXPECT_TRUE(ept.age(0, 0x3ff));
+	EXPECT_EQ(whole(0x1000), before & ~ept_accessed);
+	EXPECT_FALSE(ept.is_young(0, 0x3ff));
+	EXPECT_FALSE(ept.age(0, 0x3ff));
+	EXPECT_TRUE(ept.unmap(0, 0x3ff));
+	EXPECT_EQ(user_pages_accessed(), 0u);
+	map(0x1000, 0x5000);
+	EXPECT_TRUE(ept.unmap(1, 1));
+	EXPECT_EQ(user_pages_accessed(), 1u) << "Linux is told";
+}
+
+TEST_F(EptTest, age_without_accessed_bits)
+{
+	(void)user_pages_accessed();
+	Ept tracking;
+	auto entry = [&](u64 at) { return ept_entry(tracking.pointer(), at); };
+
+	EXPECT_TRUE(tracking.create(false));
+	ASSERT_TRUE(pages.fill());
+	EXPECT_TRUE(
+		tracking.map({0x1000}, {0x5000}, {.writable = true, .host_writable = true}, pages));
+	EXPECT_TRUE(tracking.map({0x2000}, {0x6000}, {}, pages));
+	EXPECT_TRUE(tracking.is_young(1, 1));
+	EXPECT_TRUE(tracking.age(1, 2));
+	EXPECT_EQ(entry(0x1000), 0x5000u | write_back) << "no rights";
+	EXPECT_EQ(entry(0x2000), 0x6000u | write_back);
+	EXPECT_FALSE(tracking.is_young(1, 2));
+	EXPECT_FALSE(tracking.age(1, 2));
+	EXPECT_EQ(fix(tracking, 0x1000), Ept::Fix::done);
+	EXPECT_EQ(entry(0x1000), 0x5000u | write_back | 5) << "W comes back with a write only";
+	EXPECT_TRUE(tracking.is_young(1, 2));
+	EXPECT_EQ(fix(tracking, 0x1000, {.write = true}), Ept::Fix::made_writable);
+	EXPECT_TRUE(tracking.age(1, 1));
+	EXPECT_EQ(fix(tracking, 0x1000, {.write = true}), Ept::Fix::made_writable);
+	EXPECT_EQ(entry(0x1000), 0x5000u | write_back | 7);
+	EXPECT_EQ(fix(tracking, 0x2000, {.write = true}), Ept::Fix::none);
+	EXPECT_EQ(entry(0x2000), 0x6000u | write_back);
+	/* What has no rights is there, and goes as all else does. */
+	EXPECT_TRUE(tracking.age(1, 1));
+	EXPECT_FALSE(tracking.write_protect(1, 2)) << "it is so already, and CPUs know";
+	EXPECT_TRUE(tracking.unmap(1, 2));
+	EXPECT_EQ(entry(0x1000), 0u);
+	EXPECT_EQ(user_pages_accessed(), 0u);
+}
+
+TEST_F(EptTest, fault_on_a_page_without_rights)
+{
+	Ept tracking;
+
+	EXPECT_TRUE(tracking.create(false));
+	ASSERT_TRUE(pages.fill());
+	EXPECT_TRUE(tracking.map({0x200000}, {0x600000},
+				 {.level = level_2m, .writable = true, .host_writable = true},
+				 pages));
+	EXPECT_TRUE(tracking.age(0x200, 0x200));
+	EXPECT_TRUE(tracking.map({0x201000}, {0x601000}, {}, pages)) << "split, still without";
+	EXPECT_EQ(ept_entry(tracking.pointer(), 0x200000), 0x600000u | write_back);
+	EXPECT_EQ(ept_entry(tracking.pointer(), 0x201000), 0x601000u | write_back | 5);
+	EXPECT_EQ(fix(tracking, 0x200000, {.fetch = true}), Ept::Fix::done);
+	EXPECT_EQ(ept_entry(tracking.pointer(), 0x200000), 0x600000u | write_back | 5);
 }

@@ -108,9 +108,11 @@ TEST_F(Kick, page_that_goes_is_flushed)
 		.id = 1, .invalid = false, .first_frame = 0, .frames = 4, .user = {0x7f0000000000}};
 	auto slots = MemslotTable().with_change(1, &slot);
 
-	ASSERT_TRUE(mmu.create(level_4k, false));
+	Ept::TablePages pages;
+
+	ASSERT_TRUE(mmu.create(level_4k, false, true));
 	add_user_memory(slot.user.value, 4 * page_size);
-	ASSERT_TRUE(mmu.fault(*slots, {0x1000}, {.write = true}));
+	ASSERT_TRUE(mmu.fault(*slots, {0x1000}, {.write = true}, pages));
 	mmu.unmap(2, 3);
 	EXPECT_FALSE(enter(0).has(Request::flush_ept)) << "nothing was mapped there";
 	leave(0);

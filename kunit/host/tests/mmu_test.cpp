@@ -21,7 +21,7 @@ protected:
 
 	MmuTest()
 	{
-		EXPECT_TRUE(mmu.create(level_1g, false));
+		EXPECT_TRUE(mmu.create(level_1g, false, true));
 		set_slot({.id = 1,
 			  .invalid = false,
 			  .first_frame = 0x100,
@@ -40,7 +40,7 @@ protected:
 	u64 entry(u64 frame) { return ept_entry(mmu.ept().pointer(), frame << 12); }
 	FaultOutcome fault(u64 frame, bool write = false)
 	{
-		Result<FaultOutcome> r = mmu.fault(*table, {frame << 12}, {.write = write});
+		Result<FaultOutcome> r = mmu.fault(*table, {frame << 12}, {.write = write}, pages);
 
 		EXPECT_TRUE(r);
 		return r ? *r : FaultOutcome::mmio;
@@ -59,6 +59,7 @@ protected:
 
 	VcpuTable vcpus;
 	Mmu mmu{vcpus};
+	Ept::TablePages pages;
 	Owned<MemslotTable> table;
 };
 
@@ -128,14 +129,14 @@ TEST_F(MmuTest, read_only_pages_are_mapped_so)
 	EXPECT_EQ(fault(0x108), FaultOutcome::resume);
 	EXPECT_EQ(entry(0x108), (user + 0x8000) | read_only_flags);
 	EXPECT_EQ(user_pages_dirtied(), 0u);
-	Result<FaultOutcome> write = mmu.fault(*table, {u64{0x108} << 12}, {.write = true});
+	Result<FaultOutcome> write = mmu.fault(*table, {u64{0x108} << 12}, {.write = true}, pages);
 	ASSERT_FALSE(write);
 	EXPECT_EQ(write.error(), Errno::fault);
 }
 
 TEST_F(MmuTest, memory_that_is_gone)
 {
-	Result<FaultOutcome> r = mmu.fault(*table, {u64{0x10c} << 12}, {});
+	Result<FaultOutcome> r = mmu.fault(*table, {u64{0x10c} << 12}, {}, pages);
 
 	ASSERT_FALSE(r);
 	EXPECT_EQ(r.error(), Errno::fault);
@@ -168,8 +169,9 @@ TEST_F(MmuTest, slot_on_its_way_out_maps_nothing)
 TEST_F(MmuTest, out_of_memory)
 {
 	for (unsigned n = 0; n < 3; n++) {
+		Ept::TablePages none;
 		fail_allocation_after(n);
-		Result<FaultOutcome> r = mmu.fault(*table, {0x100000}, {});
+		Result<FaultOutcome> r = mmu.fault(*table, {0x100000}, {}, none);
 		ASSERT_FALSE(r);
 		EXPECT_EQ(r.error(), Errno::nomem);
 	}
@@ -321,22 +323,61 @@ TEST_F(MmuTest, log_has_each_page_that_was_written)
 	EXPECT_EQ(log->taken()[0], 0u);
 }
 
+TEST_F(MmuTest, age)
+{
+	fault(0x103);
+	EXPECT_TRUE(mmu.is_user_young(*table, user + 0x3000, user + 0x4000));
+	EXPECT_FALSE(mmu.is_user_young(*table, user, user + 0x3000));
+	EXPECT_TRUE(mmu.age_user(*table, user + 0x3000, user + 0x4000));
+	EXPECT_FALSE(mmu.age_user(*table, user + 0x3000, user + 0x4000));
+	EXPECT_FALSE(mmu.is_user_young(*table, user + 0x3000, user + 0x4000));
+	EXPECT_EQ(entry(0x103), (user + 0x3000) | entry_flags) << "it stays";
+	begin(3, 1);
+	end(3, 1);
+	EXPECT_FALSE(mmu.age_user(*table, user + 0x3000, user + 0x4000));
+}
+
+TEST_F(MmuTest, page_is_not_looked_up_for_what_its_entry_allows)
+{
+	auto log = DirtyLog::create(16);
+	Memslot slot{.id = 1, .invalid = false, .first_frame = 0x100, .frames = 16, .user = {user}};
+
+	fault(0x103);
+	slot.log = log.get();
+	set_slot(slot);
+	mmu.write_protect(0x100, 0x10f);
+	on_user_page_get([] { ADD_FAILURE() << "looked up"; });
+	fault(0x103);
+	mmu.take_log(slot);
+	EXPECT_EQ(log->taken()[0], 0u);
+	fault(0x103, true);
+	EXPECT_EQ(entry(0x103), (user + 0x3000) | entry_flags);
+	fault(0x103, true);
+	on_user_page_get(nullptr);
+	mmu.take_log(slot);
+	EXPECT_EQ(log->taken()[0], 8u);
+	EXPECT_EQ(entry(0x103), (user + 0x3000) | read_only_flags);
+}
+
+TEST_F(MmuTest, page_that_may_become_dirty_unseen_is_dirty)
+{
+	auto log = DirtyLog::create(16);
+	Memslot slot{.id = 1, .invalid = false, .first_frame = 0x100, .frames = 16, .user = {user}};
+
+	slot.log = log.get();
+	set_slot(slot);
+	(void)user_pages_dirtied();
+	fault(0x103);
+	EXPECT_EQ(entry(0x103), (user + 0x3000) | read_only_flags);
+	EXPECT_EQ(user_pages_dirtied(), 1u);
+}
+
 TEST_F(MmuTest, invalidation_of_what_is_no_guests_memory)
 {
 	mmu.invalidate_begin(*table, user + (u64{1} << 30), user + (u64{1} << 31));
 	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
 	EXPECT_NE(entry(0x103), 0u);
 	mmu.invalidate_end(*table, user + (u64{1} << 30), user + (u64{1} << 31));
-}
-
-TEST_F(MmuTest, age)
-{
-	fault(0x103);
-	EXPECT_TRUE(mmu.maps_user(*table, user + 0x3000, user + 0x4000));
-	EXPECT_FALSE(mmu.maps_user(*table, user, user + 0x3000));
-	EXPECT_TRUE(mmu.unmap_user(*table, user + 0x3000, user + 0x4000));
-	EXPECT_FALSE(mmu.unmap_user(*table, user + 0x3000, user + 0x4000));
-	EXPECT_FALSE(mmu.maps_user(*table, user + 0x3000, user + 0x4000));
 }
 
 TEST_F(LargeMmuTest, as_large_as_in_linux)
@@ -357,14 +398,14 @@ TEST_F(LargeMmuTest, not_larger_than_the_cpu_can)
 {
 	Mmu other{vcpus};
 
-	EXPECT_TRUE(other.create(level_2m, false));
+	EXPECT_TRUE(other.create(level_2m, false, true));
 	set_user_mapping_frames(0x40000);
-	EXPECT_TRUE(other.fault(*table, {(first + 0x40205) << 12}, {}));
+	EXPECT_TRUE(other.fault(*table, {(first + 0x40205) << 12}, {}, pages));
 	EXPECT_EQ(ept_entry(other.ept().pointer(), (first + 0x40205) << 12),
 		  (large_user + 0x40200000) | 0x80 | entry_flags);
 	Mmu small{vcpus};
-	EXPECT_TRUE(small.create(level_4k, false));
-	EXPECT_TRUE(small.fault(*table, {(first + 0x40205) << 12}, {}));
+	EXPECT_TRUE(small.create(level_4k, false, true));
+	EXPECT_TRUE(small.fault(*table, {(first + 0x40205) << 12}, {}, pages));
 	EXPECT_EQ(ept_entry(small.ept().pointer(), (first + 0x40205) << 12),
 		  (large_user + 0x40205000) | entry_flags);
 }
@@ -439,9 +480,11 @@ TEST_F(LargeMmuTest, log_wants_small_pages)
 	slot.log = log.get();
 	set_slot(slot);
 	mmu.write_protect(slot.first_frame, slot.last_frame());
-	EXPECT_EQ(entry(first + 0x1205), 0u);
+	EXPECT_EQ(entry(first + 0x1205), (large_user + 0x1200000) | 0x80 | read_only_flags);
 	EXPECT_EQ(fault(first + 0x1205, true), FaultOutcome::resume);
 	EXPECT_EQ(size_of(first + 0x1205), 1u);
+	EXPECT_EQ(entry(first + 0x1206), (large_user + 0x1206000) | read_only_flags)
+		<< "the rest is mapped as it was";
 	mmu.take_log(slot);
 	EXPECT_EQ(log->taken()[0x1200 / 64], u64{1} << 5);
 	set_slot(large_slot());
@@ -454,15 +497,17 @@ TEST_F(LargeMmuTest, executed_pages_are_small_where_they_must)
 	Mmu other{vcpus};
 	auto there = [&](u64 frame) { return ept_entry(other.ept().pointer(), frame << 12); };
 	auto touch = [&](u64 frame, bool fetch) {
-		EXPECT_TRUE(other.fault(*table, {frame << 12}, {.write = false, .fetch = fetch}));
+		EXPECT_TRUE(other.fault(*table, {frame << 12}, {.write = false, .fetch = fetch},
+					pages));
 	};
 
-	EXPECT_TRUE(other.create(level_1g, true));
+	EXPECT_TRUE(other.create(level_1g, true, true));
 	set_user_mapping_frames(512);
 	touch(first + 0x1205, false);
 	EXPECT_EQ(there(first + 0x1205), (large_user + 0x1200000) | 0x80 | 6 << 3 | 1 << 6 | 3);
 	touch(first + 0x1205, true);
 	EXPECT_EQ(there(first + 0x1205), (large_user + 0x1205000) | entry_flags);
+	EXPECT_EQ(there(first + 0x1206), (large_user + 0x1206000) | entry_flags) << "the rest";
 	touch(first + 0x1206, false);
 	EXPECT_EQ(there(first + 0x1205), (large_user + 0x1205000) | entry_flags)
 		<< "data beside code does not take it out again";

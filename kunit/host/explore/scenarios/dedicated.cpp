@@ -115,7 +115,8 @@ void set_up_running_with_memory()
 	Result<SlotRequest> request = check_slot_request(0, 0, 0, page_size, user_memory, 39);
 	expect(request && vm->set_memory(*request), "memory is added");
 	SrcuRead read(vm->srcu());
-	expect(!!vm->mmu().fault(vm->slots(read), {0}, {.write = true}), "the page is mapped");
+	expect(!!vm->mmu().fault(vm->slots(read), {0}, {.write = true}, guests[0]->table_pages),
+	       "the page is mapped");
 	guest_does(1, Deed::touches);
 	guest_does(1, Deed::touches);
 }

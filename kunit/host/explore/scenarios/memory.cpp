@@ -5,6 +5,10 @@
 #include "setup.hpp"
 #include "vmx.hpp"
 
+#include "virt/dirty_log.hpp"
+
+#include <linux/kvm.h>
+
 namespace kvmpp::explore
 {
 
@@ -15,10 +19,10 @@ namespace
 constexpr u32 slot = 0;
 constexpr u64 large_bytes = u64{1} << 21;
 
-Result<> set_slot(u64 bytes, u64 page = 0)
+Result<> set_slot(u64 bytes, u64 page = 0, u32 flags = 0)
 {
 	Result<SlotRequest> request =
-		check_slot_request(slot, 0, 0, bytes, user_memory + (page << page_shift), 39);
+		check_slot_request(slot, flags, 0, bytes, user_memory + (page << page_shift), 39);
 
 	if (!request)
 		return request.error();
@@ -71,7 +75,8 @@ void fault_and_touch(int i)
 {
 	{
 		SrcuRead read(vm->srcu());
-		expect(!!vm->mmu().fault(vm->slots(read), {0}, {.write = true}),
+		expect(!!vm->mmu().fault(vm->slots(read), {0}, {.write = true},
+					 guests[i]->table_pages),
 		       "the fault is answered");
 	}
 	guest_touches(0);
@@ -99,7 +104,8 @@ void set_up_mapped_memory()
 {
 	set_up_memory();
 	SrcuRead read(vm->srcu());
-	expect(!!vm->mmu().fault(vm->slots(read), {0}, {.write = true}), "the page is mapped");
+	expect(!!vm->mmu().fault(vm->slots(read), {0}, {.write = true}, guests[0]->table_pages),
+	       "the page is mapped");
 }
 
 void make_second_and_touch()
@@ -153,7 +159,8 @@ void set_up_large_memory()
 void map_page(u64 page)
 {
 	SrcuRead read(vm->srcu());
-	expect(!!vm->mmu().fault(vm->slots(read), {page << page_shift}, {.write = true}),
+	expect(!!vm->mmu().fault(vm->slots(read), {page << page_shift}, {.write = true},
+				 guests[0]->table_pages),
 	       "the fault is answered");
 }
 
@@ -179,6 +186,89 @@ void fault_second_touch_first()
 	enter(0);
 }
 
+// ---- Pages whose writes are logged
+
+/* What a migration has of the page. */
+u64 copied;
+
+/* What the log has of the page is taken, and the page copied if it is in there. */
+void take_log_and_copy()
+{
+	SrcuRead read(vm->srcu());
+	const Memslot *logged = vm->slots(read).find_id(slot);
+
+	vm->mmu().take_log(*logged);
+	if (logged->log->taken()[0] & 1)
+		copied = copy_of_frame(frame_of_page(0));
+}
+
+void take_log_twice()
+{
+	take_log_and_copy();
+	take_log_and_copy();
+}
+
+/* The first page is mapped read-only, which a write may change without the MMU's lock. */
+void set_up_logged(u64 bytes)
+{
+	set_up_two_guests();
+	expect(!!set_slot(bytes, 0, KVM_MEM_LOG_DIRTY_PAGES), "memory is added, with a log");
+	SrcuRead read(vm->srcu());
+	expect(!!vm->mmu().fault(vm->slots(read), {0}, {}, guests[0]->table_pages),
+	       "the page is mapped");
+	copied = 0;
+}
+
+void set_up_logged_page()
+{
+	set_up_logged(page_size);
+}
+
+/* Pages enough for a table of their own, which goes with them. */
+void set_up_logged_table()
+{
+	set_up_logged(large_bytes);
+}
+
+/* One that the log has as well, as after a write of the module's own. */
+void set_up_reported_page()
+{
+	set_up_logged_page();
+	SrcuRead read(vm->srcu());
+	vm->slots(read).find_id(slot)->log->add(0);
+}
+
+void take_table()
+{
+	take_page_away(0, large_bytes);
+}
+
+/* Writes @times, whatever exits that takes. */
+void write_page(int i, int times)
+{
+	guest_writes(0);
+	for (int tries = 0; tries < 4 && times; tries++)
+		times -= enter(i);
+}
+
+void write_once()
+{
+	write_page(0, 1);
+}
+
+void write_twice()
+{
+	write_page(0, 2);
+}
+
+/* The guest has stopped: what the log has now is the last that is copied. */
+void finish_migration()
+{
+	take_log_and_copy();
+	expect(copied == writes_to_frame(frame_of_page(0)), "the log has all that was written");
+	finish();
+}
+
 constexpr Scenario all[] = {
 	{"part_of_large_page_goes",
 	 2,
@@ -200,6 +290,21 @@ constexpr Scenario all[] = {
 	 set_up_guest,
 	 {{"slots", add_slot}, {"notifier", take_first_page}},
 	 finish},
+	{"fast_fault_page_goes",
+	 2,
+	 set_up_logged_page,
+	 {{"vcpu", write_once}, {"notifier", take_first_page}},
+	 finish},
+	{"fast_fault_table_goes",
+	 2,
+	 set_up_logged_table,
+	 {{"vcpu", write_once}, {"notifier", take_table}},
+	 finish},
+	{"fast_fault_as_log_is_taken",
+	 2,
+	 set_up_reported_page,
+	 {{"vcpu", write_twice, 1}, {"log", take_log_twice, 0}},
+	 finish_migration},
 	{"slot_goes_page_goes",
 	 2,
 	 set_up_mapped_memory,

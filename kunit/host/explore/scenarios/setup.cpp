@@ -28,6 +28,7 @@ struct glue_parameters glue_parameters = {.enable_at_load = false,
 					  .exclusive = true,
 					  .allow_no_crash_hook = false,
 					  .allow_smt = false,
+					  .eptad = true,
 					  .ple_gap = 128,
 					  .ple_window = 4096};
 
@@ -81,7 +82,8 @@ bool enter(int i)
 	expect(*entry == Entry::exited, "the guest runs");
 	if (exit.reason() == ExitReason::ept_violation) {
 		SrcuRead read(vm->srcu());
-		expect(!!vm->mmu().fault(vm->slots(read), exit.guest_phys, {.write = true}),
+		expect(!!vm->mmu().fault(vm->slots(read), exit.guest_phys, {.write = true},
+					 g.table_pages),
 		       "the fault is answered");
 		return false;
 	}

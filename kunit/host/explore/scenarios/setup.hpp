@@ -24,6 +24,7 @@ struct Guest {
 	VmxVcpu vmx;
 	VcpuState state;
 	RcuOwned<VcpuEntry> entry;
+	Ept::TablePages table_pages;
 
 	explicit Guest(u32 id)
 		: vmx(hardware_config(), vm->mmu().ept()), entry(Owned<VcpuEntry>::create(id))
