@@ -63,6 +63,8 @@ int check_extension(unsigned long capability)
 	case KVM_CAP_IRQFD:
 	case KVM_CAP_IRQFD_RESAMPLE:
 		return 1;
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+		return KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
 	case KVM_CAP_ADJUST_CLOCK:
 		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 	case KVM_CAP_COALESCED_MMIO:
@@ -178,6 +180,41 @@ Result<> get_dirty_log(Vm &vm, unsigned long argument)
 	return vm.get_dirty_log(log.slot, glue_user_pointer(log.padding2));
 }
 
+Result<> clear_dirty_log(Vm &vm, unsigned long argument)
+{
+	kvm_clear_dirty_log log;
+
+	if (Result<> r = copy_from_user(log, argument); !r)
+		return r;
+	return vm.clear_dirty_log(log.slot, log.first_page, log.num_pages,
+				  glue_user_pointer(log.padding2));
+}
+
+Result<> enable_cap(Vm &vm, unsigned long argument)
+{
+	kvm_enable_cap cap;
+
+	if (Result<> r = copy_from_user(cap, argument); !r)
+		return r;
+	if (cap.flags)
+		return Errno::inval;
+	switch (cap.cap) {
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+		return vm.set_manual_dirty_log(cap.args[0]);
+	case KVM_CAP_SPLIT_IRQCHIP:
+		if (cap.args[0] > IrqRouting::max_gsis)
+			return Errno::inval;
+		return vm.create_irqchip(Irqchip::Mode::split, static_cast<u32>(cap.args[0]));
+	case KVM_CAP_X2APIC_API:
+		if (cap.args[0] & ~X2apicApi::all)
+			return Errno::inval;
+		vm.x2apic_api().enable(cap.args[0]);
+		return {};
+	default:
+		return Errno::inval;
+	}
+}
+
 long to_long(Result<int> result)
 {
 	return result ? *result : -static_cast<int>(result.error());
@@ -258,6 +295,10 @@ long kvmpp_vm_ioctl(void *vm_object, unsigned int command, unsigned long argumen
 		return to_errno(ask_bus(vm, argument, &IoBus::uncoalesce));
 	case KVM_GET_DIRTY_LOG:
 		return to_errno(get_dirty_log(vm, argument));
+	case KVM_CLEAR_DIRTY_LOG:
+		return to_errno(clear_dirty_log(vm, argument));
+	case KVM_ENABLE_CAP:
+		return to_errno(enable_cap(vm, argument));
 	case KVM_SET_TSS_ADDR:
 		/*
 		 * Real mode needs no TSS of the VMM's: guests are unrestricted. KVM's bound holds.

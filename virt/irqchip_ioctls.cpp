@@ -24,28 +24,6 @@ Irqchip *chips_of(const Vm &vm)
 	return irqchip && irqchip->mode() == Irqchip::Mode::kernel ? irqchip : nullptr;
 }
 
-Result<> enable_cap(Vm &vm, unsigned long argument)
-{
-	kvm_enable_cap cap;
-
-	if (Result<> r = copy_from_user(cap, argument); !r)
-		return r;
-	if (cap.flags)
-		return Errno::inval;
-	if (cap.cap == KVM_CAP_SPLIT_IRQCHIP) {
-		if (cap.args[0] > IrqRouting::max_gsis)
-			return Errno::inval;
-		return vm.create_irqchip(Irqchip::Mode::split, static_cast<u32>(cap.args[0]));
-	}
-	if (cap.cap == KVM_CAP_X2APIC_API) {
-		if (cap.args[0] & ~X2apicApi::all)
-			return Errno::inval;
-		vm.x2apic_api().enable(cap.args[0]);
-		return {};
-	}
-	return Errno::inval;
-}
-
 Result<> get_irqchip(Vm &vm, unsigned long argument)
 {
 	kvm_irqchip chip;
@@ -162,9 +140,6 @@ bool irqchip_ioctl(Vm &vm, unsigned command, unsigned long argument, Result<long
 	switch (command) {
 	case KVM_CREATE_IRQCHIP:
 		r = vm.create_irqchip(Irqchip::Mode::kernel, 0);
-		break;
-	case KVM_ENABLE_CAP:
-		r = enable_cap(vm, argument);
 		break;
 	case KVM_GET_IRQCHIP:
 		r = get_irqchip(vm, argument);

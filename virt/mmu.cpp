@@ -168,6 +168,20 @@ void Mmu::take_log(const Memslot &slot)
 		flush();
 }
 
+void Mmu::clear_log(const Memslot &slot, u64 first, u64 pages)
+{
+	Locked locked(lock_);
+	bool found = false;
+
+	slot.log->clear(first, pages, [&](u64 page) NO_THREAD_SAFETY_ANALYSIS {
+		u64 frame = slot.first_frame + page;
+
+		found |= ept_.write_protect(frame, frame);
+	});
+	if (found)
+		flush();
+}
+
 /* Most of what Linux tells of is none of the guest's. */
 void Mmu::invalidate_begin(const MemslotTable &table, u64 start, u64 end)
 {

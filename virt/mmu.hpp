@@ -51,6 +51,11 @@ public:
 	void write_protect(u64 first_frame, u64 last_frame) EXCLUDES(lock_) WAITS_FOR_IPIS;
 	/* Takes over what @slot's log has, and write-protects those pages again. */
 	void take_log(const Memslot &slot) EXCLUDES(lock_) WAITS_FOR_IPIS;
+	/*
+	 * The same for those of @pages pages from @first on, a multiple of 64, that the caller has put where
+	 * take_log() leaves them.
+	 */
+	void clear_log(const Memslot &slot, u64 first, u64 pages) EXCLUDES(lock_) WAITS_FOR_IPIS;
 
 	/*
 	 * The MMU notifier: all of [start, end) of the VMM's addresses goes out as in unmap(), and nothing of

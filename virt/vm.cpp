@@ -6,6 +6,7 @@
 #include "hardware.hpp"
 #include "vcpu.hpp"
 
+#include <linux/kvm.h>
 #include <linux_glue/entries.h>
 #include <linux_glue/file.h>
 #include <linux_glue/parameters.h>
@@ -122,6 +123,7 @@ Result<> Vm::set_memory(const SlotRequest &request)
 	u32 id = request.slot.id;
 	const Memslot *old = current.find_id(id);
 	DirtyLog *old_log = old ? old->log : nullptr;
+	bool initially_set = manual_dirty_log_ & KVM_DIRTY_LOG_INITIALLY_SET;
 	Owned<DirtyLog> made;
 	Memslot slot = request.slot;
 	if (*change != SlotChange::remove && request.log) {
@@ -130,6 +132,8 @@ Result<> Vm::set_memory(const SlotRequest &request)
 			made = DirtyLog::create(slot.frames);
 			if (!made)
 				return Errno::nomem;
+			if (initially_set)
+				made->add_all(slot.frames);
 			slot.log = made.get();
 		}
 	}
@@ -154,25 +158,72 @@ Result<> Vm::set_memory(const SlotRequest &request)
 	if (old_log != slot.log)
 		Owned<DirtyLog>::adopt(old_log);
 	if (*change == SlotChange::log && !slot.read_only) {
-		if (slot.log)
-			mmu_.write_protect(slot.first_frame, slot.last_frame());
-		else /* so that large pages come back */
+		if (!slot.log) /* so that large pages come back */
 			mmu_.unmap(slot.first_frame, slot.last_frame());
+		else if (!initially_set) /* else each page is, as its bit is cleared */
+			mmu_.write_protect(slot.first_frame, slot.last_frame());
 	}
 	return {};
 }
 
-Result<> Vm::get_dirty_log(u32 id, u64 bitmap)
+Result<const Memslot *> Vm::logged_slot(u32 id) const
 {
 	if (id >= MemslotTable::max_slots)
 		return Errno::inval;
-
-	Locked locked(slots_lock_);
 	const Memslot *slot = slots_.load(std::memory_order_relaxed)->find_id(id);
 	if (!slot || !slot->log)
 		return Errno::noent;
-	mmu_.take_log(*slot);
-	return from_errno(glue_copy_to_user(bitmap, slot->log->taken(), slot->log->bytes()));
+	return slot;
+}
+
+Result<> Vm::get_dirty_log(u32 id, u64 bitmap)
+{
+	Locked locked(slots_lock_);
+	Result<const Memslot *> slot = logged_slot(id);
+
+	if (!slot)
+		return slot.error();
+	DirtyLog &log = *(*slot)->log;
+	if (manual_dirty_log_)
+		log.copy();
+	else
+		mmu_.take_log(**slot);
+	return from_errno(glue_copy_to_user(bitmap, log.taken(), log.bytes()));
+}
+
+Result<> Vm::clear_dirty_log(u32 id, u64 first, u64 pages, u64 bitmap)
+{
+	if (id >= MemslotTable::max_slots || first % 64)
+		return Errno::inval;
+
+	Locked locked(slots_lock_);
+	Result<const Memslot *> slot = logged_slot(id);
+	if (!slot)
+		return slot.error();
+	u64 frames = (*slot)->frames;
+	/* Whole words of 64, but for the last of the slot. */
+	if (first > frames || pages > frames - first || (pages < frames - first && pages % 64))
+		return Errno::inval;
+	DirtyLog &log = *(*slot)->log;
+	if (Result<> r = from_errno(glue_copy_from_user(log.taken(), bitmap,
+							DirtyLog::words_of(pages) * sizeof(u64)));
+	    !r)
+		return r;
+	mmu_.clear_log(**slot, first, pages);
+	return {};
+}
+
+Result<> Vm::set_manual_dirty_log(u64 flags)
+{
+	u64 allowed = flags & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE
+			      ? KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET
+			      : 0;
+
+	if (flags & ~allowed)
+		return Errno::inval;
+	Locked locked(slots_lock_);
+	manual_dirty_log_ = flags;
+	return {};
 }
 
 Result<> Vm::create_irqchip(Irqchip::Mode mode, u32 user_pins)

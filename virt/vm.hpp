@@ -46,6 +46,14 @@ public:
 	 * Errno::noent where it has no log, Errno::fault. May sleep.
 	 */
 	Result<> get_dirty_log(u32 slot, u64 bitmap) EXCLUDES(slots_lock_) MAY_SLEEP;
+	/*
+	 * KVM_CLEAR_DIRTY_LOG of @pages pages from @first on, by the VMM's @bitmap. Errors as above, and
+	 * Errno::inval where the slot has no such pages. May sleep.
+	 */
+	Result<> clear_dirty_log(u32 slot, u64 first, u64 pages, u64 bitmap)
+		EXCLUDES(slots_lock_) MAY_SLEEP;
+	/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 with its flags. Errno::inval. May sleep. */
+	Result<> set_manual_dirty_log(u64 flags) EXCLUDES(slots_lock_) MAY_SLEEP;
 	/* KVM_CREATE_VCPU: a descriptor. Errno::exist, Errno::inval, Errno::nomem. May sleep. */
 	Result<int> create_vcpu(u32 id) EXCLUDES(vcpus_.lock) MAY_SLEEP;
 	/* The last file of the vCPU is closed: frees it and its id, at once. May sleep. */
@@ -105,6 +113,8 @@ private:
 		EXCLUDES(srcu_, invalidate_lock_) MAY_SLEEP;
 	/* False, and nothing is done, if one is. */
 	bool replace_slots(Owned<MemslotTable> &table) EXCLUDES(invalidate_lock_);
+	/* The slot of this id, which has a log. Errno::inval, Errno::noent. */
+	Result<const Memslot *> logged_slot(u32 id) const REQUIRES(slots_lock_);
 
 	static constinit std::atomic<u32> made_;
 
@@ -118,6 +128,8 @@ private:
 	DirectedYield directed_yield_;
 
 	Mutex slots_lock_ ACQUIRED_AFTER(vcpus_.lock) ACQUIRED_BEFORE(srcu_);
+	/* KVM_DIRTY_LOG_MANUAL_*. */
+	u64 manual_dirty_log_ GUARDED_BY(slots_lock_) = 0;
 	/*
 	 * How many times Linux is between invalidate_begin() and invalidate_end(); under the lock, but for those
 	 * who wait.

@@ -23,6 +23,8 @@ using namespace window_machine;
 namespace lm = guest::longmode;
 
 constexpr uint32_t logged = KVM_MEM_LOG_DIRTY_PAGES;
+constexpr uint64_t manual = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
+		   initially_set = KVM_DIRTY_LOG_INITIALLY_SET;
 
 long try_log(Vm &vm, uint32_t slot, void *bitmap)
 {
@@ -134,44 +136,193 @@ void moved_slot()
 	equal("from both places", dirty(machine), 6u);
 }
 
-// What the VMM copies when a page is reported is never older than what the guest wrote before: a copy
-// kept in step by the log ends up the same.
-void copy_in_step()
+long try_manual(Vm &vm, uint64_t flags)
 {
-	constexpr size_t size = 4 * mib, pages = size / page_size;
-	WindowMachine machine(size);
-	madvise(machine.address(), size, MADV_HUGEPAGE);
-	std::vector<uint64_t> copy(pages), bitmap(pages / 64);
-	for (size_t i = 0; i < pages; i++)
-		machine.word(i * page_size) = i;
-	poke(machine, window + 8, 1);
-	for (size_t i = 0; i < pages; i++)
-		copy[i] = machine.word(i * page_size);
+	kvm_enable_cap cap{};
+	cap.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2;
+	cap.args[0] = flags;
+	return vm.fd().call(KVM_ENABLE_CAP, &cap);
+}
+
+long try_clear(Vm &vm, uint64_t first, uint32_t pages, void *bitmap, uint32_t slot = 1)
+{
+	kvm_clear_dirty_log log{};
+	log.slot = slot;
+	log.first_page = first;
+	log.num_pages = pages;
+	log.dirty_bitmap = bitmap;
+	return vm.fd().call(KVM_CLEAR_DIRTY_LOG, &log);
+}
+
+void manual_errors()
+{
+	WindowMachine machine(100 * page_size);
+	uint64_t bitmap[2] = {};
+	equal("both flags are there",
+	      machine.device.check_extension(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2), 3);
+	equal("a flag that is not there", try_manual(machine.vm, 4), -EINVAL);
+	equal("the second flag alone", try_manual(machine.vm, initially_set), -EINVAL);
+	equal("no log", try_clear(machine.vm, 0, 64, bitmap), -ENOENT);
+	equal("no slot", try_clear(machine.vm, 0, 64, bitmap, 77), -ENOENT);
 	set_log(machine, true);
-	std::atomic<bool> ended = false;
-	std::thread runner([&] {
-		for (unsigned round = 1; round <= 3; round++)
-			call(machine, lm::touch, 0, window, window + size);
-		ended = true;
-	});
-	uint64_t reported = 0;
-	for (bool last = false; !last;) {
-		last = ended;
-		equal("KVM_GET_DIRTY_LOG", try_log(machine.vm, 1, bitmap.data()), 0);
-		for (size_t i = 0; i < pages; i++) {
-			if (!(bitmap[i / 64] >> i % 64 & 1))
-				continue;
-			reported++;
-			copy[i] = *const_cast<volatile uint64_t *>(&machine.word(i * page_size));
+	equal("not at a word", try_clear(machine.vm, 1, 64, bitmap), -EINVAL);
+	equal("no whole word", try_clear(machine.vm, 0, 63, bitmap), -EINVAL);
+	equal("beyond the slot", try_clear(machine.vm, 64, 64, bitmap), -EINVAL);
+	equal("far beyond the slot", try_clear(machine.vm, 128, 0, bitmap), -EINVAL);
+	equal("no memory for it", try_clear(machine.vm, 0, 100, nullptr), -EFAULT);
+	equal("the last word", try_clear(machine.vm, 64, 36, bitmap), 0);
+	equal("all of it", try_clear(machine.vm, 0, 100, bitmap), 0);
+	equal("nothing of it", try_clear(machine.vm, 64, 0, bitmap), 0);
+}
+
+void cleared_by_hand()
+{
+	WindowMachine machine(64 * page_size);
+	equal("KVM_ENABLE_CAP", try_manual(machine.vm, manual), 0);
+	set_log(machine, true);
+	poke(machine, window + 3 * page_size, 1);
+	poke(machine, window + 4 * page_size, 1);
+	equal("what was written", dirty(machine), 0x18u);
+	equal("is there until it is cleared", dirty(machine), 0x18u);
+	uint64_t cleared = 1 << 3 | 1 << 5;
+	equal("KVM_CLEAR_DIRTY_LOG", try_clear(machine.vm, 0, 64, &cleared), 0);
+	equal("what is left", dirty(machine), 0x10u);
+	poke(machine, window + 3 * page_size, 2);
+	poke(machine, window + 4 * page_size, 2);
+	equal("written again", dirty(machine), 0x18u);
+}
+
+// A guest whose writes are known: each counts in a page. In large pages of the VMM, if it has them.
+class Writer : public LongMachine
+{
+public:
+	static constexpr size_t size = 4 * mib, pages = size / page_size, words = pages / 64;
+	using Bitmap = std::vector<uint64_t>;
+
+	Writer(bool huge, uint64_t flags)
+		: LongMachine(lm::scatter), flags_(flags), room_(size + 2 * mib)
+	{
+		at_ = reinterpret_cast<uint64_t *>(
+			(reinterpret_cast<uintptr_t>(room_.data()) + 2 * mib - 1) & ~(2 * mib - 1));
+		madvise(at_, size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+		if (flags_)
+			equal("KVM_ENABLE_CAP", try_manual(vm, flags_), 0);
+		log(false);
+		write(1000);
+		log(true);
+		if (flags_ & initially_set) {
+			for (uint64_t word : take())
+				equal("at first all is dirty", word, ~0ull);
 		}
 	}
-	runner.join();
-	that("something was reported", reported > 0);
-	for (size_t i = 0; i < pages; i++)
-		equal("the copy", copy[i], machine.word(i * page_size));
-	set_log(machine, false);
-	poke(machine, window + 16, 5);
-	equal("after the log", machine.word(16), 5u);
+
+	uint64_t &count(size_t page) { return at_[page * page_size / 8]; }
+	void log(bool on) { vm.set_memory(1, window, size, at_, on ? logged : 0); }
+	// What was dirty, and is no longer.
+	Bitmap take()
+	{
+		Bitmap bitmap(words);
+		equal("KVM_GET_DIRTY_LOG", try_log(vm, 1, bitmap.data()), 0);
+		if (flags_)
+			equal("KVM_CLEAR_DIRTY_LOG", try_clear(vm, 0, pages, bitmap.data()), 0);
+		return bitmap;
+	}
+	// Returns which pages were written to.
+	Bitmap write(unsigned times)
+	{
+		Bitmap written(words);
+		kvm_regs regs = vcpu.regs();
+		regs.rip = lm::scatter;
+		regs.rax = random_;
+		regs.rbx = window;
+		regs.rcx = pages - 1;
+		regs.rdx = times;
+		vcpu.set_regs(regs);
+		vcpu.run_until(KVM_EXIT_HLT);
+		for (unsigned i = 0; i < times; i++) {
+			random_ = random_ * 1664525 + 1013904223;
+			const uint32_t page = random_ >> 12 & (pages - 1);
+			written[page / 64] |= 1ull << page % 64;
+		}
+		equal("the guest's random number", vcpu.regs().rax, random_);
+		return written;
+	}
+
+private:
+	const uint64_t flags_;
+	Memory room_;
+	uint64_t *at_;
+	uint32_t random_ = 1;
+};
+
+constexpr uint64_t all_flags[] = {0, manual, manual | initially_set};
+
+// No page is missing, and none is there that was not written.
+void exactly_what_was_written(bool huge)
+{
+	for (uint64_t flags : all_flags) {
+		Writer writer(huge, flags);
+		for (unsigned times : {1, 200, 0, 1000}) {
+			const auto written =
+				times ? writer.write(times) : Writer::Bitmap(Writer::words);
+			const auto taken = writer.take();
+			for (size_t i = 0; i < Writer::words; i++)
+				equal("the log", taken[i], written[i]);
+		}
+		writer.log(false);
+		writer.write(1000);
+		writer.log(true);
+	}
+}
+
+void exact()
+{
+	exactly_what_was_written(false);
+}
+
+void exact_in_large_pages()
+{
+	exactly_what_was_written(true);
+}
+
+// What the VMM copies when a page is reported is never older than what the guest wrote before: a copy
+// kept in step by the log ends up the same. Meanwhile pages get other frames, and another thread reads.
+void copy_in_step()
+{
+	for (uint64_t flags : all_flags) {
+		Writer writer(true, flags);
+		std::vector<uint64_t> copy(Writer::pages);
+		for (size_t i = 0; i < Writer::pages; i++)
+			copy[i] = writer.count(i);
+		std::atomic<bool> ended = false;
+		std::thread runner([&] {
+			for (unsigned round = 0; round < 4; round++)
+				writer.write(100);
+			ended = true;
+		});
+		uint64_t reported = 0;
+		for (bool last = false; !last;) {
+			last = ended;
+			const auto taken = writer.take();
+			for (size_t i = 0; i < Writer::pages; i++) {
+				if (!(taken[i / 64] >> i % 64 & 1))
+					continue;
+				reported++;
+				copy[i] = *const_cast<volatile uint64_t *>(&writer.count(i));
+			}
+			// Has no effect but that its pages are taken out and come back.
+			madvise(&writer.count(0), Writer::size, MADV_NOHUGEPAGE);
+			mprotect(&writer.count(64), 64 * page_size,
+				 PROT_READ | PROT_WRITE | PROT_EXEC);
+			mprotect(&writer.count(64), 64 * page_size, PROT_READ | PROT_WRITE);
+		}
+		runner.join();
+		that("something was reported", reported > 0);
+		for (size_t i = 0; i < Writer::pages; i++)
+			equal("the copy", copy[i], writer.count(i));
+		writer.log(false);
+		writer.write(10);
+	}
 }
 
 constexpr ktap::Case cases[] = {
@@ -181,6 +332,10 @@ constexpr ktap::Case cases[] = {
 	{"page_that_is_replaced", page_that_is_replaced},
 	{"read_only_slot", read_only_slot},
 	{"moved_slot", moved_slot},
+	{"manual_errors", manual_errors},
+	{"cleared_by_hand", cleared_by_hand},
+	{"exact", exact},
+	{"exact_in_large_pages", exact_in_large_pages},
 	{"copy_in_step", copy_in_step},
 };
 

@@ -380,6 +380,26 @@ TEST_F(MmuTest, invalidation_of_what_is_no_guests_memory)
 	mmu.invalidate_end(*table, user + (u64{1} << 30), user + (u64{1} << 31));
 }
 
+TEST_F(MmuTest, log_is_cleared_by_hand)
+{
+	auto log = DirtyLog::create(16);
+	Memslot slot{.id = 1, .invalid = false, .first_frame = 0x100, .frames = 16, .user = {user}};
+
+	slot.log = log.get();
+	set_slot(slot);
+	fault(0x101, true);
+	fault(0x102, true);
+	log->copy();
+	EXPECT_EQ(log->taken()[0], 6u);
+	EXPECT_EQ(entry(0x101), (user + 0x1000) | entry_flags) << "still";
+	log->taken()[0] = 0xd;
+	mmu.clear_log(slot, 0, 16);
+	EXPECT_EQ(entry(0x101), (user + 0x1000) | entry_flags);
+	EXPECT_EQ(entry(0x102), (user + 0x2000) | read_only_flags);
+	log->copy();
+	EXPECT_EQ(log->taken()[0], 2u);
+}
+
 TEST_F(LargeMmuTest, as_large_as_in_linux)
 {
 	EXPECT_EQ(mapped_by(first + 5), 1u);

@@ -166,6 +166,63 @@ TEST_F(VmTest, dirty_log)
 	EXPECT_EQ(set_memory(vm, 0, 0, 0x41000, user, KVM_MEM_LOG_DIRTY_PAGES), 0);
 }
 
+TEST_F(VmTest, dirty_log_cleared_by_hand)
+{
+	u64 bitmap[2] = {};
+	add_user_memory(reinterpret_cast<u64>(bitmap), sizeof(bitmap));
+	auto enable = [&](u64 flags, u32 cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, u32 of_cap = 0) {
+		kvm_enable_cap argument{.cap = cap, .flags = of_cap, .args = {flags}, .pad = {}};
+		return vm_ioctl(vm, KVM_ENABLE_CAP, argument);
+	};
+	auto get = [&] {
+		kvm_dirty_log log{};
+		log.dirty_bitmap = bitmap;
+		return vm_ioctl(vm, KVM_GET_DIRTY_LOG, log);
+	};
+	auto clear = [&](u64 first, u32 pages, void *from, u32 slot = 0) {
+		kvm_clear_dirty_log log{};
+		log.slot = slot;
+		log.num_pages = pages;
+		log.first_page = first;
+		log.dirty_bitmap = from;
+		return vm_ioctl(vm, KVM_CLEAR_DIRTY_LOG, log);
+	};
+	EXPECT_EQ(vm_ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2), 3);
+	EXPECT_EQ(vm_ioctl(vm, KVM_ENABLE_CAP, user), -EFAULT);
+	EXPECT_EQ(enable(1, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 1), -EINVAL);
+	EXPECT_EQ(enable(1, KVM_CAP_NR_MEMSLOTS), -EINVAL) << "not to be enabled";
+	EXPECT_EQ(enable(2), -EINVAL);
+	EXPECT_EQ(enable(5), -EINVAL);
+	EXPECT_EQ(enable(3), 0);
+	EXPECT_EQ(vm_ioctl(vm, KVM_CLEAR_DIRTY_LOG, user), -EFAULT);
+	EXPECT_EQ(clear(0, 0, bitmap), -ENOENT) << "no slot";
+	EXPECT_EQ(clear(0, 0, bitmap, 32764), -EINVAL);
+	EXPECT_EQ(set_memory(vm, 0, 0, 0x41000, user, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	EXPECT_EQ(get(), 0);
+	EXPECT_EQ(bitmap[0], ~u64{0}) << "all of it is dirty";
+	EXPECT_EQ(bitmap[1], 1u) << "and nothing beyond";
+	EXPECT_EQ(clear(1, 64, bitmap), -EINVAL);
+	EXPECT_EQ(clear(0, 63, bitmap), -EINVAL);
+	EXPECT_EQ(clear(64, 2, bitmap), -EINVAL);
+	EXPECT_EQ(clear(128, 0, bitmap), -EINVAL);
+	EXPECT_EQ(clear(0, 65, nullptr), -EFAULT);
+	bitmap[0] = 0xff;
+	EXPECT_EQ(clear(0, 64, bitmap), 0);
+	bitmap[0] = ~u64{0};
+	EXPECT_EQ(clear(64, 1, bitmap), 0);
+	EXPECT_EQ(get(), 0);
+	EXPECT_EQ(bitmap[0], ~u64{0xff});
+	EXPECT_EQ(bitmap[1], 0u);
+	EXPECT_EQ(get(), 0);
+	EXPECT_EQ(bitmap[0], ~u64{0xff}) << "it stays";
+	EXPECT_EQ(enable(0), 0);
+	EXPECT_EQ(get(), 0);
+	EXPECT_EQ(bitmap[0], ~u64{0xff});
+	EXPECT_EQ(get(), 0);
+	EXPECT_EQ(bitmap[0], 0u) << "taken";
+	remove_user_memory(reinterpret_cast<u64>(bitmap));
+}
+
 TEST_F(VmTest, slots_change_when_no_invalidation_is_under_way)
 {
 	bool waited = false;
@@ -192,9 +249,14 @@ TEST_F(VmTest, dirty_log_of_a_32_bit_program)
 	ASSERT_EQ(set_memory(vm, 0, 0, 0x1000, user, KVM_MEM_LOG_DIRTY_PAGES), 0);
 	kvm_dirty_log log{};
 	log.padding2 = address | u64{0xdead} << 32;
+	kvm_clear_dirty_log clear{};
+	clear.num_pages = 1;
+	clear.padding2 = log.padding2;
 	EXPECT_EQ(vm_ioctl(vm, KVM_GET_DIRTY_LOG, log), -EFAULT);
+	EXPECT_EQ(vm_ioctl(vm, KVM_CLEAR_DIRTY_LOG, clear), -EFAULT);
 	set_caller_is_32_bits(true);
 	EXPECT_EQ(vm_ioctl(vm, KVM_GET_DIRTY_LOG, log), 0);
+	EXPECT_EQ(vm_ioctl(vm, KVM_CLEAR_DIRTY_LOG, clear), 0);
 	set_caller_is_32_bits(false);
 	remove_user_memory(address);
 	munmap(low, page_size);

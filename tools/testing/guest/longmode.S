@@ -547,6 +547,19 @@ entry walk
 	hlt
 	jmp walk
 
+/* Counts in a page of RCX + 1 (a power of two) from RBX on, RDX times, each time in one by the random number in EAX. */
+entry scatter
+	imul $1664525, %eax, %eax
+	add $1013904223, %eax
+	mov %eax, %esi
+	shr $12, %esi
+	and %ecx, %esi
+	shl $12, %rsi
+	incq (%rbx,%rsi)
+	dec %rdx
+	jnz scatter
+	hlt
+
 /* Sums the double words from RBX to RCX in RAX, and rotates the sum with each. */
 entry checksum
 	xor %eax, %eax
