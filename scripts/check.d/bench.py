@@ -40,11 +40,11 @@ export BENCH_ROUNDS={_ROUNDS} KVM_DEVICE=/dev/kvm
 status=0
 modprobe kvm_intel || exit
 echo "# column {_KVM}"
-/overlay/bench_test exit_in_kernel exit_to_user_space || status=1
+/overlay/bench_test exit_in_kernel exit_to_user_space fault_of_fresh_page fault_of_logged_page || status=1
 rmmod kvm_intel && modprobe kvmpp || exit
 export KVM_DEVICE=/dev/kvmpp
 echo "# column {_ORDINARY}"
-/overlay/bench_test exit_in_kernel exit_to_user_space || status=1
+/overlay/bench_test exit_in_kernel exit_to_user_space fault_of_fresh_page fault_of_logged_page || status=1
 exit $status
 """
 
@@ -102,6 +102,8 @@ _HEADINGS_AND_ROWS = [
     "Instructions of an exit and the next entry, on a host of one CPU (6)",
     Row("CPUID", _ONE_DEFAULT, "exits.cpuid"),
     Row("OUT to user space, and KVM_RUN", _ONE_DEFAULT, "exits.out"),
+    Row("EPT violation, a fresh page", _ONE_DEFAULT, "faults.fresh"),
+    Row("EPT violation, the first write for a log", _ONE_DEFAULT, "faults.logged"),
     Row("CPUID, mitigations=off", _ONE_OFF, "exits.cpuid"),
     Row("OUT to user space, and KVM_RUN, mitigations=off", _ONE_OFF, "exits.out"),
 ]

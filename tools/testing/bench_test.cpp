@@ -12,6 +12,7 @@
 #include "expect.hpp"
 #include "host.hpp"
 #include "ktap.hpp"
+#include "window.hpp"
 
 #include <uapi/kvmpp.h>
 
@@ -544,6 +545,59 @@ void exit_to_user_space()
 	samples.say("exits.out");
 }
 
+// ---- Faults, on a machine of one CPU: a guest that reads and writes one page after the other
+
+constexpr size_t fault_pages = 256;
+using Pages = window_machine::WindowMachine;
+
+// What it takes for each page more than when nothing faults.
+uint64_t instructions_for_a_page(Pages &m)
+{
+	const auto walk = [&] {
+		const uint64_t before = bochs::instructions(0);
+		call(m, guest::longmode::walk, 0, window_machine::window,
+		     window_machine::window + m.memory_in_window.size());
+		return bochs::instructions(0) - before;
+	};
+	const uint64_t first = walk();
+	return (first - walk()) / fault_pages;
+}
+
+// The pages are the VMM's already, and small.
+void fault_of_fresh_page()
+{
+	need_one_cpu();
+	Samples samples;
+	for (unsigned i = 0; i < 5; i++) {
+		Pages m(fault_pages * window_machine::page_size);
+		madvise(m.address(), m.memory_in_window.size(), MADV_NOHUGEPAGE);
+		for (size_t page = 0; page < fault_pages; page++)
+			m.word(page * window_machine::page_size) = page;
+		samples.add(instructions_for_a_page(m));
+	}
+	samples.say("faults.fresh");
+}
+
+// They were mapped, and are read-only since, for a log.
+void fault_of_logged_page()
+{
+	need_one_cpu();
+	Samples samples;
+	Pages m(fault_pages * window_machine::page_size);
+	const auto log = [&](uint32_t flags) {
+		m.vm.set_memory(1, window_machine::window, m.memory_in_window.size(), m.address(),
+				flags);
+	};
+	madvise(m.address(), m.memory_in_window.size(), MADV_NOHUGEPAGE);
+	for (unsigned i = 0; i < 5; i++) {
+		log(0);
+		instructions_for_a_page(m);
+		log(KVM_MEM_LOG_DIRTY_PAGES);
+		samples.add(instructions_for_a_page(m));
+	}
+	samples.say("faults.logged");
+}
+
 constexpr ktap::Case cases[] = {
 	{"ticks_computing", ticks_computing, 90},
 	{"ticks_halting", ticks_halting, 90},
@@ -556,6 +610,8 @@ constexpr ktap::Case cases[] = {
 	{"kicks", kicks},
 	{"exit_in_kernel", exit_in_kernel},
 	{"exit_to_user_space", exit_to_user_space},
+	{"fault_of_fresh_page", fault_of_fresh_page},
+	{"fault_of_logged_page", fault_of_logged_page},
 };
 
 } // namespace
