@@ -336,7 +336,8 @@ constexpr ktap::Case cases[] = {
 	{"cleared_by_hand", cleared_by_hand},
 	{"exact", exact},
 	{"exact_in_large_pages", exact_in_large_pages},
-	{"copy_in_step", copy_in_step},
+	// It takes two seconds; twenty where a fault waits for mprotect() to be over.
+	{"copy_in_step", copy_in_step, 10},
 };
 
 } // namespace

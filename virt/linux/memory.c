@@ -66,18 +66,21 @@ int glue_user_range_ok(glue_u64 address, glue_u64 bytes)
 
 int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable)
 {
-	struct page *page, *writable_page;
-	long pages = get_user_pages_unlocked(address, 1, &page,
-					     FOLL_HWPOISON | (write ? FOLL_WRITE : 0));
+	struct page *page;
+	long pages;
 
-	if (pages != 1)
-		return pages < 0 ? pages : -EFAULT;
-	*writable = write;
-	/* Spares a second fault where the page is written to already. */
-	if (!write && get_user_pages_fast_only(address, 1, FOLL_WRITE, &writable_page) == 1) {
-		put_page(page);
-		page = writable_page;
-		*writable = 1;
+	/*
+	 * Without mmap_lock: who waits for it while somebody changes the mapping over and over looks the page
+	 * up when another invalidation has ended, and so for nothing. To be written to even by a read, which
+	 * spares a second fault where it is already.
+	 */
+	*writable = 1;
+	if (get_user_pages_fast_only(address, 1, FOLL_WRITE, &page) != 1) {
+		*writable = write;
+		pages = get_user_pages_unlocked(address, 1, &page,
+						FOLL_HWPOISON | (write ? FOLL_WRITE : 0));
+		if (pages != 1)
+			return pages < 0 ? pages : -EFAULT;
 	}
 	*frame = page_to_pfn(page);
 	return 0;
