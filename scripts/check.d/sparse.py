@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import build
-from build import CHECKOUT, packages
+from build import CHECKOUT, cache, packages
 
 import kernels
 import module
@@ -17,18 +17,18 @@ import module
 
 def main():
     packages.need("g++", "make", "sparse")
-    tree = kernels.get("stock-6.1").build_tree
-    home = build.directory("sparse")
-    module.copy_sources(home)
-    source = home / "source"
+    kernel = kernels.get("stock-6.1")
+    with module.sources(kernel) as home:
+        source = home / "source"
 
-    def kbuild(flags, target):
-        return subprocess.run(["make", "-s", "-C", tree, f"M={source}", "CONFIG_DEBUG_INFO_BTF_MODULES=",
-                               "C=2", f"CF={flags}", target], cwd=source, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    own = kbuild("-Wcontext -Wsparse-error", "modules")
-    sys.stdout.write(own.stdout)
-    broken = kbuild("-Wcontext", "kunit/sparse/rules_broken.o")
+        def kbuild(flags, target):
+            return subprocess.run(["make", "-s", "-C", kernel.build_tree, f"M={source}",
+                                   "CONFIG_DEBUG_INFO_BTF_MODULES=", "C=2", f"CF={flags}", target],
+                                  cwd=source, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  env=cache.compilers())
+        own = kbuild("-Wcontext -Wsparse-error", "modules")
+        sys.stdout.write(own.stdout)
+        broken = kbuild("-Wcontext", "kunit/sparse/rules_broken.o")
     refused = subprocess.run(["awk", "-f", "kunit/sparse/check.awk", "kunit/sparse/rules_broken.c", "-"],
                              cwd=CHECKOUT, input=broken.stdout, text=True)
     sys.exit(bool(own.returncode or refused.returncode))

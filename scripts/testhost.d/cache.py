@@ -66,6 +66,19 @@ def key_of(*made_from):
     return digest.hexdigest()[:16]
 
 
+def compilers(base=None):
+    """The environment in which gcc and g++ are ccache.
+
+    Below the directory BASE all has the same names in every checkout, so that a fresh clone finds
+    what another one has compiled.
+    """
+    chosen = {"PATH": f"/usr/lib/ccache:{os.environ['PATH']}", "CCACHE_DIR": str(root() / "ccache"),
+              "CCACHE_MAXSIZE": "2G", "CCACHE_NOHASHDIR": "1", "CCACHE_SLOPPINESS": "pch_defines,time_macros"}
+    if base:
+        chosen["CCACHE_BASEDIR"] = str(base)
+    return {**os.environ, **chosen}
+
+
 def entry(kind, key, build):
     """The path of the entry; build(directory) fills it if it is not there."""
     path = root() / kind / key

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
 """Builds this checkout's modules for a kernel, in the cache.
 
-The sources are copied, so that neither the checkout sees products of a build nor
-two kernels disturb each other.
+All checkouts have one copy of the sources for each kernel, which is brought to what the one
+that builds has: what is the same is not built again.
 """
 
-import json
+import contextlib
+import filecmp
 import os
 import pathlib
 import shutil
 import subprocess
 
 import cache
+import packages
 from cache import Failure, say
 from tools import run
 
@@ -30,21 +32,9 @@ def build(kernel, target):
     and all of ours in extra/, with depmod's files."""
     if not exists():
         raise Failure("there is no Kbuild in this checkout: nothing to insert")
-    name = cache.key_of(str(_CHECKOUT), kernel.name)
-    home = cache.root() / "module" / name
-    with cache.lock(f"module-{name}"):
-        home.mkdir(parents=True, exist_ok=True)
-        os.utime(home)
-        cache.remove_unused("module", name)
-        # the products of another build of the kernel are of no use
-        built_for = home / "built-for"
-        if not built_for.exists() or built_for.read_text() != kernel.key:
-            shutil.rmtree(home)
-            home.mkdir()
-            built_for.write_text(kernel.key)
+    with sources(kernel) as home:
         staged = home / "stage/lib/modules" / kernel.version
-        if copy_sources(home) or not staged.exists():
-            shutil.rmtree(home / "stage", ignore_errors=True)
+        if not staged.exists():
             _make(home / "source", kernel)
             _stage(home / "source", home / "stage.unfinished", kernel)
             os.rename(home / "stage.unfinished", home / "stage")
@@ -52,56 +42,73 @@ def build(kernel, target):
         shutil.copytree(staged, target)
 
 
-def _listed():
-    """The paths that git would carry."""
-    present = [name for name in _SOURCES if (_CHECKOUT / name).exists()]
+@contextlib.contextmanager
+def sources(kernel):
+    """The directory whose source/ is as this checkout's, to be built in by nobody else
+    meanwhile; stage/ is there only if it was built from the same."""
+    packages.need("ccache")
+    home = cache.root() / "module" / kernel.key
+    with cache.lock(f"module-{kernel.key}"):
+        home.mkdir(parents=True, exist_ok=True)
+        os.utime(home)
+        cache.remove_unused("module", kernel.key)
+        copy_sources(home, _SOURCES)
+        yield home
+
+
+def _listed(names):
+    """The paths that git would carry, of the named files and directories."""
+    present = [name for name in names if (_CHECKOUT / name).exists()]
     try:
-        names = subprocess.run(
+        listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--",
              *present], cwd=_CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             check=True).stdout.decode().split("\0")
     except (OSError, subprocess.CalledProcessError):
         # not a clone, or no git: all there is
-        names = [str(path.relative_to(_CHECKOUT)) for name in present
-                 for path in [_CHECKOUT / name, *(_CHECKOUT / name).rglob("*")]]
-    return [name for name in names if name and (_CHECKOUT / name).is_file()]
+        listed = [str(path.relative_to(_CHECKOUT)) for name in present
+                  for path in [_CHECKOUT / name, *(_CHECKOUT / name).rglob("*")]]
+    return {name for name in listed if name and (_CHECKOUT / name).is_file()}
 
 
-def copy_sources(home):
-    """Brings home/source up to date; says whether anything was to be done.
+def copy_sources(home, names):
+    """Brings home/source up to date with the named files and directories of the checkout; where
+    anything was to be done, home/stage is no more.
 
     A changed file gets the time of now, whatever its own: make has to see it even
     when an older version came back.
     """
-    notes = home / "copied.json"
-    before = json.loads(notes.read_text()) if notes.exists() else {}
-    now = {}
-    for name in _listed():
-        stat = (_CHECKOUT / name).stat()
-        now[name] = [stat.st_mtime_ns, stat.st_size, stat.st_mode]
-    if now == before:
-        return False
-    # whatever happens from here on, the next call must not take it for done
-    notes.unlink(missing_ok=True)
+    source, notes = home / "source", home / "copied"
+    before = set(notes.read_text().splitlines()) if notes.exists() else set()
+    now = _listed(names)
+    gone = before - now
+    changed = [name for name in now if not _same(_CHECKOUT / name, source / name)]
+    if not gone and not changed:
+        return
     shutil.rmtree(home / "stage", ignore_errors=True)
-    for name in before.keys() - now.keys():
-        (home / "source" / name).unlink(missing_ok=True)
-    for name, what in now.items():
-        if before.get(name) != what:
-            (home / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(_CHECKOUT / name, home / "source" / name)
-            shutil.copymode(_CHECKOUT / name, home / "source" / name)
-    notes.write_text(json.dumps(now))
-    return True
+    notes.write_text("\n".join(before | now))
+    for name in gone:
+        (source / name).unlink(missing_ok=True)
+    for name in changed:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_CHECKOUT / name, source / name)
+        shutil.copymode(_CHECKOUT / name, source / name)
+    notes.write_text("\n".join(now))
+
+
+def _same(one, other):
+    return (other.exists() and one.stat().st_mode == other.stat().st_mode
+            and filecmp.cmp(one, other, shallow=False))
 
 
 def _make(source, kernel):
     say(f"building the module for {kernel.name}...")
+    compilers = cache.compilers()
     output = run(["make", f"-j{os.cpu_count()}", f"KDIR={kernel.build_tree}", "modules"],
-                 cwd=source)
+                 cwd=source, env=compilers)
     for kbuild in sorted((source / _TEST_MODULES).glob("*/Kbuild")):
         output += run(["make", "-C", kernel.build_tree, f"M={kbuild.parent}",
-                       "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"])
+                       "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"], env=compilers)
     if "warning:" in output.lower():
         os.write(2, output.encode())
 
@@ -112,5 +119,6 @@ def _stage(source, stage, kernel):
     shutil.copytree(kernel.modules, target)
     (target / "extra").mkdir()
     for built in source.rglob("*.ko"):
-        shutil.copy(built, target / "extra")
+        # as with INSTALL_MOD_STRIP=1: nine tenths are for a debugger, and every boot would carry them
+        run(["strip", "--strip-debug", "-o", target / "extra" / built.name, built])
     run(["depmod", "-b", stage, kernel.version])
