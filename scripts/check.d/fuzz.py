@@ -41,7 +41,7 @@ def main():
                 f"hostile_test minutes={guests} seed={seed}"]
     if given.kernel == "debug-6.1":
         commands.append("fault_test nothing_leaked")
-    overlay = build.make("tools/testing", "testing")
+    overlay = build.overlay("fuzz_test", "hostile_test", "fault_test")
     print(f"fuzz: seed {seed}", flush=True)
     script = "".join(f"/overlay/{one} || status=1; " for one in commands)
     timeout = _BESIDES_S + 60 * _SLOWNESS * (abi + 6 * guests)

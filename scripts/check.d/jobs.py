@@ -157,7 +157,7 @@ def emulated():
             lambda: [_TESTS / "testhost-selftest", *_SELFTESTS]),
         Job("demo", lambda: [CHECKOUT / "scripts/demo"], tap=False, must_print=r"(?m)^demo: ok$"),
         Job("stock-6.1: a program for /dev/kvm, unchanged",
-            lambda: [TESTHOST, "--overlay", build.make("tools/testing", "testing"), "--", "sh", "-c",
+            lambda: [TESTHOST, "--overlay", build.overlay("kvm_sample"), "--", "sh", "-c",
                      "ln -s kvmpp /dev/kvm && /overlay/kvm_sample"], tap=False),
         Job("stock-6.1: four CPUs off and on",
             lambda: [TESTHOST, "--cpus", "4", "--", "sh", "-c",
@@ -176,8 +176,7 @@ def emulated():
 
 def _tests(name, commands, *options, before=""):
     def command():
-        build.make("tools/kvmpp", "testing")
-        overlay = build.make("tools/testing", "testing")
+        overlay = build.overlay(*{one.split()[0]: None for one in commands})
         script = "".join(f"/overlay/{one} || status=1; " for one in commands)
         return [TESTHOST, "--overlay", overlay, *options, "--", "sh", "-c",
                 f"{before}status=0; {script}exit $status"]
@@ -203,7 +202,7 @@ def _reboot(case):
 def _refusal(name, error, reason, check, *options):
     script = (_TESTS / "refused.sh").read_text()
     return Job(f"refused: {name}",
-               lambda: [TESTHOST, "--no-insmod", "--overlay", build.make("tools/kvmpp", "kvmpp"), *options,
+               lambda: [TESTHOST, "--no-insmod", "--overlay", build.overlay(), *options,
                         "--", "sh", "-c", script, "refused", error, reason, *check])
 
 
@@ -231,7 +230,7 @@ def _bare():
 
 
 def _kvmpp_selftest():
-    return ["make", "-C", CHECKOUT / "tools/kvmpp", f"O={build.make('tools/kvmpp', 'kvmpp')}", "check"]
+    return [build.make("tools/kvmpp", "kvmpp", "selftest") / "kvmpp-build/selftest"]
 
 
 def _clang_format():

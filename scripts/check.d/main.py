@@ -135,7 +135,7 @@ def run_host_tests():
     report = place / "report.xml"
     report.unlink(missing_ok=True)
     try:
-        build.run("cmake", "-S", CHECKOUT / "kunit/host", "-B", place)
+        build.run("cmake", "-S", build.sources() / "kunit/host", "-B", place)
         build.run("cmake", "--build", place, f"-j{os.cpu_count()}")
     except cache.Failure as failure:
         say(f"FAIL host: {failure}")

@@ -40,7 +40,7 @@ def _run(given, overlay, rounds, seed):
 
 def main():
     given = _arguments()
-    overlay = build.make("tools/testing", "testing")
+    overlay = build.overlay("storm_test")
     seed = random.randrange(1 << 31) if given.seed is None else given.seed
     end = time.monotonic() + 60 * given.minutes
     hosts = turns = 0
