@@ -20,7 +20,7 @@ class World
 public:
 	static constexpr unsigned places = 4;  // of files of a kind
 	static constexpr unsigned players = 3; // threads at once
-	static constexpr size_t memory_size = 0x200000;
+	static constexpr size_t memory_size = 0x80000;
 
 	World();
 	World(const World &) = delete;

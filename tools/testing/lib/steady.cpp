@@ -96,6 +96,8 @@ void SteadyGuest::loop()
 		if (machine_.vcpu.state().exit_reason == KVM_EXIT_HLT)
 			return;
 		expect::equal("exit_reason", machine_.vcpu.state().exit_reason, KVM_EXIT_IO);
+		if (const unsigned us = rest_us_)
+			usleep(us);
 	}
 }
 

@@ -19,6 +19,8 @@ public:
 	~SteadyGuest() { finish(); }
 
 	int tid() const { return tid_; }
+	// From now on it sleeps so long after each exit to its VMM, of which there is one in 64 rounds.
+	void rest(unsigned milliseconds) { rest_us_ = 1'000 * milliseconds; }
 	uint64_t rounds() const;
 	const Vcpu &vcpu() const { return machine_.vcpu; }
 	// Waits for more rounds than there were; fails after so many seconds.
@@ -34,5 +36,6 @@ private:
 	LongMachine machine_;
 	uint64_t *const memory_;
 	std::atomic<int> tid_ = 0;
+	std::atomic<unsigned> rest_us_ = 0;
 	std::thread thread_;
 };
