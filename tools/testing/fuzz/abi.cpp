@@ -32,7 +32,7 @@ constexpr Ioctl table[] = {
 	{IOCTL(KVM_CHECK_EXTENSION), File::vm, 1, "=e"},
 	{IOCTL(KVM_CREATE_VCPU), File::vm, 2, "=i"},
 	{IOCTL(KVM_SET_MEMORY_REGION), File::vm, 1, "i4f4g8p8"},
-	{IOCTL(KVM_SET_USER_MEMORY_REGION), File::vm, 12, "i4f4g8p8u8"},
+	{IOCTL(KVM_SET_USER_MEMORY_REGION), File::vm, 12, "i4f4r8p8u8"},
 	{IOCTL(KVM_GET_DIRTY_LOG), File::vm, 8, "i404u8"},
 	{IOCTL(KVM_CLEAR_DIRTY_LOG), File::vm, 8, "i4c4i8u8"},
 	{IOCTL(KVM_RESET_DIRTY_RINGS), File::vm, 1, ""},
@@ -138,17 +138,28 @@ constexpr Ioctl table[] = {
 
 #undef IOCTL
 
-// The ranges that MSRs are in, and some beside them.
+// Where MSRs are, and beside that.
 uint64_t any_msr(Random &random)
 {
-	constexpr uint32_t bases[] = {0x10,       0x1b,       0x38,       0x170,      0x1d0,
-				      0x200,      0x250,      0x268,      0x277,      0x2ff,
-				      0x345,      0x400,      0x480,      0x4c0,      0x600,
-				      0x6e0,      0x800,      0x830,      0xc80,      0xda0,
-				      0x4b564d00, 0x4b564d07, 0x40000000, 0x40000070, 0xc0000080,
-				      0xc0000100, 0xc0010000, 0xc001'1020};
-	const uint32_t base = bases[random.below(std::size(bases))];
-	return random.one_in(16) ? random.number() : base + random.below(16);
+	constexpr uint32_t bases[] = {
+		0x10,       0x1b,       0x28,       0x30,       0x38,       0x48,        0x79,
+		0x8b,       0xc0,       0xcd,       0xfe,       0x110,      0x170,       0x180,
+		0x190,      0x1a0,      0x1d0,      0x1fc,      0x200,      0x250,       0x268,
+		0x277,      0x280,      0x2ff,      0x345,      0x400,      0x480,       0x490,
+		0x4c0,      0x600,      0x610,      0x630,      0x640,      0x6e0,       0x800,
+		0x810,      0x820,      0x830,      0xc80,      0xda0,      0x4b564d00,  0x4b564d07,
+		0x40000000, 0x40000070, 0xc0000080, 0xc0000100, 0xc0010000, 0xc001'1020,
+	};
+	switch (random.below(16)) {
+	case 0:
+		return random.number();
+	case 1:
+	case 2:
+		// All that are Intel's.
+		return random.below(0x1000);
+	default:
+		return bases[random.below(std::size(bases))] + random.below(16);
+	}
 }
 
 } // namespace
@@ -206,6 +217,8 @@ uint64_t number_of_kind(char kind, Random &random, const Places &places)
 		return any_msr(random);
 	case 'p':
 		return wild ? any : any % 32 * page;
+	case 'r':
+		return wild ? any : any % (2 * places.memory_size) & -page;
 	case 's':
 		return any;
 	case 'u':

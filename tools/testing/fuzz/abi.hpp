@@ -29,9 +29,10 @@ struct Ioctl {
 	//	a	any number				l	length of an access
 	//	c	count of what is repeated		m	MSR
 	//	d	file descriptor				p	size of memory, in pages
-	//	e	capability				s	set of signals
-	//	f	flags					u	address in user space
-	//	g	address in guest memory			x	CPU
+	//	e	capability				r	page of guest memory
+	//	f	flags					s	set of signals
+	//	g	address in guest memory			u	address in user space
+	//							x	CPU
 	const char *argument;
 	// Which ioctl of the same file gives what this one takes, or 0.
 	unsigned long from = 0;

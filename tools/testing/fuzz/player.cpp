@@ -68,6 +68,7 @@ const char *const Player::act_names[acts] = {
 	"close",
 	"dup",
 	"eventfd",
+	"write to an eventfd",
 	"mmap, mprotect, madvise",
 	"writes to kvm_run",
 	"code and registers",
@@ -109,9 +110,9 @@ void Player::act()
 		Act act;
 		unsigned share;
 	} shares[] = {
-		{close_file, 8},     {duplicate, 6}, {make_eventfd, 8}, {change_memory, 30},
-		{scribble, 60},      {settle, 60},   {map_file, 10},    {read_or_write, 10},
-		{unknown_ioctl, 20}, {fork_off, 1},
+		{close_file, 8},     {duplicate, 6},      {make_eventfd, 8}, {signal_eventfd, 20},
+		{change_memory, 30}, {scribble, 60},      {settle, 60},      {map_file, 10},
+		{read_or_write, 10}, {unknown_ioctl, 20}, {fork_off, 1},
 	};
 	decided(random_.next());
 	unsigned at = random_.below(1000);
@@ -145,6 +146,8 @@ long Player::do_act(Act act)
 	case make_eventfd:
 		world_.put_eventfd(place, eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 		return 0;
+	case signal_eventfd:
+		return to_result(eventfd_write(world_.eventfd(place), 1));
 	case change_memory:
 		return change_mapping();
 	case scribble: {
@@ -207,12 +210,18 @@ void Player::make(File kind, unsigned place)
 		const int vm = ioctl(above(File::device, 0), KVM_CREATE_VM, 0ul);
 		const kvm_userspace_memory_region memory{
 			.slot = 0,
-			.flags = 0,
+			.flags = place % 2 ? uint32_t{KVM_MEM_LOG_DIRTY_PAGES} : 0,
 			.guest_phys_addr = 0,
 			.memory_size = World::memory_size,
 			.userspace_addr = reinterpret_cast<uint64_t>(world_.memory()),
 		};
 		ioctl(vm, KVM_SET_USER_MEMORY_REGION, &memory);
+		// What comes before vCPUs would be rare by chance alone.
+		const kvm_pit_config pit{};
+		if (place % 2) {
+			ioctl(vm, KVM_CREATE_IRQCHIP);
+			ioctl(vm, KVM_CREATE_PIT2, &pit);
+		}
 		world_.put(kind, place, vm);
 		return;
 	}
@@ -234,7 +243,7 @@ void Player::do_ioctl()
 		expect::note("%s(%d.%u, %#lx)", ioctl.name, static_cast<int>(kind), at.place,
 			     value);
 
-	const bool watched = random_.one_in(4) && rules_.alone && kind == File::vcpu &&
+	const bool watched = random_.one_in(16) && rules_.alone && kind == File::vcpu &&
 			     ioctl.request != KVM_RUN && Device::is_kvmpp();
 	Snapshot before, after;
 	const bool has_state = watched && before.take(at.fd);
@@ -355,7 +364,7 @@ long Player::run(const Target &target, unsigned long argument)
 long Player::change_mapping()
 {
 	const size_t offset = random_.below(World::memory_size / page_size) * page_size;
-	const size_t most = random_.one_in(4) ? World::memory_size : 8 * page_size;
+	const size_t most = random_.one_in(16) ? World::memory_size : 8 * page_size;
 	const size_t size = std::min(most, World::memory_size - offset);
 	std::byte *const at = world_.memory() + offset;
 	const auto map = [&](int flags, int fd, size_t from) {

@@ -44,6 +44,7 @@ private:
 		close_file,
 		duplicate,
 		make_eventfd,
+		signal_eventfd,
 		change_memory,
 		scribble,
 		settle,
