@@ -162,7 +162,7 @@ long Player::do_act(Act act)
 		return 0;
 	}
 	case settle:
-		return settle_vcpu();
+		return settle_vcpu(target(File::vcpu).fd);
 	case map_file:
 		return map_somewhere();
 	case read_or_write:
@@ -247,6 +247,9 @@ void Player::do_ioctl()
 			     ioctl.request != KVM_RUN && Device::is_kvmpp();
 	Snapshot before, after;
 	const bool has_state = watched && before.take(at.fd);
+	// In most states that a vCPU has been given no guest can be entered.
+	if (ioctl.request == KVM_RUN && random_.one_in(2))
+		settle_vcpu(at.fd);
 	const long result =
 		ioctl.request == KVM_RUN ? run(at, value) : call(at.fd, ioctl.request, value);
 	if (rules_.traces)
@@ -396,11 +399,11 @@ long Player::change_mapping()
 }
 
 // Code that does something, and a vCPU that is about to execute it, in real or flat protected mode.
-long Player::settle_vcpu()
+long Player::settle_vcpu(int vcpu)
 {
 	const Mode mode = random_.one_in(2) ? Mode::real : Mode::protected_;
 	const uint64_t code = random_.below(15) * page_size;
-	const int vcpu = target(File::vcpu).fd;
+	const bool interruptible = random_.one_in(2);
 	fill_with_instructions(random_, mode, {world_.alias() + code, page_size});
 
 	kvm_sregs sregs;
@@ -423,12 +426,20 @@ long Player::settle_vcpu()
 	};
 	sregs.cs = sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = segment;
 	sregs.cs.type = 11;
+	sregs.tr = segment;
+	sregs.tr.type = 11;
+	sregs.tr.s = sregs.tr.g = sregs.tr.db = 0;
+	sregs.tr.limit = 0x67;
+	sregs.ldt = {};
+	sregs.ldt.unusable = 1;
+	sregs.gdt.base = sregs.idt.base = 0;
+	sregs.gdt.limit = sregs.idt.limit = 0xffff;
 	sregs.cr0 = mode == Mode::real ? 0x10 : 0x11;
 	sregs.cr3 = sregs.cr4 = sregs.efer = 0;
 	kvm_regs regs{};
 	regs.rip = code;
 	regs.rsp = 0xfff0;
-	regs.rflags = random_.one_in(2) ? 0x202 : 2;
+	regs.rflags = interruptible ? 0x202 : 2;
 	if (ioctl(vcpu, KVM_SET_SREGS, &sregs) || ioctl(vcpu, KVM_SET_REGS, &regs))
 		return -errno;
 	return 0;

@@ -75,7 +75,7 @@ private:
 	long run(const Target &target, unsigned long argument);
 	void keep_result(const Ioctl &ioctl, long result);
 	long change_mapping();
-	long settle_vcpu();
+	long settle_vcpu(int vcpu);
 	long map_somewhere();
 	long use_as_a_file();
 	long fork_a_player();

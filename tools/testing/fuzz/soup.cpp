@@ -283,12 +283,25 @@ uint64_t any_address(Random &random)
 	constexpr uint64_t bases[] = {0xfee00000, 0xfec00000, 0x10000000, 0xb8000, 0xa000,
 				      0xb000,     0xc000,     0x10000,    0x20000, 0x9fff0};
 	const uint64_t base = bases[random.below(std::size(bases))];
-	return random.one_in(8) ? random.number() : base + (random.below(0x1000) & -4);
+	// Registers of APICs are 16 bytes apart.
+	const unsigned offset =
+		random.one_in(2) ? random.below(0x40) * 0x10 : random.below(0x1000) & -4;
+	return random.one_in(8) ? random.number() : base + offset;
 }
 
 uint64_t any_port(Random &random)
 {
-	return random.one_in(4) ? random.next() & 0xffff : random.below(0x100);
+	// PICs, the PIT, what its channel 2 goes through, and how interrupts are triggered.
+	constexpr uint16_t devices[] = {0x20, 0x21, 0xa0, 0xa1, 0x40,  0x41,
+					0x42, 0x43, 0x43, 0x61, 0x4d0, 0x4d1};
+	switch (random.below(4)) {
+	case 0:
+		return random.next() & 0xffff;
+	case 1:
+		return random.below(0x100);
+	default:
+		return devices[random.below(std::size(devices))];
+	}
 }
 
 void load_operands(char what, Random &random, Writer &writer)
