@@ -33,13 +33,24 @@ def build(kernel, target):
     if not exists():
         raise Failure("there is no Kbuild in this checkout: nothing to insert")
     with sources(kernel) as home:
-        staged = home / "stage/lib/modules" / kernel.version
-        if not staged.exists():
-            _make(home / "source", kernel)
-            _stage(home / "source", home / "stage.unfinished", kernel)
-            os.rename(home / "stage.unfinished", home / "stage")
         # a copy for this run: the next build may begin as soon as the lock is free
-        shutil.copytree(staged, target)
+        shutil.copytree(_staged(home, kernel), target)
+
+
+def copy_unstripped(kernel, target):
+    """Makes the file TARGET the kvmpp.ko that build() has from, with its line numbers."""
+    with sources(kernel) as home:
+        _staged(home, kernel)
+        shutil.copy(home / "source/kvmpp.ko", target)
+
+
+def _staged(home, kernel):
+    staged = home / "stage/lib/modules" / kernel.version
+    if not staged.exists():
+        _make(home / "source", kernel)
+        _stage(home / "source", home / "stage.unfinished", kernel)
+        os.rename(home / "stage.unfinished", home / "stage")
+    return staged
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@
 // files and pages of kvm_run change under it. See fuzz/abi.cpp for what there is, and fuzz/player.hpp for one
 // thread of it. A guest of another VM keeps accounts meanwhile.
 //
-// fuzz_test [calls=N] [minutes=N] [seed=N] [first=N] [trace=1]: rounds from the first on, each in a process of its
+// fuzz_test [calls=N] [seconds=N] [seed=N] [first=N] [trace=1]: rounds from the first on, each in a process of its
 // own, until there were so many calls, or for so long. A round is repeated by seed=, first=, calls=1.
 
 #include "cgroup.hpp"
@@ -38,7 +38,7 @@ using fuzz::Tally;
 using Clock = std::chrono::steady_clock;
 
 struct Options {
-	unsigned long calls = 20'000, minutes = 0, seed = 1, first = 0, trace = 0;
+	unsigned long calls = 20'000, seconds = 0, seed = 1, first = 0, trace = 0;
 } options;
 
 constexpr unsigned calls_a_round = 2'000;
@@ -145,8 +145,8 @@ void play()
 	const auto start = Clock::now();
 	auto said = start;
 	const auto over = [&] {
-		return options.minutes
-			       ? Clock::now() - start >= std::chrono::minutes(options.minutes)
+		return options.seconds
+			       ? Clock::now() - start >= std::chrono::seconds(options.seconds)
 			       : tally.calls() >= options.calls;
 	};
 	{
@@ -203,7 +203,7 @@ void replays()
 bool take_option(std::string_view text)
 {
 	return option::take(text, "calls=", options.calls) ||
-	       option::take(text, "minutes=", options.minutes) ||
+	       option::take(text, "seconds=", options.seconds) ||
 	       option::take(text, "seed=", options.seed) ||
 	       option::take(text, "first=", options.first) ||
 	       option::take(text, "trace=", options.trace);
@@ -217,11 +217,11 @@ int main(int argc, char **argv)
 		if (take_option(argv[i]))
 			continue;
 		std::fprintf(stderr,
-			     "usage: %s [calls=N] [minutes=N] [seed=N] [first=N] [trace=1]\n",
+			     "usage: %s [calls=N] [seconds=N] [seed=N] [first=N] [trace=1]\n",
 			     argv[0]);
 		return 2;
 	}
-	const unsigned long limit = options.minutes * 90 + options.calls / 50 + 300;
+	const unsigned long limit = options.seconds * 3 / 2 + options.calls / 50 + 300;
 	const ktap::Case cases[] = {{"replays", replays, 300},
 				    {"play", play, static_cast<unsigned>(limit)}};
 	return ktap::run(cases, 1, argv);

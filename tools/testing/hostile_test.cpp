@@ -5,7 +5,7 @@
 // that are delivered without end. Whatever comes of them, the vCPU runs again, and a guest of another VM keeps
 // its accounts. See fuzz/soup.cpp for the instructions.
 //
-// hostile_test [blocks=N] [minutes=N] [seed=N] [CASE...]: so many blocks of instructions a mode and CPU, or for so
+// hostile_test [blocks=N] [seconds=N] [seed=N] [CASE...]: so many blocks of instructions a mode and CPU, or for so
 // long in each.
 
 #include "dedicated.hpp"
@@ -40,7 +40,7 @@ using fuzz::Random;
 using Clock = std::chrono::steady_clock;
 
 struct Options {
-	unsigned long blocks = 300, minutes = 0, seed = 1;
+	unsigned long blocks = 300, seconds = 0, seed = 1;
 } options;
 
 // Where a block is, and where all exceptions end.
@@ -298,10 +298,11 @@ void expect_it_lives(Victim &victim, Random &random)
 void attack(Mode mode, bool dedicated, fuzz::Tally &tally)
 {
 	const Watchdog watchdog;
+	fuzz::ThreadCoverage coverage(tally.coverage());
 	const auto start = Clock::now();
 	const auto over = [&](unsigned long block) {
-		return options.minutes
-			       ? Clock::now() - start >= std::chrono::minutes(options.minutes)
+		return options.seconds
+			       ? Clock::now() - start >= std::chrono::seconds(options.seconds)
 			       : block >= options.blocks;
 	};
 	Random random(options.seed, static_cast<uint64_t>(mode) << 1 | dedicated);
@@ -325,6 +326,7 @@ void attack(Mode mode, bool dedicated, fuzz::Tally &tally)
 		victim->go_back(random);
 		victim->disturb(random);
 		victim->run_block(watchdog, tally);
+		coverage.collect();
 	}
 	expect_it_lives(*victim, random);
 	expect::note("%lu blocks", block);
@@ -490,7 +492,7 @@ void exceptions_on_a_cpu_of_its_own()
 bool take_option(std::string_view text)
 {
 	return option::take(text, "blocks=", options.blocks) ||
-	       option::take(text, "minutes=", options.minutes) ||
+	       option::take(text, "seconds=", options.seconds) ||
 	       option::take(text, "seed=", options.seed);
 }
 
@@ -502,7 +504,7 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++)
 		if (!take_option(argv[i]))
 			others.push_back(argv[i]);
-	const auto limit = static_cast<unsigned>(options.minutes * 300 + options.blocks / 2 + 120);
+	const auto limit = static_cast<unsigned>(options.seconds * 5 + options.blocks / 2 + 120);
 	const ktap::Case cases[] = {
 		{"exceptions_on_a_cpu_of_linuxs", exceptions_on_a_cpu_of_linuxs, 240},
 		{"exceptions_on_a_cpu_of_its_own", exceptions_on_a_cpu_of_its_own, 240},

@@ -100,8 +100,11 @@ Player::~Player()
 
 void Player::play(unsigned count)
 {
-	for (unsigned i = 0; i < count; i++)
+	ThreadCoverage coverage(tally_.coverage());
+	for (unsigned i = 0; i < count; i++) {
 		act();
+		coverage.collect();
+	}
 }
 
 void Player::act()

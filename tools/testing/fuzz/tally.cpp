@@ -17,7 +17,7 @@ Tally &Tally::create()
 	void *memory = mmap(nullptr, sizeof(Tally), PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	expect::that("memory can be mapped", memory != MAP_FAILED);
-	return *new (memory) Tally;
+	return *new (memory) Tally(Coverage::create());
 }
 
 void Tally::count(unsigned call, long result)
@@ -49,6 +49,8 @@ void Tally::print(const std::vector<const char *> &names) const
 	for (unsigned reason = 0; reason < most_exits; reason++)
 		if (exits_[reason])
 			expect::note("%-32s %8u", exit_name(reason), exits_[reason].load());
+	if (coverage_)
+		coverage_->print();
 }
 
 } // namespace fuzz
