@@ -140,6 +140,7 @@ constexpr std::string_view templates[] = {
 	// caches, TLBs, waiting
 	"0f08",
 	"0f09",
+	"f30f09",
 	"A0f013b",
 	"A660f388203",
 	"A0fae3b",
@@ -148,6 +149,7 @@ constexpr std::string_view templates[] = {
 	"f390",
 	"f30faef3",
 	"f20faef0",
+	"660faef0",
 	"A0f0d03",
 	// state
 	"A0fae03",
