@@ -507,6 +507,9 @@ Result<Next> Vcpu::run_dedicated()
 {
 	DedicatedRun &run = dedicated_run_;
 
+	/* Each time: a guest may exit without end, and then no signal has it come out. */
+	if (Result<> r = from_errno(glue_work_handle()); !r)
+		return r.error();
 	if (!lent_)
 		if (Result<> r = lend(); !r)
 			return r.error();
@@ -529,8 +532,6 @@ Result<Next> Vcpu::run_dedicated()
 	}
 	switch (run.answer.load(std::memory_order_acquire)) {
 	case Answer::interrupted:
-		if (Result<> r = from_errno(glue_work_handle()); !r)
-			return r.error();
 		return Next::resume;
 	case Answer::vmfail:
 		state_.user = {.reason = KVM_EXIT_FAIL_ENTRY,

@@ -452,6 +452,20 @@ TEST_F(Dedicate, signal_brings_it_out)
 	EXPECT_EQ(nmis_unclaimed(), 0u);
 }
 
+TEST_F(Dedicate, signal_comes_through_to_a_guest_that_exits_without_end)
+{
+	ASSERT_EQ(set(vcpu, 1), 0);
+	guest({[](Vmcs &vmcs, u64 *gprs) {
+		       set_signal_pending(true);
+		       return exits(ExitReason::pause)(vmcs, gprs);
+	       },
+	       halts()});
+	EXPECT_EQ(run(), -EINTR);
+	set_signal_pending(false);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_HLT});
+}
+
 TEST_F(Dedicate, exits_are_counted_by_their_way_out)
 {
 	ASSERT_EQ(set(vcpu, 1), 0);
