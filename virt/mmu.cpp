@@ -37,15 +37,15 @@ int level_for(const Memslot &slot, GuestPhys address, u64 frame, int largest)
 } // namespace
 
 /* Nobody else has it yet. */
-Result<> Mmu::create(int largest_level, bool small_for_fetch,
-		     bool accessed_bits) NO_THREAD_SAFETY_ANALYSIS
+Result<> Mmu::create(int largest_level, bool small_for_fetch, bool accessed_bits,
+		     bool pml) NO_THREAD_SAFETY_ANALYSIS
 {
 	lock_.init(GLUE_LOCK_MMU);
 	largest_level_ = largest_level;
 	small_for_fetch_ = small_for_fetch;
 	if (Result<> r = cpus_.create(); !r)
 		return r;
-	return ept_.create(accessed_bits);
+	return ept_.create(accessed_bits, pml);
 }
 
 /*
@@ -92,7 +92,8 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, Gu
 	}
 	EptLeaf leaf{.host_writable = writable && !slot->read_only};
 	/* With a log, the first write is to be seen. */
-	leaf.writable = leaf.host_writable && (access.write || !slot->log);
+	leaf.dirty = access.write || !slot->log;
+	leaf.writable = leaf.host_writable && (leaf.dirty || has_pml());
 	bool mapped = false, in_the_way = false;
 	{
 		ReadLocked locked(lock_);
@@ -110,7 +111,7 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, Gu
 		    ended == ended_.load(std::memory_order_relaxed)) {
 			mapped = ept_.map(address, {frame << page_shift}, leaf, pages);
 			in_the_way = !mapped;
-			if (mapped && leaf.writable && slot->log)
+			if (mapped && access.write && slot->log)
 				slot->log->add(address.frame() - slot->first_frame);
 		}
 	}
@@ -145,12 +146,20 @@ void Mmu::unmap(u64 first_frame, u64 last_frame)
 		flush();
 }
 
-void Mmu::write_protect(u64 first_frame, u64 last_frame)
+void Mmu::watch_writes(u64 first_frame, u64 last_frame)
 {
 	Locked locked(lock_);
 
-	if (ept_.write_protect(first_frame, last_frame))
+	if (ept_.watch_writes(first_frame, last_frame))
 		flush();
+}
+
+void Mmu::log(const MemslotTable &table, u64 frame)
+{
+	const Memslot *slot = table.find_frame(frame);
+
+	if (slot && slot->log)
+		slot->log->add(frame - slot->first_frame);
 }
 
 void Mmu::take_log(const Memslot &slot)
@@ -162,7 +171,7 @@ void Mmu::take_log(const Memslot &slot)
 	slot.log->take([&](u64 page) NO_THREAD_SAFETY_ANALYSIS {
 		u64 frame = slot.first_frame + page;
 
-		found |= ept_.write_protect(frame, frame);
+		found |= ept_.watch_writes(frame, frame);
 	});
 	if (found)
 		flush();
@@ -176,7 +185,7 @@ void Mmu::clear_log(const Memslot &slot, u64 first, u64 pages)
 	slot.log->clear(first, pages, [&](u64 page) NO_THREAD_SAFETY_ANALYSIS {
 		u64 frame = slot.first_frame + page;
 
-		found |= ept_.write_protect(frame, frame);
+		found |= ept_.watch_writes(frame, frame);
 	});
 	if (found)
 		flush();

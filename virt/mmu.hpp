@@ -28,10 +28,13 @@ public:
 	explicit Mmu(const VcpuTable &vcpus) : vcpus_(vcpus) {}
 	/*
 	 * @largest_level: of the pages that the CPU can have. With @small_for_fetch those that are
-	 * executed are of 4 KiB; @accessed_bits as Ept::create() has it. Errno::nomem. May sleep.
+	 * executed are of 4 KiB; @accessed_bits and @pml as Ept::create() has them. Errno::nomem. May sleep.
 	 */
-	Result<> create(int largest_level, bool small_for_fetch, bool accessed_bits) MAY_SLEEP;
+	Result<> create(int largest_level, bool small_for_fetch, bool accessed_bits,
+			bool pml = false) MAY_SLEEP;
 	Ept &ept() NO_THREAD_SAFETY_ANALYSIS { return ept_; }
+	/* The same for its life. */
+	bool has_pml() const NO_THREAD_SAFETY_ANALYSIS { return ept_.has_pml(); }
 
 	/*
 	 * An EPT violation at @address. The caller keeps @table in place, and has @pages for itself. Where the
@@ -45,11 +48,13 @@ public:
 	void unmap(u64 first_frame, u64 last_frame) EXCLUDES(lock_) WAITS_FOR_IPIS;
 
 	/*
-	 * From now on every write to [first, last] frames is an EPT violation first. The table that
-	 * has the slot's log is the current one already.
+	 * From now on every first write to a page of [first, last] frames is seen, by an EPT violation or
+	 * page-modification logging. The table that has the slot's log is the current one already.
 	 */
-	void write_protect(u64 first_frame, u64 last_frame) EXCLUDES(lock_) WAITS_FOR_IPIS;
-	/* Takes over what @slot's log has, and write-protects those pages again. */
+	void watch_writes(u64 first_frame, u64 last_frame) EXCLUDES(lock_) WAITS_FOR_IPIS;
+	/* The guest has written to @frame, of which some slot's log is to know, or none. */
+	static void log(const MemslotTable &table, u64 frame);
+	/* Takes over what @slot's log has, and watches those pages again. */
 	void take_log(const Memslot &slot) EXCLUDES(lock_) WAITS_FOR_IPIS;
 	/*
 	 * The same for those of @pages pages from @first on, a multiple of 64, that the caller has put where

@@ -6,6 +6,7 @@
 #include "arch/x86/guest_debug.hpp"
 #include "hardware.hpp"
 #include "irqchip/lapic.hpp"
+#include "logged_run.hpp"
 #include "vm.hpp"
 
 #include <linux/kvm.h>
@@ -236,8 +237,11 @@ Result<Next> Vcpu::handle(const Exit &exit)
 Result<Next> Vcpu::step()
 {
 	Exit exit;
-	Result<Entry> entry = vmx_.enter(state_, exit, entry_->kick);
-
+	Result<Entry> entry = Entry::exited;
+	{
+		LoggedRun logged(vm_, *entry_, vmx_, state_);
+		entry = vmx_.enter(state_, exit, entry_->kick);
+	}
 	if (!entry)
 		return entry.error();
 	switch (*entry) {
@@ -521,14 +525,20 @@ Result<Next> Vcpu::run_dedicated()
 	if (steal_time_.has_grown(state_))
 		state_.paravirtual.steal_due = true;
 	follow_steal_time();
-	if (!dedicated_.post(lent_for_))
-		return Next::resume;
-	if (Result<> r = dedicated_.wait(true); !r) {
-		/* A signal: the guest is to come out. */
-		run.kick->ask(Request::come_out);
-		kick(*run.kick);
-		if (r = dedicated_.wait(false); !r)
-			return internal_error(state_, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
+	{
+		LoggedRun logged(vm_, *entry_, vmx_, state_);
+		if (!dedicated_.post(lent_for_))
+			return Next::resume;
+		if (Result<> r = dedicated_.wait(true); !r) {
+			/* A signal: the guest is to come out. */
+			run.kick->ask(Request::come_out);
+			kick(*run.kick);
+			if (r = dedicated_.wait(false); !r) {
+				logged.lose();
+				return internal_error(state_,
+						      KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
+			}
+		}
 	}
 	switch (run.answer.load(std::memory_order_acquire)) {
 	case Answer::interrupted:

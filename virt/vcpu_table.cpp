@@ -113,4 +113,23 @@ void VcpuTable::ask_all(Request request, CpuMask &cpus) const
 			wait_until_seen(entry->kick, request);
 }
 
+void VcpuTable::end_logged_runs()
+{
+	/* The entries stay, and one is awaited by nobody else. */
+	Locked locked(lock);
+	u32 end = this->end();
+
+	for (u32 id = 0; id < end; id++) {
+		VcpuEntry *entry = entries_[id].load(std::memory_order_relaxed);
+
+		if (!entry || !entry->logged_runs.await())
+			continue;
+		entry->kick.ask(Request::come_out);
+		kvmpp::kick(entry->kick);
+	}
+	for (u32 id = 0; id < end; id++)
+		if (VcpuEntry *entry = entries_[id].load(std::memory_order_relaxed))
+			entry->logged_runs.wait();
+}
+
 } // namespace kvmpp

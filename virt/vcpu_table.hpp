@@ -10,6 +10,7 @@
 #include "include/kvmpp/kick.hpp"
 #include "include/kvmpp/owned.hpp"
 #include "include/kvmpp/types.hpp"
+#include "logged_run.hpp"
 
 #include <linux_glue/sched.h>
 
@@ -40,6 +41,7 @@ class VcpuEntry : public RcuHead
 public:
 	/* Here, since whoever wants something of it finds it in the table. */
 	KickTarget kick;
+	LoggedRuns logged_runs;
 	/* Null without local APICs in the kernel; set before it comes into the table. */
 	Owned<Lapic> lapic;
 
@@ -111,6 +113,12 @@ public:
 	 * do not take.
 	 */
 	void ask_all(Request request, CpuMask &cpus) const WAITS_FOR_IPIS;
+
+	/*
+	 * Returns when all that the vCPUs' CPUs had logged is in the slots' logs. For what they log from now
+	 * on nobody waits.
+	 */
+	void end_logged_runs() EXCLUDES(lock) MAY_SLEEP;
 
 private:
 	/* All written under the lock. */

@@ -55,7 +55,8 @@ Result<> Vm::init()
 	const VmxConfig &config = hardware_config();
 	if (Result<> r =
 		    mmu_.create(config.largest_page_level(), glue_executed_pages_must_be_small(),
-				config.ept_accessed && glue_parameters.eptad);
+				config.ept_accessed && glue_parameters.eptad,
+				config.has_pml() && glue_parameters.pml);
 	    !r)
 		return r;
 	if (Result<> r = hardware_get(); !r)
@@ -109,8 +110,17 @@ void Vm::publish(Owned<MemslotTable> table)
 	srcu_.synchronize();
 }
 
+void Vm::collect_page_logs()
+{
+	if (mmu_.has_pml())
+		vcpus_.end_logged_runs();
+}
+
 Result<> Vm::set_memory(const SlotRequest &request)
 {
+	/* What was written before the log began is not for it. */
+	if (request.log)
+		collect_page_logs();
 	Locked locked(slots_lock_);
 	const MemslotTable &current = *slots_.load(std::memory_order_relaxed);
 	Result<SlotChange> change = classify_slot_change(current, request);
@@ -161,7 +171,7 @@ Result<> Vm::set_memory(const SlotRequest &request)
 		if (!slot.log) /* so that large pages come back */
 			mmu_.unmap(slot.first_frame, slot.last_frame());
 		else if (!initially_set) /* else each page is, as its bit is cleared */
-			mmu_.write_protect(slot.first_frame, slot.last_frame());
+			mmu_.watch_writes(slot.first_frame, slot.last_frame());
 	}
 	return {};
 }
@@ -178,6 +188,7 @@ Result<const Memslot *> Vm::logged_slot(u32 id) const
 
 Result<> Vm::get_dirty_log(u32 id, u64 bitmap)
 {
+	collect_page_logs();
 	Locked locked(slots_lock_);
 	Result<const Memslot *> slot = logged_slot(id);
 
@@ -195,6 +206,7 @@ Result<> Vm::clear_dirty_log(u32 id, u64 first, u64 pages, u64 bitmap)
 {
 	if (id >= MemslotTable::max_slots || first % 64)
 		return Errno::inval;
+	collect_page_logs();
 
 	Locked locked(slots_lock_);
 	Result<const Memslot *> slot = logged_slot(id);

@@ -52,6 +52,11 @@ public:
 	 */
 	Result<> clear_dirty_log(u32 slot, u64 first, u64 pages, u64 bitmap)
 		EXCLUDES(slots_lock_) MAY_SLEEP;
+	/*
+	 * What guests have written until now is in the slots' logs, also where CPUs log it. Before a log is
+	 * read, or begins. May sleep.
+	 */
+	void collect_page_logs() EXCLUDES(slots_lock_, vcpus_.lock) MAY_SLEEP;
 	/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 with its flags. Errno::inval. May sleep. */
 	Result<> set_manual_dirty_log(u64 flags) EXCLUDES(slots_lock_) MAY_SLEEP;
 	/* KVM_CREATE_VCPU: a descriptor. Errno::exist, Errno::inval, Errno::nomem. May sleep. */

@@ -172,7 +172,7 @@ bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 		r.secondary, secondary::enable_ept | secondary::enable_vpid |
 				     secondary::unrestricted_guest | secondary::wbinvd_exiting |
 				     secondary::enable_rdtscp | secondary::enable_invpcid |
-				     secondary::pause_loop_exiting);
+				     secondary::pause_loop_exiting | secondary::enable_pml);
 	config.exit = settle(r.exit, exit_control::host_address_space_size |
 					     exit_control::save_debug_controls |
 					     exit_control::save_efer | exit_control::load_efer |

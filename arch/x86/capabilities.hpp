@@ -52,6 +52,7 @@ struct VmxConfig {
 	bool has_rdtscp() const { return secondary & secondary::enable_rdtscp; }
 	int largest_page_level() const { return ept_2m ? ept_1g ? 3 : 2 : 1; }
 	bool has_invpcid() const { return secondary & secondary::enable_invpcid; }
+	bool has_pml() const { return secondary & secondary::enable_pml; }
 };
 
 /* Why a CPU is refused: one line for the log. */

@@ -55,6 +55,8 @@ const char *exit_reason_name(ExitReason reason)
 		return "wbinvd";
 	case ExitReason::xsetbv:
 		return "xsetbv";
+	case ExitReason::page_modification_log_full:
+		return "pml_full";
 	default:
 		return nullptr;
 	}

@@ -32,7 +32,7 @@ namespace secondary
 {
 inline constexpr u32 enable_ept = 1 << 1, enable_rdtscp = 1 << 3, enable_vpid = 1 << 5,
 		     wbinvd_exiting = 1 << 6, unrestricted_guest = 1 << 7,
-		     pause_loop_exiting = 1 << 10, enable_invpcid = 1 << 12;
+		     pause_loop_exiting = 1 << 10, enable_invpcid = 1 << 12, enable_pml = 1 << 17;
 }
 
 /* "Primary VM-Exit Controls" */
@@ -105,6 +105,7 @@ enum class ExitReason : u16 {
 	invvpid = 53,
 	wbinvd = 54,
 	xsetbv = 55,
+	page_modification_log_full = 62,
 	count = 80,
 };
 

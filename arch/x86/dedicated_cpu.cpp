@@ -252,6 +252,8 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 			answer = Answer::interrupted;
 	}
 	/* The thread cannot read what is here. */
+	if (run.controls.secondary & secondary::enable_pml)
+		read_page_log(vmcs, s);
 	read_state(vmcs, s, Groups::all());
 	save_rest(cpu, run);
 	return vmcs.failed() ? Answer::failed : answer;

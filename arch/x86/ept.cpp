@@ -112,8 +112,11 @@ constexpr bool allows(u64 entry, GuestAccess access)
 	return entry & (access.write ? writable : access.fetch ? executable : readable);
 }
 
-/* Of the entry @large, the part at @index, a page of the next lower @level. */
-u64 part_of(u64 large, int level, unsigned index)
+/*
+ * Of the entry @large, the part at @index, a page of the next lower @level. With @pml, if writes to @large
+ * were to be seen, those to it are by the CPU's log.
+ */
+u64 part_of(u64 large, int level, unsigned index, bool pml)
 {
 	u64 part = large + (u64{index} << (shift_of(level) + page_shift));
 
@@ -121,7 +124,11 @@ u64 part_of(u64 large, int level, unsigned index)
 		return part;
 	part &= ~large_page;
 	part |= is_tracked(part) ? executable << kept_shift : executable;
-	return part & host_writable ? part | mmu_writable : part;
+	if (!(part & host_writable))
+		return part;
+	if (pml && !(part & mmu_writable))
+		part = (part | writable) & ~dirty;
+	return part | mmu_writable;
 }
 
 void free_tables(u64 *table, int level)
@@ -208,9 +215,10 @@ Ept::~Ept()
 		free_tables(static_cast<u64 *>(root_.release()), levels);
 }
 
-Result<> Ept::create(bool accessed_bits)
+Result<> Ept::create(bool accessed_bits, bool pml)
 {
 	accessed_bits_ = accessed_bits;
+	pml_ = accessed_bits && pml;
 	root_ = Page::create();
 	return root_ ? Result<>() : Errno::nomem;
 }
@@ -232,7 +240,7 @@ void Ept::add_table(u64 &entry, u64 was, int level, TablePages &pages)
 
 	if (is_there(was))
 		for (unsigned i = 0; i < entries; i++)
-			table[i] = part_of(was, level - 1, i);
+			table[i] = part_of(was, level - 1, i, pml_);
 	if (replace(entry, was, page.phys().value | table_bits)) {
 		(void)page.release();
 		return;
@@ -268,7 +276,8 @@ bool Ept::map(GuestPhys guest, HostPhys host, EptLeaf leaf, TablePages &pages)
 		}
 		u64 host_frame = (host.value >> page_shift) & ~(frames_of_level(level) - 1);
 		u64 value = host_frame << page_shift | write_back | readable | accessed |
-			    (leaf.writable ? writable | dirty : 0) |
+			    (leaf.writable ? writable : 0) |
+			    (leaf.writable && leaf.dirty ? dirty : 0) |
 			    (leaf.executable ? executable : 0) |
 			    (leaf.host_writable ? may_be_written : 0) |
 			    (level > level_4k ? large_page : 0);
@@ -298,7 +307,9 @@ Ept::Fix Ept::fix(GuestPhys guest, GuestAccess access)
 		if (!is_there(entry))
 			break;
 		u64 value = restored(entry);
-		if (access.write && (entry & may_be_written) == may_be_written)
+		/* One that is writable by now gets its dirty bit from the CPU, which logs it. */
+		if (access.write && !(value & writable) &&
+		    (entry & may_be_written) == may_be_written)
 			value |= writable | dirty;
 		if (!allows(value, access))
 			break;
@@ -344,11 +355,13 @@ bool Ept::unmap(u64 first_frame, u64 last_frame)
 			   });
 }
 
-bool Ept::write_protect(u64 first_frame, u64 last_frame)
+bool Ept::watch_writes(u64 first_frame, u64 last_frame)
 {
-	return visit_pages(root_.as<u64>(), first_frame, last_frame, [](u64 &entry, int level) {
-		return clear(entry, level == level_4k ? writable : writable | mmu_writable) &
-		       writable;
+	return visit_pages(root_.as<u64>(), first_frame, last_frame, [this](u64 &entry, int level) {
+		if (level > level_4k)
+			return (clear(entry, writable | mmu_writable) & writable) != 0;
+		u64 seen_by = pml_ ? dirty : writable;
+		return (clear(entry, seen_by) & seen_by) != 0;
 	});
 }
 

@@ -25,6 +25,8 @@ constexpr u64 frames_of_level(int level)
 struct EptLeaf {
 	int level = level_4k;
 	bool writable = false;
+	/* The CPU need not note that it was written to. */
+	bool dirty = true;
 	/* It may be made so as long as it is there: Linux has it writable, and so does its slot. */
 	bool host_writable = false;
 	bool executable = true;
@@ -61,9 +63,11 @@ public:
 
 	/*
 	 * With @accessed_bits the CPU notes what it has accessed; without, pages are made to fault that are
-	 * to be seen. Errno::nomem. May sleep.
+	 * to be seen. With @pml as well it logs a page as it sets its dirty bit. Errno::nomem. May sleep.
 	 */
-	Result<> create(bool accessed_bits) MAY_SLEEP;
+	Result<> create(bool accessed_bits, bool pml = false) MAY_SLEEP;
+	/* Writes are seen by page-modification logging, not by faults. */
+	bool has_pml() const { return pml_; }
 	/* For the VMCS: where the root is, its memory type and depth ("EPT Pointer"). */
 	u64 pointer() const;
 
@@ -94,10 +98,11 @@ public:
 	 */
 	[[nodiscard]] bool unmap(u64 first_frame, u64 last_frame);
 	/*
-	 * Makes the pages of [first, last] frames read-only; a large one, which a write would make writable
-	 * as a whole, until it is split. Whether CPUs may have something of it cached. Alone.
+	 * The next write to each page of [first, last] frames is to be seen: by a fault, for which it becomes
+	 * read-only, or by the CPU's log. A large one, which a write would make writable as a whole, is
+	 * read-only until it is split. Whether CPUs may have something of it cached. Alone.
 	 */
-	[[nodiscard]] bool write_protect(u64 first_frame, u64 last_frame);
+	[[nodiscard]] bool watch_writes(u64 first_frame, u64 last_frame);
 	/*
 	 * Whether something of [first, last] frames has been accessed since age(), which begins anew; what
 	 * CPUs have cached of it they access unseen. Alone.
@@ -119,6 +124,7 @@ private:
 	/* The tables that were taken out: the entry 0 of each has where the next one is. */
 	u64 retired_ = 0;
 	bool accessed_bits_ = false;
+	bool pml_ = false;
 
 	void add_table(u64 &entry, u64 was, int level, TablePages &pages);
 	void take_out(u64 &entry, int level);

@@ -35,6 +35,8 @@ ExitFields exit_fields(ExitReason reason)
 		return {.qualification = true, .addresses = true, .vectoring = true};
 	case ExitReason::ept_misconfiguration:
 		return {.addresses = true, .vectoring = true};
+	case ExitReason::page_modification_log_full:
+		return {.qualification = true, .vectoring = true};
 	default:
 		return {.qualification = true};
 	}
@@ -52,6 +54,7 @@ bool unblocked_nmis(const Exit &exit)
 		       static_cast<Vector>(exit.interruption.vector()) != Vector::double_fault &&
 		       (exit.interruption.raw & unblocked);
 	case ExitReason::ept_violation:
+	case ExitReason::page_modification_log_full:
 		return exit.qualification & unblocked;
 	default:
 		return false;

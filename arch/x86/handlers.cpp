@@ -261,6 +261,8 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 		return handle_dr(s, exit);
 	case ExitReason::interrupt_window:
 		return Next::resume; /* who wanted it looks whether it is open */
+	case ExitReason::page_modification_log_full:
+		return Next::resume; /* it is empty by now */
 	case ExitReason::hlt:
 		s.skip_instruction(exit.instruction_length);
 		/* As KVM: it stands at the instruction after HLT, which is what is told. */

@@ -221,6 +221,9 @@ struct PendingAccess {
 	bool rep = false;
 };
 
+/* "Page-Modification Logging": a page of addresses, from the last entry on down. */
+inline constexpr u16 pml_entries = 512;
+
 class ApicMap;
 class TscRecord;
 
@@ -324,6 +327,8 @@ struct VcpuState {
 	bool rip_passed_4g = false;
 	/* The guest's TLB entries are to be dropped before the next entry. */
 	bool flush_tlb = false;
+	/* From this entry of the page-modification log on, it has pages that no slot's log has. */
+	u16 pml_first = pml_entries;
 
 	/* In the order of their priority: see settle_events(). */
 	/* An error that it cannot be told of: it shuts down in place of its next entry. */

@@ -38,6 +38,7 @@ namespace field
 VMCS_FIELD(vpid, 0x0000);
 VMCS_FIELD(guest_es_selector, 0x0800);
 VMCS_FIELD(guest_tr_selector, 0x080e);
+VMCS_FIELD(guest_pml_index, 0x0812);
 
 /* 16-bit host-state fields */
 VMCS_FIELD(host_es_selector, 0x0c00);
@@ -50,6 +51,7 @@ VMCS_FIELD(host_tr_selector, 0x0c0c);
 
 /* 64-bit control fields */
 VMCS_FIELD(msr_bitmap, 0x2004);
+VMCS_FIELD(pml_address, 0x200e);
 VMCS_FIELD(tsc_offset, 0x2010);
 VMCS_FIELD(ept_pointer, 0x201a);
 

@@ -20,6 +20,10 @@ void write_controls(ActiveVmcs &vmcs, const VmxConfig &config, const VmcsControl
 		vmcs.write(field::ple_gap, c.ple_gap);
 		vmcs.write(field::ple_window, c.ple_window);
 	}
+	if (c.secondary & secondary::enable_pml) {
+		vmcs.write(field::pml_address, c.pml_address);
+		vmcs.write(field::guest_pml_index, pml_entries - 1);
+	}
 	vmcs.write(field::vm_exit_controls, config.exit);
 	vmcs.write(field::page_fault_error_code_mask, 0);
 	vmcs.write(field::page_fault_error_code_match, 0);

@@ -18,6 +18,7 @@ struct VmcsControls {
 	u32 ple_gap = 0, ple_window = 0;
 	u64 ept_pointer = 0;
 	u64 msr_bitmap = 0;
+	u64 pml_address = 0;
 	u16 vpid = 0;
 };
 

@@ -208,6 +208,18 @@ void forget_state(VcpuState &s)
 	s.valid = s.valid - changed_by_guest;
 }
 
+void read_page_log(ActiveVmcs &vmcs, VcpuState &s)
+{
+	constexpr u16 empty = pml_entries - 1;
+	/* The next free one: when all are taken, that before the first. */
+	u16 index = vmcs.read(field::guest_pml_index);
+
+	if (index == empty) [[likely]]
+		return;
+	s.pml_first = static_cast<u16>(index + 1);
+	vmcs.write(field::guest_pml_index, empty);
+}
+
 void read_exit(ActiveVmcs &vmcs, CpuId cpu, Exit &exit)
 {
 	exit = Exit();

@@ -22,6 +22,9 @@ void cancel_delivery(ActiveVmcs &vmcs, VcpuState &state);
 /* The guest ran: what it can have changed is no longer valid here. */
 void forget_state(VcpuState &state);
 
+/* After an exit: what the CPU has logged is there from VcpuState::pml_first on, and it begins anew. */
+void read_page_log(ActiveVmcs &vmcs, VcpuState &state);
+
 /* The exit's own fields, as exit_fields() says. */
 void read_exit(ActiveVmcs &vmcs, CpuId cpu, Exit &exit);
 

@@ -49,6 +49,11 @@ Result<> VmxVcpu::create(const VmcsOwner &owner)
 	for (u32 msr : guests_own_msrs)
 		allow_msr(bitmap, msr, true, true);
 
+	if (ept_.has_pml()) {
+		page_log_ = Page::create();
+		if (!page_log_)
+			return Errno::nomem;
+	}
 	Result<unsigned> vmcs = vmcss_.add(config_.revision, owner);
 	return vmcs ? Result<>() : vmcs.error();
 }
@@ -70,6 +75,10 @@ VmcsControls VmxVcpu::controls(const VcpuState &s) const
 		       .msr_bitmap = msr_bitmap_.phys().value,
 		       .vpid = vpid_};
 
+	if (page_log_)
+		c.pml_address = page_log_.phys().value;
+	else
+		c.secondary &= ~secondary::enable_pml;
 	if (c.ple_gap == 0)
 		c.secondary &= ~secondary::pause_loop_exiting;
 	/* What CPUID does not offer raises #UD. */
@@ -156,6 +165,8 @@ bool VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
 	if (exit.entry_failed())
 		return true;
 	vmcs.set_launched();
+	if (page_log_)
+		read_page_log(vmcs, s);
 	end_delivery(s);
 	forget_state(s);
 	read_state(vmcs, s, exit_state(exit));

@@ -66,6 +66,13 @@ public:
 	Result<> lend(VcpuState &state, DedicatedRun &run) MAY_SLEEP;
 	/* And back, after that CPU has let go of it. */
 	void take_back(VcpuState &state, DedicatedRun &run);
+	/* What the CPU has logged as the guest ran last, and nobody has taken yet: visit(frame). */
+	static bool has_page_log(const VcpuState &state) { return state.pml_first < pml_entries; }
+	template <class Visit> void take_page_log(VcpuState &state, Visit visit)
+	{
+		for (; state.pml_first < pml_entries; state.pml_first++)
+			visit(page_log_.as<u64>()[state.pml_first] >> page_shift);
+	}
 	/* The memory of the VMCS's record, which that CPU has to see. */
 	const VcpuVmcs *lent_vmcs() { return &vmcss_.current(); }
 
@@ -81,6 +88,8 @@ private:
 	VmcsPool vmcss_;
 	Page msr_bitmap_;
 	Page x2apic_bitmap_;
+	/* None without page-modification logging. The CPU's, while the guest runs. */
+	Page page_log_;
 	u16 vpid_ = 0;
 	/* Where it ran last, with whichever VMCS: what other CPUs cache of the guest may be old. */
 	CpuId last_cpu_;

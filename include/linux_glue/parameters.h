@@ -13,6 +13,7 @@ struct glue_parameters {
 	bool allow_no_crash_hook; /* VMs may be made while another module has the crash hook */
 	bool allow_smt;		  /* a CPU may be dedicated though Linux runs on its core */
 	bool eptad;		  /* accessed and dirty bits of EPT entries, if there are any */
+	bool pml;		  /* page-modification logging, with them, if there is any */
 	/* PAUSE-loop exiting, in ticks of the TSC: what is a loop, and how long one may last */
 	glue_u32 ple_gap; /* 0: no exits */
 	glue_u32 ple_window;

@@ -6,6 +6,7 @@
 struct glue_parameters glue_parameters = {
 	.exclusive = true,
 	.eptad = true,
+	.pml = true,
 	.ple_gap = 128,
 	.ple_window = 4096,
 };
@@ -20,6 +21,8 @@ module_param_named(allow_smt, glue_parameters.allow_smt, bool, 0444);
 MODULE_PARM_DESC(allow_smt, "dedicate a CPU though Linux runs on another thread of its core");
 module_param_named(eptad, glue_parameters.eptad, bool, 0444);
 MODULE_PARM_DESC(eptad, "let the CPU note what guests access; 0: find out by EPT violations");
+module_param_named(pml, glue_parameters.pml, bool, 0444);
+MODULE_PARM_DESC(pml, "let the CPU log what guests write to; 0: find out by EPT violations");
 module_param_named(ple_gap, glue_parameters.ple_gap, uint, 0444);
 MODULE_PARM_DESC(ple_gap, "longest time between two PAUSEs of one loop, in TSC ticks; 0: no exits");
 module_param_named(ple_window, glue_parameters.ple_window, uint, 0444);

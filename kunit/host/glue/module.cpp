@@ -30,6 +30,7 @@ void reset_module()
 			   .allow_no_crash_hook = false,
 			   .allow_smt = false,
 			   .eptad = true,
+			   .pml = true,
 			   .ple_gap = 128,
 			   .ple_window = 4096};
 	kvm_intel = watched = held = may_be_lacking = going_down = false;

@@ -239,19 +239,19 @@ TEST_F(EptTest, write_protection)
 		map(frame << 12, frame << 12);
 	map_large(0x200000, 0x600000, level_2m);
 	map_large(0x400000, 0x800000, level_2m, false);
-	EXPECT_TRUE(ept.write_protect(0x1fa, 0x5ff));
+	EXPECT_TRUE(ept.watch_writes(0x1fa, 0x5ff));
 	for (u64 frame = 0x1f8; frame < 0x200; frame++)
 		EXPECT_EQ(walk(frame << 12) & 7, frame < 0x1fa ? 7u : 5u) << frame;
 	EXPECT_EQ(walk(0x200000), 0x600000u | 0x80 | write_back | 5);
 	EXPECT_EQ(walk(0x400000), 0x800000u | 0x80 | write_back | 5) << "it was";
-	EXPECT_FALSE(ept.write_protect(0x1fa, 0x5ff));
+	EXPECT_FALSE(ept.watch_writes(0x1fa, 0x5ff));
 }
 
 TEST_F(EptTest, writable_page_is_given_its_right_back)
 {
 	map(0x1000, 0x5000);
 	EXPECT_EQ(fix(ept, 0x1000, {.write = true}), Ept::Fix::done) << "it had it";
-	EXPECT_TRUE(ept.write_protect(1, 1));
+	EXPECT_TRUE(ept.watch_writes(1, 1));
 	EXPECT_EQ(fix(ept, 0x1000), Ept::Fix::done);
 	EXPECT_EQ(walk(0x1000), 0x5000u | write_back | 5) << "not for a read";
 	EXPECT_EQ(fix(ept, 0x1000, {.write = true}), Ept::Fix::made_writable);
@@ -267,7 +267,7 @@ TEST_F(EptTest, writable_page_is_given_its_right_back)
 TEST_F(EptTest, large_page_is_not_made_writable_as_a_whole)
 {
 	map_large(0x200000, 0x600000, level_2m);
-	EXPECT_TRUE(ept.write_protect(0x207, 0x207));
+	EXPECT_TRUE(ept.watch_writes(0x207, 0x207));
 	EXPECT_EQ(fix(ept, 0x208000), Ept::Fix::done);
 	EXPECT_EQ(fix(ept, 0x208000, {.write = true}), Ept::Fix::none);
 	map(0x207000, 0x607000);
@@ -276,6 +276,61 @@ TEST_F(EptTest, large_page_is_not_made_writable_as_a_whole)
 	EXPECT_EQ(fix(ept, 0x208000, {.write = true}), Ept::Fix::made_writable);
 	map_large(0x400000, 0x800000, level_2m, true, false);
 	EXPECT_EQ(fix(ept, 0x400000, {.fetch = true}), Ept::Fix::none);
+}
+
+TEST_F(EptTest, dirty_bit_is_cleared_for_the_cpus_log)
+{
+	constexpr u64 clean = ept_accessed | ept_host_writable | ept_mmu_writable;
+	Ept logged;
+	auto bits = [&](u64 at) {
+		u64 pointer = logged.pointer();
+		return ept_whole_entry(pointer, at) & ~ept_entry(pointer, at);
+	};
+	auto rights = [&](u64 at) { return ept_entry(logged.pointer(), at) & 7; };
+	const EptLeaf leaf{.writable = true, .dirty = false, .host_writable = true};
+
+	EXPECT_TRUE(logged.create(true, true));
+	ASSERT_TRUE(pages.fill());
+	EXPECT_TRUE(logged.map({0x1000}, {0x5000}, leaf, pages));
+	EXPECT_EQ(bits(0x1000), clean);
+	EXPECT_EQ(rights(0x1000), 7u);
+	EXPECT_EQ(fix(logged, 0x1000, {.write = true}), Ept::Fix::done);
+	EXPECT_EQ(bits(0x1000), clean) << "the CPU has to set it, else it does not log the page";
+	EXPECT_FALSE(logged.watch_writes(1, 1));
+	EXPECT_TRUE(
+		logged.map({0x1000}, {0x5000}, {.writable = true, .host_writable = true}, pages));
+	EXPECT_EQ(bits(0x1000), clean | ept_dirty);
+	EXPECT_TRUE(logged.map({0x1000}, {0x5000}, leaf, pages));
+	EXPECT_EQ(bits(0x1000), clean | ept_dirty) << "it was written to";
+	EXPECT_TRUE(logged.watch_writes(1, 1)) << "a CPU may know of the dirty bit";
+	EXPECT_EQ(bits(0x1000), clean);
+	EXPECT_EQ(rights(0x1000), 7u);
+}
+
+TEST_F(EptTest, parts_of_a_large_page_are_for_the_cpus_log)
+{
+	Ept logged;
+	auto map = [&](u64 at, int level) {
+		EXPECT_TRUE(pages.fill());
+		EXPECT_TRUE(logged.map({at}, {at},
+				       {.level = level, .writable = true, .host_writable = true},
+				       pages));
+	};
+	auto whole = [&](u64 at) { return ept_whole_entry(logged.pointer(), at); };
+
+	EXPECT_TRUE(logged.create(true, true));
+	map(0x200000, level_2m);
+	map(0x400000, level_2m);
+	EXPECT_TRUE(logged.watch_writes(0x207, 0x207));
+	EXPECT_EQ(whole(0x200000) & 7, 5u) << "until it is split";
+	EXPECT_FALSE(logged.watch_writes(0x207, 0x207));
+	EXPECT_EQ(fix(logged, 0x207000, {.write = true}), Ept::Fix::none);
+	map(0x207000, level_4k);
+	map(0x407000, level_4k);
+	EXPECT_NE(whole(0x207000) & ept_dirty, 0u);
+	EXPECT_EQ(whole(0x208000) & 7, 7u);
+	EXPECT_EQ(whole(0x208000) & ept_dirty, 0u);
+	EXPECT_NE(whole(0x408000) & ept_dirty, 0u) << "whose writes nobody wants to see";
 }
 
 TEST_F(EptTest, age_by_accessed_bits)
@@ -326,7 +381,7 @@ TEST_F(EptTest, age_without_accessed_bits)
 	EXPECT_EQ(entry(0x2000), 0x6000u | write_back);
 	/* What has no rights is there, and goes as all else does. */
 	EXPECT_TRUE(tracking.age(1, 1));
-	EXPECT_FALSE(tracking.write_protect(1, 2)) << "it is so already, and CPUs know";
+	EXPECT_FALSE(tracking.watch_writes(1, 2)) << "it is so already, and CPUs know";
 	EXPECT_TRUE(tracking.unmap(1, 2));
 	EXPECT_EQ(entry(0x1000), 0u);
 	EXPECT_EQ(user_pages_accessed(), 0u);

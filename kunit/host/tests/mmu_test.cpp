@@ -289,7 +289,7 @@ TEST_F(MmuTest, log_has_each_page_that_was_written)
 	fault(0x102);
 	slot.log = log.get();
 	set_slot(slot);
-	mmu.write_protect(0x100, 0x10f);
+	mmu.watch_writes(0x100, 0x10f);
 	EXPECT_EQ(entry(0x101), (user + 0x1000) | read_only_flags);
 	fault(0x103);
 	EXPECT_EQ(entry(0x103), (user + 0x3000) | read_only_flags)
@@ -323,6 +323,45 @@ TEST_F(MmuTest, log_has_each_page_that_was_written)
 	EXPECT_EQ(log->taken()[0], 0u);
 }
 
+TEST_F(MmuTest, pages_are_writable_where_the_cpu_logs_them)
+{
+	Mmu logging{vcpus};
+	auto log = DirtyLog::create(16);
+	Memslot slot{.id = 1,
+		     .invalid = false,
+		     .first_frame = 0x100,
+		     .frames = 16,
+		     .user = {user},
+		     .read_only = false,
+		     .log = log.get()};
+	auto fault = [&](u64 frame, bool write) {
+		EXPECT_TRUE(logging.fault(*table, {frame << 12}, {.write = write}, pages));
+	};
+	auto is_dirty = [&](u64 frame) {
+		return (ept_whole_entry(logging.ept().pointer(), frame << 12) & ept_dirty) != 0;
+	};
+
+	EXPECT_TRUE(logging.create(level_1g, false, true, true));
+	set_slot(slot);
+	(void)user_pages_dirtied();
+	fault(0x101, false);
+	EXPECT_EQ(ept_entry(logging.ept().pointer(), 0x101000), (user + 0x1000) | entry_flags);
+	EXPECT_FALSE(is_dirty(0x101));
+	EXPECT_EQ(user_pages_dirtied(), 1u) << "since it may become so unseen";
+	fault(0x102, true);
+	EXPECT_TRUE(is_dirty(0x102));
+	fault(0x108, false);
+	EXPECT_EQ(ept_entry(logging.ept().pointer(), 0x108000), (user + 0x8000) | read_only_flags);
+	logging.take_log(slot);
+	EXPECT_EQ(log->taken()[0], 4u);
+	EXPECT_FALSE(is_dirty(0x102));
+	Mmu::log(*table, 0x102);
+	Mmu::log(*table, 0x10f);
+	Mmu::log(*table, 0x110); /* no memory any more */
+	logging.take_log(slot);
+	EXPECT_EQ(log->taken()[0], 0x8004u);
+}
+
 TEST_F(MmuTest, age)
 {
 	fault(0x103);
@@ -345,7 +384,7 @@ TEST_F(MmuTest, page_is_not_looked_up_for_what_its_entry_allows)
 	fault(0x103);
 	slot.log = log.get();
 	set_slot(slot);
-	mmu.write_protect(0x100, 0x10f);
+	mmu.watch_writes(0x100, 0x10f);
 	on_user_page_get([] { ADD_FAILURE() << "looked up"; });
 	fault(0x103);
 	mmu.take_log(slot);
@@ -499,7 +538,7 @@ TEST_F(LargeMmuTest, log_wants_small_pages)
 	EXPECT_EQ(mapped_by(first + 0x1205), 512u);
 	slot.log = log.get();
 	set_slot(slot);
-	mmu.write_protect(slot.first_frame, slot.last_frame());
+	mmu.watch_writes(slot.first_frame, slot.last_frame());
 	EXPECT_EQ(entry(first + 0x1205), (large_user + 0x1200000) | 0x80 | read_only_flags);
 	EXPECT_EQ(fault(first + 0x1205, true), FaultOutcome::resume);
 	EXPECT_EQ(size_of(first + 0x1205), 1u);

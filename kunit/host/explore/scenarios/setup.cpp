@@ -29,6 +29,7 @@ struct glue_parameters glue_parameters = {.enable_at_load = false,
 					  .allow_no_crash_hook = false,
 					  .allow_smt = false,
 					  .eptad = true,
+					  .pml = false,
 					  .ple_gap = 128,
 					  .ple_window = 4096};
 
