@@ -37,10 +37,13 @@ struct Vmcs {
 	bool cleared = false, launched = false;
 	bool event = false;
 	u64 ept_pointer = 0, host_tr_base = 0, host_gs_base = 0;
+	/* 0: without page-modification logging. */
+	u64 pml_address = 0, pml_index = 0;
 };
 
 struct Translation {
 	u64 ept_pointer, frame, host_frame;
+	/* Its dirty bit is set. */
 	bool writable;
 };
 
@@ -111,9 +114,17 @@ void drop_translations(Processor &p, u64 ept_pointer)
 
 constexpr u64 ept_address = 0x000ffffffffff000, ept_large = 1 << 7, no_frame = ~u64{0};
 
-/* What the CPU has cached, else what the tables say, in which it notes what it does. */
-u64 translate(Processor &p, u64 ept_pointer, u64 frame, bool write)
+void log_page(Vmcs &vmcs, u64 frame)
 {
+	auto *log = static_cast<u64 *>(glue_phys_to_virt(vmcs.pml_address));
+
+	log[vmcs.pml_index--] = frame << page_shift;
+}
+
+/* What the CPU has cached, else what the tables say, in which it notes what it does. */
+u64 translate(Processor &p, Vmcs &vmcs, u64 frame, bool write)
+{
+	const u64 ept_pointer = vmcs.ept_pointer;
 	constexpr u64 accessed = 1 << 8, dirty = 1 << 9, rights = 7, writable = 2;
 	const u64 noted = write ? accessed | dirty : accessed;
 
@@ -137,9 +148,12 @@ u64 translate(Processor &p, u64 ept_pointer, u64 frame, bool write)
 	/* Not the right one any more: a fault is as good as a walk anew. */
 	if ((entry & noted) != noted && !set_in_entry(place, entry, noted))
 		return no_frame;
+	if (write && !(entry & dirty) && vmcs.pml_address)
+		log_page(vmcs, frame);
 	u64 host_frame = ((entry & ept_address) >> page_shift) + (frame & ((u64{1} << shift) - 1));
 	if (p.cached < tlb_entries)
-		p.tlb[p.cached++] = {ept_pointer, frame, host_frame, (entry & writable) != 0};
+		p.tlb[p.cached++] = {ept_pointer, frame, host_frame,
+				     (entry & writable) && (write || (entry & dirty))};
 	return host_frame;
 }
 
@@ -148,7 +162,7 @@ void *frame_object(u64 host_frame)
 	return &state.taken[host_frame % most_frames];
 }
 
-void use_page(const Vmcs &vmcs, u64 frame, bool write);
+void use_page(Vmcs &vmcs, u64 frame, bool write);
 
 void run_guest(Vmcs &vmcs)
 {
@@ -161,6 +175,11 @@ void run_guest(Vmcs &vmcs)
 		p.reason = 2; /* triple fault */
 		return;
 	}
+	if (frame != no_frame) {
+		use_page(vmcs, frame, state.written_by[running]);
+		if (p.reason != 12)
+			return;
+	}
 	if (state.computes) {
 		step(Op{.what = "guest computes until an interrupt comes"}
 			     .write(rescheduled(cpu))
@@ -168,16 +187,13 @@ void run_guest(Vmcs &vmcs)
 				   static_cast<u64>(cpu)));
 		state.rescheduled[cpu] = false;
 		p.reason = 1; /* external interrupt */
-		return;
 	}
-	if (frame != no_frame)
-		use_page(vmcs, frame, state.written_by[running]);
 }
 
-void use_page(const Vmcs &vmcs, u64 frame, bool write)
+void use_page(Vmcs &vmcs, u64 frame, bool write)
 {
 	Processor &p = here();
-	u64 host_frame = translate(p, vmcs.ept_pointer, frame, write);
+	u64 host_frame = translate(p, vmcs, frame, write);
 	if (host_frame == no_frame) {
 		p.reason = 48; /* EPT violation */
 		p.guest_phys = frame << page_shift;
@@ -275,6 +291,13 @@ u64 copy_of_frame(u64 host_frame)
 u64 writes_to_frame(u64 host_frame)
 {
 	return state.writes[host_frame % most_frames];
+}
+
+void wait_for_write(u64 host_frame)
+{
+	step(Op{.what = "sees that host frame %#llx was written to", .argument = host_frame}
+		     .read(object_at(frame_object(host_frame)))
+		     .when([](u64 f) { return state.writes[f % most_frames] != 0; }, host_frame));
 }
 
 void guests_wait(Waits how)
@@ -457,7 +480,7 @@ u64 rdmsr(u32 msr)
 	case msr::vmx_true_procbased_controls:
 		return capable.primary;
 	case msr::vmx_procbased_controls2:
-		return capable.secondary;
+		return capable.secondary | u64{secondary::enable_pml} << 32;
 	case msr::vmx_true_exit_controls:
 		return capable.exit;
 	case msr::vmx_true_entry_controls:
@@ -587,6 +610,7 @@ bool vmread(u64 field, u64 &value)
 	value = field == field::exit_reason.encoding                 ? p.reason
 		: field == field::guest_physical_address.encoding    ? p.guest_phys
 		: field == field::vm_exit_interruption_info.encoding ? p.interruption_info
+		: field == field::guest_pml_index.encoding           ? vmcs_at(p.current).pml_index
 								     : 0;
 	return true;
 }
@@ -599,6 +623,10 @@ bool vmwrite(u64 field, u64 value)
 	Vmcs &vmcs = vmcs_at(here().current);
 	if (field == field::ept_pointer.encoding)
 		vmcs.ept_pointer = value;
+	else if (field == field::pml_address.encoding)
+		vmcs.pml_address = value;
+	else if (field == field::guest_pml_index.encoding)
+		vmcs.pml_index = value;
 	else if (field == field::vm_entry_interruption_info.encoding)
 		vmcs.event = value >> 31;
 	else if (field == field::host_tr_base.encoding)

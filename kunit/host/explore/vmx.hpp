@@ -28,6 +28,8 @@ void guest_writes(u64 frame);
 u64 copy_of_frame(u64 host_frame);
 /* The same, but no step. */
 u64 writes_to_frame(u64 host_frame);
+/* Waits until a guest has written there. */
+void wait_for_write(u64 host_frame);
 /* What guests do from now on that are given no event: HLT, or compute until an interrupt comes. With one they shut
  * down. */
 enum class Waits : u8 { halted, computing };

@@ -6,8 +6,10 @@
 #include "vmx.hpp"
 
 #include "virt/dirty_log.hpp"
+#include "virt/logged_run.hpp"
 
 #include <linux/kvm.h>
+#include <linux_glue/parameters.h>
 
 namespace kvmpp::explore
 {
@@ -261,6 +263,65 @@ void write_twice()
 	write_page(0, 2);
 }
 
+// ---- Pages that the CPU logs
+
+/* As Vcpu::step(), without its handlers. False: it was asked to come out, or has to try again. */
+bool enter_logged()
+{
+	Guest &g = *guests[0];
+	LoggedRun logged(*vm, *g.entry, g.vmx, g.state);
+	Exit exit;
+	Result<Entry> entry = g.vmx.enter(g.state, exit, g.entry->kick);
+
+	expect(!!entry, "the VMCS can be used");
+	return *entry == Entry::exited && exit.reason() != ExitReason::ept_violation;
+}
+
+void write_logged(int times)
+{
+	guest_writes(0);
+	for (int tries = 0; tries < 6 && times; tries++)
+		times -= enter_logged();
+}
+
+/* The page is mapped, and not written to. */
+void set_up_page_log()
+{
+	glue_parameters.pml = true;
+	set_up_logged_page();
+}
+
+/* Once in the guest nothing brings it out but who wants the log. */
+void set_up_page_log_of_computing_guest()
+{
+	set_up_page_log();
+	guests_wait(Waits::computing);
+}
+
+void write_once_logged()
+{
+	write_logged(1);
+}
+
+void write_twice_logged()
+{
+	write_logged(2);
+}
+
+void read_log_after_write()
+{
+	wait_for_write(frame_of_page(0));
+	vm->collect_page_logs();
+	take_log_and_copy();
+	expect(copied == 1, "the log has what was written before it was read");
+}
+
+void read_log()
+{
+	vm->collect_page_logs();
+	take_log_and_copy();
+}
+
 /* The guest has stopped: what the log has now is the last that is copied. */
 void finish_migration()
 {
@@ -304,6 +365,16 @@ constexpr Scenario all[] = {
 	 2,
 	 set_up_reported_page,
 	 {{"vcpu", write_twice, 1}, {"log", take_log_twice, 0}},
+	 finish_migration},
+	{"log_is_read_as_guest_computes",
+	 2,
+	 set_up_page_log_of_computing_guest,
+	 {{"vcpu", write_once_logged, 1}, {"log", read_log_after_write, 0}},
+	 finish},
+	{"log_is_read_as_guest_writes",
+	 2,
+	 set_up_page_log,
+	 {{"vcpu", write_twice_logged, 1}, {"log", read_log, 0}},
 	 finish_migration},
 	{"slot_goes_page_goes",
 	 2,
