@@ -130,6 +130,7 @@ def emulated():
                ["large_page_test", "dirty_log_test exact_in_large_pages copy_in_step", "reclaim_test swapped_out"],
                "--memory", "5376", "--module-args", "eptad=0",
                "--cmdline", "mitigations=off hugepagesz=1G hugepages=1"),
+        _page_log(),
         _tests("stock-6.1, four CPUs: storm; dedicated CPUs, and what comes back of them",
                ["storm_test rounds=200", "dedicated_test", "given_back_test"], "--cpus", "4",
                "--cmdline", "no_ipi_broadcast=1"),
@@ -204,6 +205,16 @@ def _tests(name, commands, *options, before=""):
                 f"PATH=/overlay:$PATH; {before}status=0; {script}exit $status"]
 
     return Job(name, command)
+
+
+def _page_log():
+    def command():
+        return [TESTHOST, "--overlay", build.overlay("dirty_log_test"), "--cpus", "2",
+                "--cpu-model", "corei7_skylake_x", "--", "sh", "-c",
+                (_TESTS / "page-log.sh").read_text()]
+
+    return Job("stock-6.1, a CPU that logs pages: the dirty log with that and without, on a CPU of its own, and KVM",
+               command)
 
 
 def _second_kernel(name, case, load, *options):

@@ -4,11 +4,13 @@
 
 #include "expect.hpp"
 #include "guests.hpp"
+#include "host.hpp"
 #include "ktap.hpp"
 #include "window.hpp"
 
 #include <atomic>
 #include <cerrno>
+#include <sched.h>
 #include <sys/mman.h>
 #include <thread>
 #include <unistd.h>
@@ -205,6 +207,7 @@ public:
 		at_ = reinterpret_cast<uint64_t *>(
 			(reinterpret_cast<uintptr_t>(room_.data()) + 2 * mib - 1) & ~(2 * mib - 1));
 		madvise(at_, size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+		dedicated::place(*this);
 		if (flags_)
 			equal("KVM_ENABLE_CAP", try_manual(vm, flags_), 0);
 		log(false);
@@ -325,6 +328,70 @@ void copy_in_step()
 	}
 }
 
+// A guest that goes on writing is none the wiser: what it has written when the log is read is in there. On
+// KVM, which does not wait for what a CPU has logged, it may be in there the next time.
+void read_as_it_writes()
+{
+	for (uint64_t flags : all_flags) {
+		WindowMachine machine(64 * page_size);
+		if (flags)
+			equal("KVM_ENABLE_CAP", try_manual(machine.vm, flags), 0);
+		set_log(machine, true);
+		auto take = [&] {
+			const uint64_t taken = dirty(machine);
+			uint64_t cleared = taken;
+			if (flags)
+				equal("KVM_CLEAR_DIRTY_LOG", try_clear(machine.vm, 0, 64, &cleared),
+				      0);
+			return taken;
+		};
+		auto count = [&] {
+			return *const_cast<volatile uint64_t *>(&machine.word(5 * page_size));
+		};
+		take();
+		kvm_regs regs = machine.vcpu.regs();
+		regs.rip = lm::count_on;
+		regs.rbx = window + 5 * page_size;
+		machine.vcpu.set_regs(regs);
+		dedicated::Runner runner(machine.vcpu);
+		for (unsigned i = 0; i < 10; i++) {
+			const uint64_t before = count();
+			while (count() == before)
+				sched_yield();
+			uint64_t taken = take();
+			if (!taken && !Device::is_kvmpp())
+				taken = take();
+			equal("the page that it writes to", taken, 1u << 5);
+		}
+	}
+}
+
+// With page-modification logging no write is an exit, but when the CPU's log is full.
+void by_the_cpus_log()
+{
+	if (!Device::is_kvmpp() || host::read_file("/sys/module/kvmpp/parameters/pml") != "Y\n" ||
+	    host::read_file("/proc/cpuinfo").find(" pml") == std::string::npos)
+		ktap::skip("no page-modification logging");
+	auto exits = [](const char *reason) {
+		uint64_t sum = 0;
+		for (long cpu = 0; cpu < sysconf(_SC_NPROCESSORS_CONF); cpu++)
+			sum += dedicated::exits_by_reason(static_cast<unsigned>(cpu))[reason];
+		return sum;
+	};
+	Writer writer(false, 0);
+	// Each of its pages is there, and in no log, after this.
+	writer.write(20000);
+	writer.take();
+	const uint64_t violations = exits("ept_violation"), full = exits("pml_full");
+	// An exit for an interrupt of the host's in between empties it.
+	for (unsigned rounds = 0; rounds < 10 && exits("pml_full") == full; rounds++) {
+		writer.write(3000);
+		writer.take();
+	}
+	that("it was full", exits("pml_full") > full);
+	equal("EPT violations", exits("ept_violation"), violations);
+}
+
 constexpr ktap::Case cases[] = {
 	{"errors", errors},
 	{"writes_and_reads", writes_and_reads},
@@ -338,6 +405,8 @@ constexpr ktap::Case cases[] = {
 	{"exact_in_large_pages", exact_in_large_pages},
 	// It takes two seconds; twenty where a fault waits for mprotect() to be over.
 	{"copy_in_step", copy_in_step, 10},
+	{"read_as_it_writes", read_as_it_writes},
+	{"by_the_cpus_log", by_the_cpus_log},
 };
 
 } // namespace

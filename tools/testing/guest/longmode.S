@@ -612,6 +612,11 @@ entry contend
 	je 1b
 	hlt
 
+/* Adds 1 to (RBX) for ever. */
+entry count_on
+	incq (%rbx)
+	jmp count_on
+
 /* Adds 1 to (RBX), RCX times, while others may do so, too. */
 entry count_locked
 1:	lock incq (%rbx)
