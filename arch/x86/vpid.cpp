@@ -13,6 +13,8 @@ constexpr unsigned vpids = 65536;
 
 constinit SpinLock vpid_lock;
 constinit u64 used[vpids / 64] GUARDED_BY(vpid_lock) = {1};
+/* All of the words before it are full. */
+constinit unsigned first_word GUARDED_BY(vpid_lock) = 0;
 
 } // namespace
 
@@ -25,7 +27,7 @@ Result<u16> vpid_alloc()
 {
 	Locked locked(vpid_lock);
 
-	for (unsigned word = 0; word < vpids / 64; word++) {
+	for (unsigned &word = first_word; word < vpids / 64; word++) {
 		if (used[word] == ~u64{0})
 			continue;
 		unsigned bit = static_cast<unsigned>(__builtin_ctzll(~used[word]));
@@ -39,7 +41,11 @@ void vpid_free(u16 vpid)
 {
 	Locked locked(vpid_lock);
 
-	used[vpid / 64] &= ~(u64{1} << (vpid % 64));
+	unsigned word = vpid / 64;
+
+	used[word] &= ~(u64{1} << (vpid % 64));
+	if (word < first_word)
+		first_word = word;
 }
 
 } // namespace kvmpp
