@@ -27,7 +27,8 @@ def directory(name):
 
 
 def _home():
-    return cache.root() / "build" / cache.key_of(str(CHECKOUT))
+    # an earlier version built in the checkout itself, where CMake would still look
+    return cache.root() / "build" / cache.key_of(str(CHECKOUT), "copied sources")
 
 
 def sources():
