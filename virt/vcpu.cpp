@@ -233,14 +233,15 @@ Result<Next> Vcpu::handle(const Exit &exit)
 	return next;
 }
 
-/* One entry, on this CPU, and what its exit asks for. */
+/* Into the guest, on this CPU, and what the exit that ends it asks for. */
 Result<Next> Vcpu::step()
 {
 	Exit exit;
+	Next next = Next::resume;
 	Result<Entry> entry = Entry::exited;
 	{
 		LoggedRun logged(vm_, *entry_, vmx_, state_);
-		entry = vmx_.enter(state_, exit, entry_->kick);
+		entry = vmx_.enter(state_, identity_, exit, next, entry_->kick);
 	}
 	if (!entry)
 		return entry.error();
@@ -261,6 +262,8 @@ Result<Next> Vcpu::step()
 		return Next::user;
 	case Entry::asked:
 		return Next::resume;
+	case Entry::handled:
+		return past_bus(next);
 	case Entry::exited:
 		break;
 	}

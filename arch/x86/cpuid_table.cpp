@@ -106,10 +106,16 @@ GuestModel GuestCpuid::model() const
 
 CpuidEntry GuestCpuid::as_seen(u32 i, const VcpuState &s) const
 {
+	const CpuidEntry &e = entries_[i];
+
+	/* Else nobody finds it. */
+	return i == find(e.function, e.index) ? as_found(i, s) : e;
+}
+
+CpuidEntry GuestCpuid::as_found(u32 i, const VcpuState &s) const
+{
 	CpuidEntry e = entries_[i];
 
-	if (i != find(e.function, e.index))
-		return e; /* nobody finds it */
 	switch (e.function) {
 	case 1:
 		if (guest_features().xcr0)
@@ -184,7 +190,7 @@ insn::CpuidResult GuestCpuid::ask(const VcpuState &s, u32 leaf, u32 subleaf) con
 	if (i == none)
 		i = find_out_of_range(leaf, subleaf);
 	if (i != none) {
-		CpuidEntry e = as_seen(i, s);
+		CpuidEntry e = as_found(i, s);
 
 		return {e.eax, e.ebx, e.ecx, e.edx};
 	}

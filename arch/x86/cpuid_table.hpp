@@ -56,6 +56,8 @@ private:
 	/* The first entry for both, or none; for a function alone, whatever its index. */
 	u32 find(u32 function, u32 index) const;
 	u32 find(u32 function) const;
+	/* as_seen() of one that find() has found. */
+	CpuidEntry as_found(u32 i, const VcpuState &state) const;
 	u32 find_out_of_range(u32 &function, u32 index) const;
 	bool is_amd() const;
 

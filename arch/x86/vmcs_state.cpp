@@ -80,19 +80,11 @@ u32 exceptions(const VcpuState &s)
 	       ((s.debug.control & both) == both ? 1 << static_cast<u32>(Vector::breakpoint) : 0);
 }
 
-} // namespace
+/* What most exits and entries are about; the rest is in functions of its own. */
+constexpr Groups often = Group::rip | Group::rsp | Group::rflags | Group::interruptibility;
 
-void read_state(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
+void read_rest(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 {
-	groups = groups - s.valid;
-	if (groups.empty())
-		return;
-	if (groups.has(Group::rip))
-		s.rip = vmcs.read(field::guest_rip);
-	if (groups.has(Group::rsp))
-		s.gpr[rsp] = vmcs.read(field::guest_rsp);
-	if (groups.has(Group::rflags))
-		s.rflags = vmcs.read(field::guest_rflags);
 	if (groups.has(Group::cr0))
 		s.cr0 = merge(vmcs.read(field::guest_cr0), s.cr0, cr0_guest_owned);
 	if (groups.has(Group::cr3))
@@ -107,10 +99,6 @@ void read_state(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 		s.idtr = {vmcs.read(field::guest_idtr_base),
 			  static_cast<u16>(vmcs.read(field::guest_idtr_limit))};
 	}
-	if (groups.has(Group::interruptibility)) {
-		s.interruptibility = vmcs.read(field::guest_interruptibility);
-		s.pending_debug = vmcs.read(field::guest_pending_debug_exceptions);
-	}
 	if (groups.has(Group::sysenter)) {
 		s.sysenter_cs = vmcs.read(field::guest_sysenter_cs);
 		s.sysenter_esp = vmcs.read(field::guest_sysenter_esp);
@@ -122,29 +110,10 @@ void read_state(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 		s.pdpte[2] = vmcs.read(field::guest_pdpte2);
 		s.pdpte[3] = vmcs.read(field::guest_pdpte3);
 	}
-	s.valid = s.valid | groups;
 }
 
-void write_state(ActiveVmcs &vmcs, VcpuState &s, const VmxConfig &config)
+void write_rest(ActiveVmcs &vmcs, const VcpuState &s, Groups dirty, const VmxConfig &config)
 {
-	if (needs_window_state(s))
-		read_state(vmcs, s, window_state);
-	if (Event event = settle_events(s); event.info.valid()) {
-		vmcs.write(field::vm_entry_interruption_info, event.info.raw);
-		if (event.info.has_error_code())
-			vmcs.write(field::vm_entry_exception_error_code, event.error_code);
-		if (event.info.is_software())
-			vmcs.write(field::vm_entry_instruction_length, event.instruction_length);
-	}
-	Groups dirty = s.dirty;
-	if (dirty.empty())
-		return;
-	if (dirty.has(Group::rip))
-		vmcs.write(field::guest_rip, rip_to_write(vmcs, s));
-	if (dirty.has(Group::rsp))
-		vmcs.write(field::guest_rsp, s.gpr[rsp]);
-	if (dirty.has(Group::rflags))
-		vmcs.write(field::guest_rflags, s.rflags);
 	if (dirty.has(Group::cr0)) {
 		vmcs.write(field::guest_cr0, (s.cr0 & ~cr0_never_real) | config.cr0_must_be_set);
 		vmcs.write(field::cr0_read_shadow, s.cr0);
@@ -169,10 +138,6 @@ void write_state(ActiveVmcs &vmcs, VcpuState &s, const VmxConfig &config)
 		vmcs.write(field::guest_idtr_base, s.idtr.base);
 		vmcs.write(field::guest_idtr_limit, s.idtr.limit);
 	}
-	if (dirty.has(Group::interruptibility)) {
-		vmcs.write(field::guest_interruptibility, s.interruptibility);
-		vmcs.write(field::guest_pending_debug_exceptions, s.pending_debug);
-	}
 	if (dirty.has(Group::dr7))
 		vmcs.write(field::guest_dr7, s.effective_dr7());
 	if (dirty.has(Group::sysenter)) {
@@ -194,6 +159,59 @@ void write_state(ActiveVmcs &vmcs, VcpuState &s, const VmxConfig &config)
 		vmcs.write(field::primary_processor_based_controls, s.primary_controls | s.windows);
 		vmcs.write(field::exception_bitmap, exceptions(s));
 	}
+}
+
+void write_event(ActiveVmcs &vmcs, VcpuState &s)
+{
+	if (needs_window_state(s))
+		read_state(vmcs, s, window_state);
+	Event event = settle_events(s);
+	if (!event.info.valid())
+		return;
+	vmcs.write(field::vm_entry_interruption_info, event.info.raw);
+	if (event.info.has_error_code())
+		vmcs.write(field::vm_entry_exception_error_code, event.error_code);
+	if (event.info.is_software())
+		vmcs.write(field::vm_entry_instruction_length, event.instruction_length);
+}
+
+} // namespace
+
+void read_state(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
+{
+	groups = groups - s.valid;
+	if (groups.has(Group::rip))
+		s.rip = vmcs.read(field::guest_rip);
+	if (groups.has(Group::rsp))
+		s.gpr[rsp] = vmcs.read(field::guest_rsp);
+	if (groups.has(Group::rflags))
+		s.rflags = vmcs.read(field::guest_rflags);
+	if (groups.has(Group::interruptibility)) {
+		s.interruptibility = vmcs.read(field::guest_interruptibility);
+		s.pending_debug = vmcs.read(field::guest_pending_debug_exceptions);
+	}
+	if (!(groups - often).empty())
+		read_rest(vmcs, s, groups);
+	s.valid = s.valid | groups;
+}
+
+void write_state(ActiveVmcs &vmcs, VcpuState &s, const VmxConfig &config)
+{
+	if (has_to_settle(s))
+		write_event(vmcs, s);
+	Groups dirty = s.dirty;
+	if (dirty.has(Group::rip))
+		vmcs.write(field::guest_rip, rip_to_write(vmcs, s));
+	if (dirty.has(Group::rsp))
+		vmcs.write(field::guest_rsp, s.gpr[rsp]);
+	if (dirty.has(Group::rflags))
+		vmcs.write(field::guest_rflags, s.rflags);
+	if (dirty.has(Group::interruptibility)) {
+		vmcs.write(field::guest_interruptibility, s.interruptibility);
+		vmcs.write(field::guest_pending_debug_exceptions, s.pending_debug);
+	}
+	if (!(dirty - often).empty())
+		write_rest(vmcs, s, dirty, config);
 	s.dirty = {};
 }
 

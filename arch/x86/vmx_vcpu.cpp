@@ -107,14 +107,12 @@ void VmxVcpu::load_guest_msrs(const IrqOff &irq, VcpuState &s)
 /* From the thread's state to the guest's. */
 void VmxVcpu::enter_guest(const IrqOff &irq, VcpuState &s)
 {
-	if (!in_guest_state_) {
-		in_guest_state_ = true;
-		glue_thread_state_save(&thread_);
-		insn::wrmsr(msr::kernel_gs_base, s.kernel_gs_base);
-		load_guest_msrs(irq, s);
-	} else if (s.syscall_msrs_dirty) {
-		load_guest_msrs(irq, s);
-	}
+	if (in_guest_state_)
+		return;
+	in_guest_state_ = true;
+	glue_thread_state_save(&thread_);
+	insn::wrmsr(msr::kernel_gs_base, s.kernel_gs_base);
+	load_guest_msrs(irq, s);
 }
 
 void VmxVcpu::leave_guest(const IrqOff &irq, VcpuState &s)
@@ -131,60 +129,121 @@ void VmxVcpu::leave_guest(const IrqOff &irq, VcpuState &s)
 	here.put(irq);
 }
 
-/* VM entry, and what must follow the exit before interrupts come. False: VMfail. */
-bool VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, Exit &exit)
+/* What the guest was changed to since its last entry. */
+void VmxVcpu::prepare_entry(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s)
 {
-	u64 host_xcr0 = guest_features().xcr0 ? glue_host_xcr0() : 0;
-	bool own_xcr0 = (s.cr4 & cr4::osxsave) && s.xcr0 != host_xcr0;
+	if (s.syscall_msrs_dirty)
+		load_guest_msrs(irq, s);
+	if (s.flush_tlb) {
+		(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
+		s.flush_tlb = false;
+	}
+	write_state(vmcs, s, config_);
+}
 
-	glue_guest_fpu_restore();
-	if (own_xcr0)
-		insn::xsetbv(0, s.xcr0);
-	if (s.effective_dr7() & dr7::enabled)
-		insn::write_debug_registers(s.effective_dr());
-	u64 debugctl = glue_debugctl();
+/* VM entry and VM exit, and the exit's handler, where that needs nothing of Linux: then Entry::handled. */
+Entry VmxVcpu::pass(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const VcpuIdentity &identity,
+		    Exit &exit, Next &next)
+{
+	VmxCpu &here = VmxCpu::here(irq);
 
-	glue_guest_timing_enter();
-	glue_perf_enter_guest();
 	if (glue_l1d_flush(std::exchange(l1d_flush_due_, false)))
-		VmxCpu::here(irq).count_l1d_flush();
+		here.count_l1d_flush();
+	glue_perf_enter_guest();
 	bool failed =
 		glue_vmx_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr), vmcs.launched(), &s.cr2);
-
 	glue_perf_leave_guest();
-	if (own_xcr0)
-		insn::xsetbv(0, host_xcr0);
-	glue_debug_registers_restore();
-	glue_debugctl_restore(debugctl);
-	if (failed)
-		return false;
+	if (failed) {
+		exit = Exit();
+		exit.cpu = irq.cpu();
+		exit.raw_reason = vmcs.read(field::vm_instruction_error);
+		return Entry::vmfail;
+	}
 
-	read_exit(vmcs, {glue_this_cpu()}, exit);
-	if (exit.reason() == ExitReason::machine_check_on_entry)
-		glue_deliver_machine_check();
+	read_exit(vmcs, irq.cpu(), exit);
+	here.count_exit(exit.reason());
 	if (exit.entry_failed())
-		return true;
+		return Entry::exited;
 	vmcs.set_launched();
-	if (page_log_)
-		read_page_log(vmcs, s);
 	end_delivery(s);
 	forget_state(s);
 	read_state(vmcs, s, exit_state(exit));
-	if (exit.reason() == ExitReason::exception_or_nmi) {
-		/* "Before interrupts come": NMIs are blocked until the handler's IRET. */
-		if (exit.interruption.type() == InterruptionInfo::Type::nmi)
-			glue_deliver_nmi();
-		else if (static_cast<Vector>(exit.interruption.vector()) == Vector::machine_check)
-			glue_deliver_machine_check();
-	}
-	return true;
+	if (vmcs.failed())
+		return Entry::exited;
+	return handle_bare(s, identity, exit, next) ? Entry::handled : Entry::exited;
 }
 
-Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
+/* "Before interrupts come": what came as an NMI or a machine check is Linux's to handle. */
+void VmxVcpu::deliver_to_host(const Exit &exit)
+{
+	if (exit.reason() == ExitReason::machine_check_on_entry)
+		glue_deliver_machine_check();
+	if (exit.entry_failed() || exit.reason() != ExitReason::exception_or_nmi)
+		return;
+	/* NMIs are blocked until the handler's IRET. */
+	if (exit.interruption.type() == InterruptionInfo::Type::nmi)
+		glue_deliver_nmi();
+	else if (static_cast<Vector>(exit.interruption.vector()) == Vector::machine_check)
+		glue_deliver_machine_check();
+}
+
+/*
+ * Into the guest, again and again as long as nobody but this code is needed: what is the thread's in the CPU comes
+ * back once, after the last exit. An interrupt of the host's ends it, since it ends the guest's run.
+ */
+Entry VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const VcpuIdentity &identity,
+		   Exit &exit, Next &next, KickTarget &kick)
+{
+	const u64 host_xcr0 = guest_features().xcr0 ? glue_host_xcr0() : 0;
+	const u64 debugctl = glue_debugctl();
+	u64 xcr0 = host_xcr0;
+	Entry entry = Entry::asked;
+
+	glue_guest_fpu_restore();
+	if (s.effective_dr7() & dr7::enabled)
+		insn::write_debug_registers(s.effective_dr());
+	glue_guest_timing_enter();
+
+	Requests asked = kick.enter(irq);
+	for (;;) {
+		if (asked.has(Request::flush_ept))
+			ept_.invalidate_here(irq);
+		if (asked.is_for_thread())
+			break;
+		prepare_entry(irq, vmcs, s);
+		if (vmcs.failed())
+			break;
+		if (u64 own = s.cr4 & cr4::osxsave ? s.xcr0 : host_xcr0; own != xcr0)
+			insn::xsetbv(0, xcr0 = own);
+		entry = pass(irq, vmcs, s, identity, exit, next);
+		if (entry != Entry::handled || next != Next::resume || s.debug.step_due ||
+		    glue_work_pending())
+			break;
+		/* Who asks from now on sends an interrupt, which is pending at the entry: no barrier. */
+		asked = kick.take();
+	}
+	kick.leave(irq);
+
+	/* Of all passes: a full one ends the last. */
+	if (page_log_)
+		read_page_log(vmcs, s);
+	if (xcr0 != host_xcr0)
+		insn::xsetbv(0, host_xcr0);
+	glue_debug_registers_restore();
+	glue_debugctl_restore(debugctl);
+	if (entry == Entry::exited)
+		deliver_to_host(exit);
+	/* Only an entry that succeeds takes the event out of the VMCS. */
+	cancel_delivery(vmcs, s);
+	return entry;
+}
+
+Result<Entry> VmxVcpu::enter(VcpuState &s, const VcpuIdentity &identity, Exit &exit, Next &next,
+			     KickTarget &kick)
 {
 	PreemptOff preempt;
 	VcpuVmcs &own = vmcss_.current();
-	Entry entry = Entry::exited;
+	Entry entry;
 	Result<> accesses;
 
 	own.leave_other_cpu(preempt);
@@ -224,42 +283,16 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, Exit &exit, KickTarget &kick)
 			vmcs.write(field::host_cr4, own.host_cr4 = cr4);
 		if (u64 base = thread_.fs_base; base != own.host_fs_base || !own.set_up)
 			vmcs.write(field::host_fs_base, own.host_fs_base = base);
-		if (s.flush_tlb) {
-			(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
-			s.flush_tlb = false;
-		}
-		write_state(vmcs, s, config_);
-		if (Result<> ok = vmcs.ok(); !ok) {
-			own.set_up = false;
-			own.host_cpu = {};
-			return ok.error();
-		}
 		own.set_up = true;
 
-		Requests asked = kick.enter(irq);
-		if (asked.has(Request::flush_ept))
-			ept_.invalidate_here(irq);
-		if (asked.is_for_thread()) {
-			kick.leave(irq);
-			cancel_delivery(vmcs, s);
-			return Entry::asked;
-		}
-		bool entered = run(irq, vmcs, s, exit);
-		kick.leave(irq);
+		entry = run(irq, vmcs, s, identity, exit, next, kick);
 		s.paravirtual.between_instructions =
-			entered && exit.reason() == ExitReason::external_interrupt;
-		if (entered) {
-			VmxCpu::here(irq).count_exit(exit.reason());
-		} else {
-			exit = Exit();
-			exit.cpu = irq.cpu();
-			exit.raw_reason = vmcs.read(field::vm_instruction_error);
-			entry = Entry::vmfail;
-		}
-		/* Only an entry that succeeds takes the event out of the VMCS. */
-		if (entry == Entry::vmfail || exit.entry_failed())
-			cancel_delivery(vmcs, s);
+			entry == Entry::exited && exit.reason() == ExitReason::external_interrupt;
 		accesses = vmcs.ok();
+		if (!accesses) {
+			own.set_up = false;
+			own.host_cpu = {};
+		}
 	}
 	/* The interrupt that caused the exit has been taken, its tick charged to the guest. */
 	IrqOff irq;

@@ -7,7 +7,7 @@
 
 #include "capabilities.hpp"
 #include "ept.hpp"
-#include "exit.hpp"
+#include "handlers.hpp"
 #include "include/kvmpp/kick.hpp"
 #include "vcpu_state.hpp"
 #include "vmcs_pool.hpp"
@@ -22,6 +22,7 @@ struct DedicatedRun;
 
 enum class Entry {
 	exited,  /* the guest ran, or was refused at entry: see the Exit */
+	handled, /* likewise, and the exit has been seen to: see the Next */
 	work,    /* Linux wants the thread first: a signal, a reschedule */
 	vmx_off, /* this CPU is on its way out: wait a tick and try again, elsewhere */
 	asked,   /* somebody asked it to come out, and to look where it is to run, or at its APIC */
@@ -40,11 +41,12 @@ public:
 	Result<> create(const VmcsOwner &owner) MAY_SLEEP;
 
 	/*
-	 * One entry and the exit after it; @kick is where others reach the vCPU. Errno::io when the
-	 * VMCS cannot be used; Errno::busy when the module is not exclusive and another hypervisor
-	 * is in VMX operation here.
+	 * Into the guest, until an exit that needs more than handle_bare(), or Linux wants the thread; @kick is
+	 * where others reach the vCPU. Errno::io when the VMCS cannot be used; Errno::busy when the module is
+	 * not exclusive and another hypervisor is in VMX operation here.
 	 */
-	Result<Entry> enter(VcpuState &state, Exit &exit, KickTarget &kick) MAY_SLEEP;
+	Result<Entry> enter(VcpuState &state, const VcpuIdentity &identity, Exit &exit, Next &next,
+			    KickTarget &kick) MAY_SLEEP;
 	/*
 	 * Makes @groups of @state valid. Errno::intr when a signal came before VMX was on here;
 	 * else as enter().
@@ -80,7 +82,13 @@ private:
 	VmcsControls controls(const VcpuState &state) const;
 	void enter_guest(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void load_guest_msrs(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
-	bool run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state, Exit &exit)
+	void prepare_entry(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state)
+		REQUIRES(irqs_off);
+	Entry pass(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state,
+		   const VcpuIdentity &identity, Exit &exit, Next &next) REQUIRES(irqs_off);
+	void deliver_to_host(const Exit &exit) REQUIRES(irqs_off);
+	Entry run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state,
+		  const VcpuIdentity &identity, Exit &exit, Next &next, KickTarget &kick)
 		REQUIRES(irqs_off);
 
 	const VmxConfig &config_;

@@ -167,6 +167,9 @@ void glue_perf_leave_guest(void)
 void glue_guest_timing_enter(void)
 {
 	vtime_account_guest_enter();
+	/* Where RCU does not follow each entry, it has this one. */
+	if (!context_tracking_enabled_this_cpu())
+		compat_note_context_switch();
 }
 
 void glue_guest_timing_exit(void)
@@ -179,11 +182,7 @@ noinstr int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched, glue_u64 *cr2)
 	int failed;
 
 	/* A guest is to RCU what user space is: a quiescent state, for as long as it lasts. */
-	if (!context_tracking_guest_enter()) {
-		instrumentation_begin();
-		compat_note_context_switch();
-		instrumentation_end();
-	}
+	(void)context_tracking_guest_enter();
 	native_write_cr2(*cr2);
 	failed = kvmpp_vmx_enter(gprs, launched);
 	*cr2 = native_read_cr2();

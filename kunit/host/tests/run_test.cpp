@@ -475,6 +475,20 @@ TEST_F(Run, reschedule_before_the_entry)
 	EXPECT_EQ(entries, 1u);
 }
 
+TEST_F(Run, exits_that_need_nothing_of_linux_do_not_hold_back_a_signal)
+{
+	guest({exits(ExitReason::cpuid, 0, 2),
+	       [](Vmcs &vmcs, u64 *gprs) {
+		       set_signal_pending(true);
+		       return exits(ExitReason::cpuid, 0, 2)(vmcs, gprs);
+	       },
+	       halts()});
+	EXPECT_EQ(run(), -EINTR);
+	EXPECT_EQ(entries, 2u);
+	EXPECT_EQ(regs().rip, 0x1004u) << "and both are done";
+	set_signal_pending(false);
+}
+
 TEST_F(Run, bad_shared_page)
 {
 	guest({});

@@ -301,8 +301,7 @@ void enter_until_it_has_a_cpu()
 
 	for (int tries = 0; own.dedicated.place() == Dedicated::Place::shared; tries++) {
 		Exit exit;
-		Result<Entry> entry =
-			own.guest.vmx.enter(own.guest.state, exit, own.guest.entry->kick);
+		Result<Entry> entry = own.guest.enter(exit);
 		expect(!!entry, "the VMCS can be used");
 		if (tries == 0)
 			return;

@@ -271,7 +271,7 @@ bool enter_logged()
 	Guest &g = *guests[0];
 	LoggedRun logged(*vm, *g.entry, g.vmx, g.state);
 	Exit exit;
-	Result<Entry> entry = g.vmx.enter(g.state, exit, g.entry->kick);
+	Result<Entry> entry = g.enter(exit);
 
 	expect(!!entry, "the VMCS can be used");
 	return *entry == Entry::exited && exit.reason() != ExitReason::ept_violation;

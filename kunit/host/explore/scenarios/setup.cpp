@@ -73,7 +73,7 @@ bool enter(int i)
 {
 	Guest &g = *guests[i];
 	Exit exit;
-	Result<Entry> entry = g.vmx.enter(g.state, exit, g.entry->kick);
+	Result<Entry> entry = g.enter(exit);
 
 	expect(!!entry, "the VMCS can be used");
 	if (*entry == Entry::vmx_off) {

@@ -37,6 +37,13 @@ struct Guest {
 		Locked locked(table().lock);
 		table().remove(*entry);
 	}
+	Result<Entry> enter(Exit &exit)
+	{
+		const VcpuIdentity identity{.id = entry->id(), .physical_address_bits = 36};
+		Next next;
+
+		return vmx.enter(state, identity, exit, next, entry->kick);
+	}
 	/* Only Vm::create_vcpu() changes it, which makes more of a vCPU than is wanted here. */
 	static VcpuTable &table() { return const_cast<VcpuTable &>(vm->vcpus()); }
 };
