@@ -280,7 +280,7 @@ int run_all(const Options &o, const std::vector<Scenario> &scenarios,
 		std::deque<Hunt> hunts;
 		for (const Mutant &m : mutants)
 			hunts.push_back({jobs, report, scenarios, m,
-					 std::min(most_hunted, o.seconds * 0.1), false});
+					 std::min(most_hunted, o.seconds * 0.25), false});
 		for (Hunt &h : hunts)
 			h.go_on();
 		jobs.run();
