@@ -135,20 +135,6 @@ void after_exit(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 		cpu.exits[reason]++;
 }
 
-/* The guest consumed what is bad, or the entry did. */
-bool is_machine_check(const Exit &exit)
-{
-	return exit.reason() == ExitReason::machine_check_on_entry ||
-	       (!exit.entry_failed() && exit.reason() == ExitReason::exception_or_nmi &&
-		static_cast<Vector>(exit.interruption.vector()) == Vector::machine_check);
-}
-
-bool is_nmi(const Exit &exit)
-{
-	return !exit.entry_failed() && exit.reason() == ExitReason::exception_or_nmi &&
-	       exit.interruption.type() == InterruptionInfo::Type::nmi;
-}
-
 /* True: it has been seen to, and the guest goes on. */
 bool handle_here(DedicatedRun &run)
 {
@@ -219,12 +205,12 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 
 		if (outcome == 0) {
 			after_exit(cpu, run, vmcs);
-			if (is_nmi(run.exit)) {
+			if (run.exit.is_nmi()) {
 				/* The next kick is to find us at any instruction from here on. */
 				cpu.note_nmi();
 				deliver_again(s, run.exit);
 				kvmpp_unblock_nmis();
-			} else if (is_machine_check(run.exit)) {
+			} else if (run.exit.is_machine_check()) {
 				/* The next one would reset the machine. The banks are Linux's to read. */
 				insn::wrmsr(msr::mcg_status, 0);
 				answer = Answer::died;

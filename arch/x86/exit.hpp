@@ -25,6 +25,19 @@ struct Exit {
 	ExitReason reason() const { return static_cast<ExitReason>(raw_reason & 0xffff); }
 	/* "VM-entry failure": the guest did not run. */
 	bool entry_failed() const { return raw_reason & (u32{1} << 31); }
+	/* It is the host's NMI. */
+	bool is_nmi() const
+	{
+		return !entry_failed() && reason() == ExitReason::exception_or_nmi &&
+		       interruption.type() == InterruptionInfo::Type::nmi;
+	}
+	/* The guest consumed what is bad, or the entry did. */
+	bool is_machine_check() const
+	{
+		return reason() == ExitReason::machine_check_on_entry ||
+		       (!entry_failed() && reason() == ExitReason::exception_or_nmi &&
+			static_cast<Vector>(interruption.vector()) == Vector::machine_check);
+	}
 };
 
 /* What of the exit's own fields a handler reads. */

@@ -173,20 +173,6 @@ Entry VmxVcpu::pass(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const Vcp
 	return handle_bare(s, identity, exit, next) ? Entry::handled : Entry::exited;
 }
 
-/* "Before interrupts come": what came as an NMI or a machine check is Linux's to handle. */
-void VmxVcpu::deliver_to_host(const Exit &exit)
-{
-	if (exit.reason() == ExitReason::machine_check_on_entry)
-		glue_deliver_machine_check();
-	if (exit.entry_failed() || exit.reason() != ExitReason::exception_or_nmi)
-		return;
-	/* NMIs are blocked until the handler's IRET. */
-	if (exit.interruption.type() == InterruptionInfo::Type::nmi)
-		glue_deliver_nmi();
-	else if (static_cast<Vector>(exit.interruption.vector()) == Vector::machine_check)
-		glue_deliver_machine_check();
-}
-
 /*
  * Into the guest, again and again as long as nobody but this code is needed: what is the thread's in the CPU comes
  * back once, after the last exit. An interrupt of the host's ends it, since it ends the guest's run.
@@ -231,8 +217,11 @@ Entry VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const Vcpu
 		insn::xsetbv(0, host_xcr0);
 	glue_debug_registers_restore();
 	glue_debugctl_restore(debugctl);
-	if (entry == Entry::exited)
-		deliver_to_host(exit);
+	/* Linux's to handle, before interrupts come: NMIs are blocked until the handler's IRET. */
+	if (entry == Entry::exited && exit.is_nmi())
+		glue_deliver_nmi();
+	if (entry == Entry::exited && exit.is_machine_check())
+		glue_deliver_machine_check();
 	/* Only an entry that succeeds takes the event out of the VMCS. */
 	cancel_delivery(vmcs, s);
 	return entry;

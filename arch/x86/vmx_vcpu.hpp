@@ -86,7 +86,6 @@ private:
 		REQUIRES(irqs_off);
 	Entry pass(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state,
 		   const VcpuIdentity &identity, Exit &exit, Next &next) REQUIRES(irqs_off);
-	void deliver_to_host(const Exit &exit) REQUIRES(irqs_off);
 	Entry run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state,
 		  const VcpuIdentity &identity, Exit &exit, Next &next, KickTarget &kick)
 		REQUIRES(irqs_off);
