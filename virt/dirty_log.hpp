@@ -45,8 +45,10 @@ public:
 	/* All of them. Nobody else has it yet. */
 	void add_all(u64 pages)
 	{
-		for (u64 page = 0; page < pages; page++)
-			bits_[page / 64] |= u64{1} << page % 64;
+		for (u64 i = 0; i < pages / 64; i++)
+			bits_[i] = ~u64{0};
+		if (pages % 64)
+			bits_[pages / 64] = (u64{1} << pages % 64) - 1;
 	}
 	/*
 	 * Moves the bits to taken(), with visit(page) for each. Under the MMU lock, to write; one at a time.
