@@ -178,6 +178,8 @@ SYM_INNER_LABEL(kvmpp_enter_out, SYM_L_GLOBAL)
 	jmp .Lclear\@
 	.endif
 SYM_FUNC_END(\name)
+/* RBP is the guest's. */
+STACK_FRAME_NON_STANDARD_FP \name
 .endm
 
 .section .noinstr.text, "ax"
