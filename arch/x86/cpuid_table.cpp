@@ -23,28 +23,22 @@ bool GuestCpuid::add(const CpuidEntry &entry)
 {
 	if (count_ == max_entries)
 		return false;
-	entries_[count_++] = entry;
+	u32 chain = chain_of(entry.function);
+	u16 i = static_cast<u16>(count_++);
+	entries_[i] = entry;
+	next_[i] = none;
+	(first_[chain] == none ? first_[chain] : next_[last_[chain]]) = i;
+	last_[chain] = i;
 	return true;
-}
-
-u32 GuestCpuid::find(u32 function, u32 index) const
-{
-	for (u32 i = 0; i < count_; i++) {
-		const CpuidEntry &e = entries_[i];
-
-		if (e.function == function &&
-		    (!(e.flags & CpuidEntry::has_index) || e.index == index))
-			return i;
-	}
-	return none;
 }
 
 u32 GuestCpuid::find(u32 function) const
 {
-	for (u32 i = 0; i < count_; i++)
-		if (entries_[i].function == function)
-			return i;
-	return none;
+	u32 i = first_[chain_of(function)];
+
+	while (i != none && entries_[i].function != function)
+		i = next_[i];
+	return i;
 }
 
 Result<> GuestCpuid::check() const
@@ -183,10 +177,8 @@ u32 GuestCpuid::find_out_of_range(u32 &function, u32 index) const
 	return find(function, index);
 }
 
-insn::CpuidResult GuestCpuid::ask(const VcpuState &s, u32 leaf, u32 subleaf) const
+insn::CpuidResult GuestCpuid::ask_further(const VcpuState &s, u32 leaf, u32 subleaf, u32 i) const
 {
-	u32 i = find(leaf, subleaf);
-
 	if (i == none)
 		i = find_out_of_range(leaf, subleaf);
 	if (i != none) {

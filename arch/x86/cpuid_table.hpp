@@ -29,6 +29,11 @@ public:
 	/* KVM_MAX_CPUID_ENTRIES */
 	static constexpr u32 max_entries = 256;
 
+	GuestCpuid()
+	{
+		for (u16 &first : first_)
+			first = none;
+	}
 	u32 count() const { return count_; }
 	/* For who fills it, in order. False: it is full. */
 	bool add(const CpuidEntry &entry);
@@ -48,14 +53,43 @@ public:
 	bool is_same(const GuestCpuid &other, const VcpuState &state) const;
 
 	/* The instruction. */
-	insn::CpuidResult ask(const VcpuState &state, u32 leaf, u32 subleaf) const;
+	insn::CpuidResult ask(const VcpuState &state, u32 leaf, u32 subleaf) const
+	{
+		u32 i = find(leaf, subleaf);
+
+		if (i == none || depends_on_state(leaf))
+			return ask_further(state, leaf, subleaf, i);
+		const CpuidEntry &e = entries_[i];
+		return {e.eax, e.ebx, e.ecx, e.edx};
+	}
 
 private:
-	static constexpr u32 none = ~u32{0};
+	static constexpr u16 none = 0xffff;
+
+	/* as_found() changes it. */
+	static bool depends_on_state(u32 function)
+	{
+		return function < 32 && (1u << function & (1 << 1 | 1 << 7 | 1 << 0xd));
+	}
+	/* Where the search for a function's entries begins; in order they are linked by next_. */
+	static constexpr u32 chains = 32;
+	static u32 chain_of(u32 function) { return (function ^ function >> 27) % chains; }
 
 	/* The first entry for both, or none; for a function alone, whatever its index. */
-	u32 find(u32 function, u32 index) const;
+	u32 find(u32 function, u32 index) const
+	{
+		u32 i = first_[chain_of(function)];
+
+		for (; i != none; i = next_[i])
+			if (entries_[i].function == function &&
+			    (!(entries_[i].flags & CpuidEntry::has_index) ||
+			     entries_[i].index == index))
+				break;
+		return i;
+	}
 	u32 find(u32 function) const;
+	/* @i: what find() has found. */
+	insn::CpuidResult ask_further(const VcpuState &state, u32 leaf, u32 subleaf, u32 i) const;
 	/* as_seen() of one that find() has found. */
 	CpuidEntry as_found(u32 i, const VcpuState &state) const;
 	u32 find_out_of_range(u32 &function, u32 index) const;
@@ -63,6 +97,7 @@ private:
 
 	u32 count_ = 0;
 	CpuidEntry entries_[max_entries];
+	u16 first_[chains], last_[chains], next_[max_entries];
 };
 
 } // namespace kvmpp

@@ -121,7 +121,8 @@ void after_exit(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 	VcpuState &s = *run.state;
 
 	s.cr2 = insn::read_cr2();
-	read_exit(vmcs, cpu.cpu, run.exit);
+	run.exit.cpu = cpu.cpu;
+	const ExitNeeds &needs = read_exit(vmcs, run.exit);
 	if (run.exit.entry_failed()) {
 		cancel_delivery(vmcs, s);
 		return;
@@ -129,7 +130,7 @@ void after_exit(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 	vmcs.set_launched();
 	end_delivery(s);
 	forget_state(s);
-	read_state(vmcs, s, exit_state(run.exit));
+	read_state(vmcs, s, exit_state(needs, run.exit));
 	if (auto reason = static_cast<unsigned>(run.exit.reason());
 	    reason < static_cast<unsigned>(ExitReason::count))
 		cpu.exits[reason]++;
@@ -221,9 +222,8 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 				answer = Answer::exited;
 			}
 		} else if (outcome == 1) {
-			run.exit = Exit();
 			run.exit.cpu = cpu.cpu;
-			run.exit.raw_reason = vmcs.read(field::vm_instruction_error);
+			run.exit.renew(vmcs.read(field::vm_instruction_error));
 			cancel_delivery(vmcs, s);
 			answer = Answer::vmfail;
 		} else {

@@ -126,7 +126,7 @@ Event settle_events(VcpuState &s)
 	return event;
 }
 
-void end_delivery(VcpuState &s)
+void forget_delivered(VcpuState &s)
 {
 	switch (std::exchange(s.delivering, Delivery::none)) {
 	case Delivery::none:

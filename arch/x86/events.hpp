@@ -35,7 +35,12 @@ bool needs_window_state(const VcpuState &state);
 Event settle_events(VcpuState &state);
 
 /* The entry took it: what is to be delivered again the exit says, see deliver_again(). */
-void end_delivery(VcpuState &state);
+void forget_delivered(VcpuState &state);
+inline void end_delivery(VcpuState &s)
+{
+	if (s.delivering != Delivery::none)
+		forget_delivered(s);
+}
 
 /*
  * The exit came in the middle of an event's delivery, if so: the next entry delivers it again. Or in an IRET

@@ -4,7 +4,10 @@
 namespace kvmpp
 {
 
-ExitFields exit_fields(ExitReason reason)
+namespace
+{
+
+constexpr ExitFields fields_of(ExitReason reason)
 {
 	switch (reason) {
 	case ExitReason::external_interrupt:
@@ -42,6 +45,60 @@ ExitFields exit_fields(ExitReason reason)
 	}
 }
 
+/* Where it does not depend. */
+constexpr Groups state_of(ExitReason reason)
+{
+	switch (reason) {
+	case ExitReason::cpuid:
+	case ExitReason::hlt:
+	case ExitReason::invd:
+	case ExitReason::wbinvd:
+	case ExitReason::rdmsr:
+	case ExitReason::wrmsr:
+	case ExitReason::pause:
+		return skip_state;
+	case ExitReason::vmcall:
+	case ExitReason::xsetbv:
+		return skip_state | Group::segments;
+	case ExitReason::control_register_access:
+	case ExitReason::mov_dr:
+		return emulation_state;
+	default:
+		return {};
+	}
+}
+
+Groups exception_state(Vector vector)
+{
+	switch (vector) {
+	case Vector::debug:
+	case Vector::breakpoint:
+		return skip_state | Group::segments | Group::pending_debug;
+	case Vector::alignment_check:
+		return Group::rip | Group::rflags | Group::cr0 | Group::segments;
+	default:
+		return {};
+	}
+}
+
+} // namespace
+
+constexpr NeedsOfExits::NeedsOfExits()
+{
+	for (unsigned i = 0; i <= exit_reasons; i++) {
+		ExitReason reason = static_cast<ExitReason>(i);
+		ExitFields fields = fields_of(reason);
+
+		of[i] = {.fields = fields,
+			 .more = fields.qualification || fields.addresses || fields.interruption ||
+				 fields.vectoring || fields.instruction_info,
+			 .depends = fields.vectoring || reason == ExitReason::io_instruction,
+			 .state = state_of(reason)};
+	}
+}
+
+constinit const NeedsOfExits needs_of_exits;
+
 bool unblocked_nmis(const Exit &exit)
 {
 	constexpr u32 unblocked = 1 << 12;
@@ -61,52 +118,21 @@ bool unblocked_nmis(const Exit &exit)
 	}
 }
 
-namespace
-{
-
-Groups handler_state(const Exit &exit)
-{
-	switch (exit.reason()) {
-	case ExitReason::cpuid:
-	case ExitReason::hlt:
-	case ExitReason::invd:
-	case ExitReason::wbinvd:
-	case ExitReason::rdmsr:
-	case ExitReason::wrmsr:
-	case ExitReason::pause:
-		return skip_state;
-	case ExitReason::vmcall:
-	case ExitReason::xsetbv:
-		return skip_state | Group::segments;
-	case ExitReason::exception_or_nmi:
-		switch (static_cast<Vector>(exit.interruption.vector())) {
-		case Vector::debug:
-		case Vector::breakpoint:
-			return skip_state | Group::segments;
-		case Vector::alignment_check:
-			return Group::rip | Group::rflags | Group::cr0 | Group::segments;
-		default:
-			return {};
-		}
-	case ExitReason::io_instruction:
-		return IoAccess(exit.qualification).string ? emulation_state : skip_state;
-	case ExitReason::control_register_access:
-	case ExitReason::mov_dr:
-		return emulation_state;
-	default:
-		return {};
-	}
-}
-
-} // namespace
-
-Groups exit_state(const Exit &exit)
+Groups dependent_exit_state(const Exit &exit)
 {
 	bool blocking =
 		unblocked_nmis(exit) ||
 		(exit.vectoring.valid() && exit.vectoring.type() == InterruptionInfo::Type::nmi);
+	Groups state = blocking ? Groups(Group::interruptibility) : Groups();
 
-	return handler_state(exit) | (blocking ? Groups(Group::interruptibility) : Groups());
+	switch (exit.reason()) {
+	case ExitReason::exception_or_nmi:
+		return state | exception_state(static_cast<Vector>(exit.interruption.vector()));
+	case ExitReason::io_instruction:
+		return IoAccess(exit.qualification).string ? emulation_state : skip_state;
+	default:
+		return state;
+	}
 }
 
 } // namespace kvmpp

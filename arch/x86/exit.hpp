@@ -22,6 +22,15 @@ struct Exit {
 	u32 instruction_info = 0;
 	CpuId cpu; /* the exit happened on */
 
+	/* Another one, on the same CPU. */
+	void renew(u32 reason)
+	{
+		CpuId here = cpu;
+
+		*this = Exit();
+		raw_reason = reason;
+		cpu = here;
+	}
 	ExitReason reason() const { return static_cast<ExitReason>(raw_reason & 0xffff); }
 	/* "VM-entry failure": the guest did not run. */
 	bool entry_failed() const { return raw_reason & (u32{1} << 31); }
@@ -49,13 +58,42 @@ struct ExitFields {
 	bool vectoring : 1 = false;    /* the exit may interrupt the delivery of an event */
 	bool instruction_info : 1 = false;
 };
-ExitFields exit_fields(ExitReason reason);
+
+/* What the handlers of a kind of exit need. */
+struct ExitNeeds {
+	ExitFields fields;
+	/* More of them than the instruction length, which most that are frequent do with. */
+	bool more = false;
+	/* Of the guest's state, unless it depends on the fields. */
+	bool depends = false;
+	Groups state;
+};
+inline constexpr unsigned exit_reasons = static_cast<unsigned>(ExitReason::count);
+struct NeedsOfExits {
+	/* The last is for reasons that there are not. */
+	ExitNeeds of[exit_reasons + 1];
+
+	constexpr NeedsOfExits();
+};
+extern const NeedsOfExits needs_of_exits;
+
+inline const ExitNeeds &exit_needs(ExitReason reason)
+{
+	unsigned i = static_cast<unsigned>(reason);
+
+	return needs_of_exits.of[i < exit_reasons ? i : exit_reasons];
+}
 
 /* "Information for VM Exits Due to Vectored Events": the exit is of an IRET, which is to be done anew. */
 bool unblocked_nmis(const Exit &exit);
 
-/* What of the guest's state its handler reads; @exit has the fields of exit_fields(). */
-Groups exit_state(const Exit &exit);
+/* As ExitNeeds::state, where that depends. */
+Groups dependent_exit_state(const Exit &exit);
+/* What of the guest's state its handler reads; @exit has the fields of @needs, which are its own. */
+inline Groups exit_state(const ExitNeeds &needs, const Exit &exit)
+{
+	return needs.depends ? dependent_exit_state(exit) : needs.state;
+}
 
 /* What VcpuState::skip_instruction() needs, after any instruction that the host completes. */
 inline constexpr Groups skip_state = Group::rip | Group::rflags | Group::interruptibility;

@@ -33,7 +33,7 @@ void inject_for_debugger(VcpuState &s, u32 control)
 	if ((s.own_rflags() & rflags::tf) && (s.interruptibility & blocking_by_sti_or_mov_ss)) {
 		/* VM entry insists on the trap that such blocking has held back. */
 		s.pending_debug |= dr6::bs;
-		s.mark_dirty(Group::interruptibility);
+		s.mark_dirty(Group::pending_debug);
 	}
 	if (s.dr7 & dr7::gd) {
 		s.dr7 &= ~dr7::gd;

@@ -10,8 +10,8 @@ namespace kvmpp
 {
 
 /* What set_guest_debug() and a step that is due need. */
-inline constexpr Groups debug_state =
-	Group::rip | Group::rflags | Group::segments | Group::interruptibility;
+inline constexpr Groups debug_state = Group::rip | Group::rflags | Group::segments |
+				      Group::interruptibility | Group::pending_debug;
 
 /* Errno::busy, and nothing changed, when one is to be injected and an exception is pending. */
 Result<> set_guest_debug(VcpuState &state, const kvm_guest_debug &debug);

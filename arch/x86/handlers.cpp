@@ -65,7 +65,7 @@ Next handle_exception(VcpuState &s, const Exit &exit)
 		if ((s.rflags & rflags::tf) && (s.interruptibility & blocking_by_sti_or_mov_ss)) {
 			/* VM entry insists on the trap that such blocking has held back. */
 			s.pending_debug |= dr6::bs;
-			s.mark_dirty(Group::interruptibility);
+			s.mark_dirty(Group::pending_debug);
 		}
 		return after_injection(s, s.inject(Vector::debug));
 	}

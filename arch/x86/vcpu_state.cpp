@@ -115,12 +115,9 @@ void VcpuState::start_at(u8 vector)
 	mark_dirty(Group::segments | Group::rip);
 }
 
-void VcpuState::skip_instruction(u32 length)
+/* What the end of one brings: blocking ends, a trap comes. */
+void VcpuState::end_instruction()
 {
-	u64 before = rip;
-	rip += length;
-	rip_passed_4g = (before ^ rip) >> 32;
-	mark_dirty(Group::rip);
 	if (interruptibility & blocking_by_sti_or_mov_ss) {
 		interruptibility &= ~blocking_by_sti_or_mov_ss;
 		mark_dirty(Group::interruptibility);

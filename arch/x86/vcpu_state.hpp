@@ -56,13 +56,14 @@ enum class Group : u32 {
 	efer = 1 << 6,
 	segments = 1 << 7,
 	tables = 1 << 8,           /* GDTR, IDTR */
-	interruptibility = 1 << 9, /* blocking by STI, MOV SS, NMI; pending debug exceptions */
+	interruptibility = 1 << 9, /* blocking by STI, MOV SS, NMI */
 	dr7 = 1 << 10,
 	sysenter = 1 << 11,
 	pdpte = 1 << 12,
 	pat = 1 << 13,
 	tsc_offset = 1 << 14,
 	controls = 1 << 15, /* primary controls with the windows, exception bitmap */
+	pending_debug = 1 << 16,
 };
 
 /* Bits that the guest changes without an exit. */
@@ -79,7 +80,7 @@ class Groups
 public:
 	constexpr Groups() = default;
 	constexpr Groups(Group group) : bits_(static_cast<u32>(group)) {}
-	static constexpr Groups all() { return Groups((1 << 16) - 1); }
+	static constexpr Groups all() { return Groups((1 << 17) - 1); }
 
 	constexpr Groups operator|(Groups other) const { return Groups(bits_ | other.bits_); }
 	constexpr Groups operator-(Groups other) const { return Groups(bits_ & ~other.bits_); }
@@ -399,7 +400,17 @@ struct VcpuState {
 	 * The instruction at RIP is done. Needs rip, rflags, interruptibility. A single-step trap
 	 * that was due after it becomes pending: the guest's, or the VMM's.
 	 */
-	void skip_instruction(u32 length);
+	void skip_instruction(u32 length)
+	{
+		u64 before = rip;
+
+		rip += length;
+		rip_passed_4g = (before ^ rip) >> 32;
+		mark_dirty(Group::rip);
+		if ((interruptibility & blocking_by_sti_or_mov_ss) || (rflags & rflags::tf) ||
+		    is_debugged(GuestDebug::single_step)) [[unlikely]]
+			end_instruction();
+	}
 
 	/*
 	 * A fault or trap for the guest; two that meet become a double fault, or a triple fault,
@@ -412,6 +423,7 @@ struct VcpuState {
 private:
 	[[nodiscard]] bool inject(InterruptionInfo info, u32 error_code);
 	void reset_registers();
+	void end_instruction();
 };
 
 } // namespace kvmpp

@@ -11,10 +11,6 @@ namespace kvmpp
 namespace
 {
 
-constexpr Groups changed_by_guest = Group::rip | Group::rsp | Group::rflags | Group::cr0 |
-				    Group::cr3 | Group::cr4 | Group::segments | Group::tables |
-				    Group::interruptibility | Group::sysenter | Group::pdpte;
-
 /* Caching belongs to the host: with EPT these bits would only slow the guest down. */
 constexpr u64 cr0_never_real = cr0::cd | cr0::nw;
 
@@ -52,23 +48,6 @@ void write_segments(ActiveVmcs &vmcs, const VcpuState &s)
 	}
 }
 
-/* See VcpuState::rip_passed_4g. */
-u64 rip_to_write(ActiveVmcs &vmcs, VcpuState &s)
-{
-	if (s.rip_passed_4g) {
-		constexpr unsigned cs = static_cast<unsigned>(Seg::cs);
-		u64 rights = s.valid.has(Group::segments)
-				     ? s.segment[cs].access_rights
-				     : vmcs.read_encoding(
-					       segment_field(field::guest_es_access_rights, cs));
-
-		if (!s.long_mode() || !(rights & Segment::l_bit))
-			s.rip = static_cast<u32>(s.rip);
-		s.rip_passed_4g = false;
-	}
-	return s.rip;
-}
-
 u32 exceptions(const VcpuState &s)
 {
 	constexpr u32 both = GuestDebug::enable | GuestDebug::software_breakpoints;
@@ -80,10 +59,9 @@ u32 exceptions(const VcpuState &s)
 	       ((s.debug.control & both) == both ? 1 << static_cast<u32>(Vector::breakpoint) : 0);
 }
 
-/* What most exits and entries are about; the rest is in functions of its own. */
-constexpr Groups often = Group::rip | Group::rsp | Group::rflags | Group::interruptibility;
+} // namespace
 
-void read_rest(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
+void read_seldom_moved(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 {
 	if (groups.has(Group::cr0))
 		s.cr0 = merge(vmcs.read(field::guest_cr0), s.cr0, cr0_guest_owned);
@@ -99,6 +77,8 @@ void read_rest(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 		s.idtr = {vmcs.read(field::guest_idtr_base),
 			  static_cast<u16>(vmcs.read(field::guest_idtr_limit))};
 	}
+	if (groups.has(Group::pending_debug))
+		s.pending_debug = vmcs.read(field::guest_pending_debug_exceptions);
 	if (groups.has(Group::sysenter)) {
 		s.sysenter_cs = vmcs.read(field::guest_sysenter_cs);
 		s.sysenter_esp = vmcs.read(field::guest_sysenter_esp);
@@ -112,7 +92,7 @@ void read_rest(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 	}
 }
 
-void write_rest(ActiveVmcs &vmcs, const VcpuState &s, Groups dirty, const VmxConfig &config)
+void write_seldom_moved(ActiveVmcs &vmcs, const VcpuState &s, Groups dirty, const VmxConfig &config)
 {
 	if (dirty.has(Group::cr0)) {
 		vmcs.write(field::guest_cr0, (s.cr0 & ~cr0_never_real) | config.cr0_must_be_set);
@@ -138,6 +118,8 @@ void write_rest(ActiveVmcs &vmcs, const VcpuState &s, Groups dirty, const VmxCon
 		vmcs.write(field::guest_idtr_base, s.idtr.base);
 		vmcs.write(field::guest_idtr_limit, s.idtr.limit);
 	}
+	if (dirty.has(Group::pending_debug))
+		vmcs.write(field::guest_pending_debug_exceptions, s.pending_debug);
 	if (dirty.has(Group::dr7))
 		vmcs.write(field::guest_dr7, s.effective_dr7());
 	if (dirty.has(Group::sysenter)) {
@@ -175,55 +157,23 @@ void write_event(ActiveVmcs &vmcs, VcpuState &s)
 		vmcs.write(field::vm_entry_instruction_length, event.instruction_length);
 }
 
-} // namespace
-
-void read_state(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
+/* See VcpuState::rip_passed_4g. */
+void cut_rip(ActiveVmcs &vmcs, VcpuState &s)
 {
-	groups = groups - s.valid;
-	if (groups.has(Group::rip))
-		s.rip = vmcs.read(field::guest_rip);
-	if (groups.has(Group::rsp))
-		s.gpr[rsp] = vmcs.read(field::guest_rsp);
-	if (groups.has(Group::rflags))
-		s.rflags = vmcs.read(field::guest_rflags);
-	if (groups.has(Group::interruptibility)) {
-		s.interruptibility = vmcs.read(field::guest_interruptibility);
-		s.pending_debug = vmcs.read(field::guest_pending_debug_exceptions);
-	}
-	if (!(groups - often).empty())
-		read_rest(vmcs, s, groups);
-	s.valid = s.valid | groups;
-}
+	constexpr unsigned cs = static_cast<unsigned>(Seg::cs);
+	u64 rights = s.valid.has(Group::segments)
+			     ? s.segment[cs].access_rights
+			     : vmcs.read_encoding(segment_field(field::guest_es_access_rights, cs));
 
-void write_state(ActiveVmcs &vmcs, VcpuState &s, const VmxConfig &config)
-{
-	if (has_to_settle(s))
-		write_event(vmcs, s);
-	Groups dirty = s.dirty;
-	if (dirty.has(Group::rip))
-		vmcs.write(field::guest_rip, rip_to_write(vmcs, s));
-	if (dirty.has(Group::rsp))
-		vmcs.write(field::guest_rsp, s.gpr[rsp]);
-	if (dirty.has(Group::rflags))
-		vmcs.write(field::guest_rflags, s.rflags);
-	if (dirty.has(Group::interruptibility)) {
-		vmcs.write(field::guest_interruptibility, s.interruptibility);
-		vmcs.write(field::guest_pending_debug_exceptions, s.pending_debug);
-	}
-	if (!(dirty - often).empty())
-		write_rest(vmcs, s, dirty, config);
-	s.dirty = {};
+	if (!s.long_mode() || !(rights & Segment::l_bit))
+		s.rip = static_cast<u32>(s.rip);
+	s.rip_passed_4g = false;
 }
 
 void cancel_delivery(ActiveVmcs &vmcs, VcpuState &s)
 {
 	if (std::exchange(s.delivering, Delivery::none) != Delivery::none)
 		vmcs.write(field::vm_entry_interruption_info, 0);
-}
-
-void forget_state(VcpuState &s)
-{
-	s.valid = s.valid - changed_by_guest;
 }
 
 void read_page_log(ActiveVmcs &vmcs, VcpuState &s)
@@ -238,19 +188,14 @@ void read_page_log(ActiveVmcs &vmcs, VcpuState &s)
 	vmcs.write(field::guest_pml_index, empty);
 }
 
-void read_exit(ActiveVmcs &vmcs, CpuId cpu, Exit &exit)
+void read_more_of_exit(ActiveVmcs &vmcs, Exit &exit)
 {
-	exit = Exit();
-	exit.cpu = cpu;
-	exit.raw_reason = vmcs.read(field::exit_reason);
-	ExitFields fields = exit_fields(exit.reason());
+	const ExitFields &fields = exit_needs(exit.reason()).fields;
 
 	if (exit.entry_failed()) {
 		exit.qualification = vmcs.read(field::exit_qualification);
 		return;
 	}
-	if (fields.instruction_length)
-		exit.instruction_length = vmcs.read(field::vm_exit_instruction_length);
 	if (fields.qualification)
 		exit.qualification = vmcs.read(field::exit_qualification);
 	if (fields.addresses) {

@@ -130,7 +130,8 @@ void VmxVcpu::leave_guest(const IrqOff &irq, VcpuState &s)
 }
 
 /* What the guest was changed to since its last entry. */
-void VmxVcpu::prepare_entry(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s)
+[[gnu::always_inline]] inline void VmxVcpu::prepare_entry(const IrqOff &irq, ActiveVmcs &vmcs,
+							  VcpuState &s)
 {
 	if (s.syscall_msrs_dirty)
 		load_guest_msrs(irq, s);
@@ -142,32 +143,32 @@ void VmxVcpu::prepare_entry(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s)
 }
 
 /* VM entry and VM exit, and the exit's handler, where that needs nothing of Linux: then Entry::handled. */
-Entry VmxVcpu::pass(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const VcpuIdentity &identity,
-		    Exit &exit, Next &next)
+[[gnu::always_inline]] inline Entry VmxVcpu::pass(VmxCpu &here, bool perf_switches,
+						  ActiveVmcs &vmcs, VcpuState &s,
+						  const VcpuIdentity &identity, Exit &exit,
+						  Next &next)
 {
-	VmxCpu &here = VmxCpu::here(irq);
-
 	if (glue_l1d_flush(std::exchange(l1d_flush_due_, false)))
 		here.count_l1d_flush();
-	glue_perf_enter_guest();
+	if (perf_switches)
+		glue_perf_enter_guest();
 	bool failed =
 		glue_vmx_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr), vmcs.launched(), &s.cr2);
-	glue_perf_leave_guest();
+	if (perf_switches)
+		glue_perf_leave_guest();
 	if (failed) {
-		exit = Exit();
-		exit.cpu = irq.cpu();
-		exit.raw_reason = vmcs.read(field::vm_instruction_error);
+		exit.renew(vmcs.read(field::vm_instruction_error));
 		return Entry::vmfail;
 	}
 
-	read_exit(vmcs, irq.cpu(), exit);
+	const ExitNeeds &needs = read_exit(vmcs, exit);
 	here.count_exit(exit.reason());
 	if (exit.entry_failed())
 		return Entry::exited;
 	vmcs.set_launched();
 	end_delivery(s);
 	forget_state(s);
-	read_state(vmcs, s, exit_state(exit));
+	read_state(vmcs, s, exit_state(needs, exit));
 	if (vmcs.failed())
 		return Entry::exited;
 	return handle_bare(s, identity, exit, next) ? Entry::handled : Entry::exited;
@@ -180,8 +181,11 @@ Entry VmxVcpu::pass(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const Vcp
 Entry VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const VcpuIdentity &identity,
 		   Exit &exit, Next &next, KickTarget &kick)
 {
+	VmxCpu &here = VmxCpu::here(irq);
 	const u64 host_xcr0 = guest_features().xcr0 ? glue_host_xcr0() : 0;
 	const u64 debugctl = glue_debugctl();
+	/* Events come and go with interrupts on. */
+	const bool perf_switches = glue_perf_switches();
 	u64 xcr0 = host_xcr0;
 	Entry entry = Entry::asked;
 
@@ -189,6 +193,7 @@ Entry VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const Vcpu
 	if (s.effective_dr7() & dr7::enabled)
 		insn::write_debug_registers(s.effective_dr());
 	glue_guest_timing_enter();
+	exit.cpu = irq.cpu();
 
 	Requests asked = kick.enter(irq);
 	for (;;) {
@@ -201,7 +206,7 @@ Entry VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const Vcpu
 			break;
 		if (u64 own = s.cr4 & cr4::osxsave ? s.xcr0 : host_xcr0; own != xcr0)
 			insn::xsetbv(0, xcr0 = own);
-		entry = pass(irq, vmcs, s, identity, exit, next);
+		entry = pass(here, perf_switches, vmcs, s, identity, exit, next);
 		if (entry != Entry::handled || next != Next::resume || s.debug.step_due ||
 		    glue_work_pending())
 			break;
@@ -335,7 +340,7 @@ void VmxVcpu::take_back(VcpuState &s, DedicatedRun &run)
 		s.apic.real = run.left.apic;
 }
 
-Result<> VmxVcpu::fetch(VcpuState &s, Groups groups)
+Result<> VmxVcpu::fetch_invalid(VcpuState &s, Groups groups)
 {
 	while (!(groups - s.valid).empty()) {
 		{

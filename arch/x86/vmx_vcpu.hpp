@@ -51,7 +51,10 @@ public:
 	 * Makes @groups of @state valid. Errno::intr when a signal came before VMX was on here;
 	 * else as enter().
 	 */
-	Result<> fetch(VcpuState &state, Groups groups) MAY_SLEEP;
+	Result<> fetch(VcpuState &state, Groups groups) MAY_SLEEP
+	{
+		return (groups - state.valid).empty() ? Result<>() : fetch_invalid(state, groups);
+	}
 	/* The thread has been at what is not the guest's, and may have left some of it in the L1 data cache. */
 	void flush_l1d_at_entry() { l1d_flush_due_ = true; }
 	/*
@@ -79,12 +82,13 @@ public:
 	const VcpuVmcs *lent_vmcs() { return &vmcss_.current(); }
 
 private:
+	Result<> fetch_invalid(VcpuState &state, Groups groups) MAY_SLEEP;
 	VmcsControls controls(const VcpuState &state) const;
 	void enter_guest(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void load_guest_msrs(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void prepare_entry(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state)
 		REQUIRES(irqs_off);
-	Entry pass(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state,
+	Entry pass(VmxCpu &here, bool perf_switches, ActiveVmcs &vmcs, VcpuState &state,
 		   const VcpuIdentity &identity, Exit &exit, Next &next) REQUIRES(irqs_off);
 	Entry run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state,
 		  const VcpuIdentity &identity, Exit &exit, Next &next, KickTarget &kick)

@@ -41,8 +41,10 @@ void glue_debugctl_restore(glue_u64 value) NEEDS_IRQS_OFF;
 
 /*
  * Host perf events that must not count in the guest stop, and go on after the exit; PEBS, which
- * would write to the guest's addresses, among them. Interrupts off.
+ * would write to the guest's addresses, among them. Interrupts off. Whether there are any, which stays so
+ * while interrupts are off.
  */
+int glue_perf_switches(void) NEEDS_IRQS_OFF;
 void glue_perf_enter_guest(void) NEEDS_IRQS_OFF;
 void glue_perf_leave_guest(void) NEEDS_IRQS_OFF;
 

@@ -144,6 +144,18 @@ void glue_debugctl_restore(glue_u64 value)
 		update_debugctlmsr(value);
 }
 
+/* An NMI of perf's may stop an event meanwhile, but starts none. */
+int glue_perf_switches(void)
+{
+	int count;
+	struct perf_guest_switch_msr *msrs = perf_guest_get_msrs(&count, NULL);
+
+	for (int i = 0; msrs && i < count; i++)
+		if (msrs[i].guest != msrs[i].host)
+			return 1;
+	return 0;
+}
+
 void glue_perf_enter_guest(void)
 {
 	int count;
@@ -183,7 +195,8 @@ noinstr int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched, glue_u64 *cr2)
 
 	/* A guest is to RCU what user space is: a quiescent state, for as long as it lasts. */
 	(void)context_tracking_guest_enter();
-	native_write_cr2(*cr2);
+	if (native_read_cr2() != *cr2)
+		native_write_cr2(*cr2);
 	failed = kvmpp_vmx_enter(gprs, launched);
 	*cr2 = native_read_cr2();
 #ifdef X86_FEATURE_IBPB_EXIT_TO_USER

@@ -125,6 +125,10 @@ int glue_l1d_flush(int)
 void glue_debugctl_restore(glue_u64)
 {
 }
+int glue_perf_switches(void)
+{
+	return 0;
+}
 void glue_perf_enter_guest(void)
 {
 }

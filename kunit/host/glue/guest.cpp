@@ -227,6 +227,11 @@ void glue_debugctl_restore(glue_u64 value)
 	here().debugctl = value;
 }
 
+int glue_perf_switches(void)
+{
+	return 1;
+}
+
 void glue_perf_enter_guest(void)
 {
 	if (!irqs_off() || std::exchange(perf_in_guest, true))

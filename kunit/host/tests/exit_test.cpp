@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "arch/x86/exit.hpp"
 
+#include "guest.hpp"
+
 #include <gtest/gtest.h>
 
 #include <set>
 #include <string>
 
 using namespace kvmpp;
+using kvmpp::host::exit_state;
 
 TEST(Exit, reason_is_the_low_half)
 {
@@ -104,16 +107,16 @@ TEST(Exit, fields_and_state_of_each_reason)
 		Exit exit;
 
 		exit.raw_reason = static_cast<u32>(reason);
-		EXPECT_TRUE(exit_fields(reason).instruction_length) << exit.raw_reason;
+		EXPECT_TRUE(exit_needs(reason).fields.instruction_length) << exit.raw_reason;
 		EXPECT_TRUE((Groups(Group::rip) - exit_state(exit)).empty()) << exit.raw_reason;
 		EXPECT_TRUE(exit_state(exit).has(Group::rflags)) << exit.raw_reason;
 		EXPECT_TRUE(exit_state(exit).has(Group::interruptibility)) << exit.raw_reason;
 	}
 	for (ExitReason reason :
 	     {ExitReason::ept_violation, ExitReason::exception_or_nmi, ExitReason::task_switch})
-		EXPECT_TRUE(exit_fields(reason).vectoring) << static_cast<unsigned>(reason);
-	EXPECT_TRUE(exit_fields(ExitReason::ept_violation).addresses);
-	EXPECT_TRUE(exit_fields(ExitReason::exception_or_nmi).interruption);
+		EXPECT_TRUE(exit_needs(reason).fields.vectoring) << static_cast<unsigned>(reason);
+	EXPECT_TRUE(exit_needs(ExitReason::ept_violation).fields.addresses);
+	EXPECT_TRUE(exit_needs(ExitReason::exception_or_nmi).fields.interruption);
 }
 
 TEST(Exit, string_io_is_read_with_all_that_emulation_needs)
@@ -124,8 +127,8 @@ TEST(Exit, string_io_is_read_with_all_that_emulation_needs)
 	EXPECT_FALSE(exit_state(exit).has(Group::segments));
 	exit.qualification = 0x10;
 	EXPECT_TRUE((emulation_state - exit_state(exit)).empty());
-	EXPECT_TRUE(exit_fields(exit.reason()).instruction_info);
-	EXPECT_TRUE(exit_fields(exit.reason()).addresses);
+	EXPECT_TRUE(exit_needs(exit.reason()).fields.instruction_info);
+	EXPECT_TRUE(exit_needs(exit.reason()).fields.addresses);
 }
 
 TEST(Exit, names_are_unique)

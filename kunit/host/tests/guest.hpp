@@ -18,6 +18,11 @@
 namespace kvmpp::host
 {
 
+inline Groups exit_state(const Exit &exit)
+{
+	return kvmpp::exit_state(exit_needs(exit.reason()), exit);
+}
+
 /* RAM from guest-physical 0 on. */
 class GuestRam
 {

@@ -72,7 +72,7 @@ TEST_F(Handlers, pause_is_skipped_and_spins)
 {
 	protected_mode();
 	EXPECT_TRUE((skip_state - exit_state(exit_of(ExitReason::pause))).empty());
-	EXPECT_TRUE(exit_fields(ExitReason::pause).instruction_length);
+	EXPECT_TRUE(exit_needs(ExitReason::pause).fields.instruction_length);
 	EXPECT_EQ(handle(exit_of(ExitReason::pause)), Next::spin);
 	EXPECT_EQ(s.rip, 0x1002u);
 	EXPECT_FALSE(s.has_event);
@@ -134,7 +134,7 @@ TEST_F(Handlers, hypercalls_are_answered_and_unknown)
 	expect_skipped(handle(exit_of(ExitReason::vmcall, 0, 3)), 3);
 	EXPECT_EQ(s.gpr[rax], 0xfffffc18u);
 	EXPECT_TRUE(exit_state(exit_of(ExitReason::vmcall)).has(Group::segments));
-	EXPECT_TRUE(exit_fields(ExitReason::vmcall).instruction_length);
+	EXPECT_TRUE(exit_needs(ExitReason::vmcall).fields.instruction_length);
 }
 
 TEST_F(Handlers, rdpmc_is_refused)
@@ -240,7 +240,7 @@ TEST_F(Handlers, debug_exception_under_the_shadow_of_mov_ss)
 	s.interruptibility = 2;
 	EXPECT_EQ(handle(exit), Next::resume);
 	EXPECT_EQ(s.pending_debug, dr6::bs);
-	EXPECT_TRUE(s.dirty.has(Group::interruptibility));
+	EXPECT_TRUE(s.dirty.has(Group::pending_debug));
 }
 
 TEST_F(Handlers, int1_is_delivered_as_what_it_is)
