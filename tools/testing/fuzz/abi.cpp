@@ -133,7 +133,7 @@ constexpr Ioctl table[] = {
 	{IOCTL(KVM_DIRTY_TLB), File::vcpu, 1, "u8c4"},
 	{IOCTL(KVM_GET_STATS_FD), File::vcpu, 1, ""},
 	{IOCTL(KVMPP_GET_DEDICATED_CPU), File::vcpu, 2, "04"},
-	{IOCTL(KVMPP_SET_DEDICATED_CPU), File::vcpu, 1, "=x"},
+	{IOCTL(KVMPP_SET_DEDICATED_CPU), File::vcpu, 2, "=x"},
 };
 
 #undef IOCTL
@@ -228,7 +228,7 @@ uint64_t number_of_kind(char kind, Random &random, const Places &places)
 	case 'u':
 		return wild ? any : places.memory + any % places.memory_size / page * page;
 	case 'x':
-		return wild ? any : any % 6 - 1;
+		return wild ? any : random.below(4) - 1ull;
 	default:
 		return any;
 	}
