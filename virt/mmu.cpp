@@ -93,11 +93,11 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, Gu
 	EptLeaf leaf{.host_writable = writable && !slot->read_only};
 	/* With a log, the first write is to be seen. */
 	leaf.dirty = access.write || !slot->log;
-	leaf.writable = leaf.host_writable && (leaf.dirty || has_pml());
 	bool mapped = false, in_the_way = false;
 	{
 		ReadLocked locked(lock_);
 
+		leaf.writable = leaf.host_writable && (leaf.dirty || ept_.logs_writes());
 		if (!slot->log && !(access.fetch && small_for_fetch_))
 			leaf.level = level_for(*slot, address, frame, largest_level_);
 		leaf.executable = leaf.level == level_4k || !small_for_fetch_;
@@ -131,6 +131,17 @@ void Mmu::flush()
 	/* A CPU that is lost may come back and walk them: then they stay, for good. */
 	if (!dedicated_any_lost())
 		ept_.free_retired();
+}
+
+u64 Mmu::give_up_accessed_bits()
+{
+	Locked locked(lock_);
+
+	if (ept_.has_accessed_bits()) {
+		ept_.give_up_accessed_bits();
+		flush();
+	}
+	return ept_.pointer();
 }
 
 bool Mmu::is_invalidated(u64 start, u64 size) const

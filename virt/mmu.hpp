@@ -33,7 +33,7 @@ public:
 	Result<> create(int largest_level, bool small_for_fetch, bool accessed_bits,
 			bool pml = false) MAY_SLEEP;
 	Ept &ept() NO_THREAD_SAFETY_ANALYSIS { return ept_; }
-	/* The same for its life. */
+	/* vCPUs have a page log: the same for its life. */
 	bool has_pml() const NO_THREAD_SAFETY_ANALYSIS { return ept_.has_pml(); }
 
 	/*
@@ -43,6 +43,13 @@ public:
 	 */
 	Result<FaultOutcome> fault(const MemslotTable &table, GuestPhys address, GuestAccess access,
 				   Ept::TablePages &pages) EXCLUDES(lock_) MAY_SLEEP;
+
+	/*
+	 * "Accessed and Dirty Flags for EPT": with them the CPU takes its walks of the guest's paging
+	 * structures for writes. From now on it is done without. The pointer for VMCSs, of which each changes
+	 * when its vCPU has to do without.
+	 */
+	u64 give_up_accessed_bits() EXCLUDES(lock_) WAITS_FOR_IPIS;
 
 	/* Pages of [first, last] frames go out of the EPT, and out of every CPU's TLB. */
 	void unmap(u64 first_frame, u64 last_frame) EXCLUDES(lock_) WAITS_FOR_IPIS;

@@ -196,6 +196,18 @@ void Vcpu::show_exit()
 	}
 }
 
+/* False: it has none, and the guest's own flags are to be written. */
+bool Vcpu::give_up_accessed_bits()
+{
+	u64 pointer = vm_.mmu().give_up_accessed_bits();
+
+	if (state_.ept_pointer == pointer)
+		return false;
+	state_.ept_pointer = pointer;
+	state_.mark_dirty(Group::ept_pointer);
+	return true;
+}
+
 Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 {
 	vmx_.flush_l1d_at_entry();
@@ -209,6 +221,9 @@ Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 		if (!outcome)
 			return outcome.error();
 		if (*outcome == FaultOutcome::resume)
+			return Next::resume;
+		if (violation.page_walk && violation.write &&
+		    GuestMemory(vm_.slots(read)).is_ram(exit.guest_phys) && give_up_accessed_bits())
 			return Next::resume;
 	}
 	if (Result<> r = vmx_.fetch(state_, emulation_state); !r)

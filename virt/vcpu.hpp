@@ -70,6 +70,7 @@ private:
 	long set_dedicated_cpu(long cpu) MAY_SLEEP;
 	long get_dedicated_cpu(unsigned long argument) MAY_SLEEP;
 	Result<Next> handle_ept_violation(const Exit &exit) REQUIRES(mutex_);
+	bool give_up_accessed_bits() REQUIRES(mutex_);
 	Result<Next> finish_pending() REQUIRES(mutex_);
 	Result<Next> complete_pending(const u8 (&data)[8]) REQUIRES(mutex_);
 	Result<Next> past_bus(Result<Next> next) REQUIRES(mutex_);

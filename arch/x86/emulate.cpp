@@ -398,9 +398,8 @@ Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 		return internal_error(s, KVM_INTERNAL_ERROR_DELIVERY_EV, exit.vectoring.raw,
 				      exit.raw_reason);
 	/*
-	 * Its page tables are none, or may not be written to, for which the CPU takes any use of them if it
-	 * sets flags in EPT entries: it comes no further, whatever the instruction is, and would try for
-	 * ever.
+	 * Its page tables are none, or the flags that the CPU is to set in them cannot be: it comes no further,
+	 * whatever the instruction is, and would try for ever.
 	 */
 	if (EptViolation(exit.qualification).page_walk)
 		return internal_error(s, KVM_INTERNAL_ERROR_EMULATION, exit.raw_reason,

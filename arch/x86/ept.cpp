@@ -217,10 +217,19 @@ Ept::~Ept()
 
 Result<> Ept::create(bool accessed_bits, bool pml)
 {
-	accessed_bits_ = accessed_bits;
+	accessed_bits_.store(accessed_bits, std::memory_order_relaxed);
 	pml_ = accessed_bits && pml;
 	root_ = Page::create();
 	return root_ ? Result<>() : Errno::nomem;
+}
+
+void Ept::give_up_accessed_bits()
+{
+	constexpr u64 last_frame = low_bits(levels * index_bits);
+
+	/* With a log, some are writable whose first write is still to be seen. */
+	(void)unmap(0, last_frame);
+	accessed_bits_.store(false, std::memory_order_relaxed);
 }
 
 u64 Ept::pointer() const
@@ -229,7 +238,7 @@ u64 Ept::pointer() const
 		      accessed_and_dirty = 1 << 6;
 
 	return root_.phys().value | walk_write_back | walk_length |
-	       (accessed_bits_ ? accessed_and_dirty : 0);
+	       (has_accessed_bits() ? accessed_and_dirty : 0);
 }
 
 /* Below @entry, which was @was: nothing, or a larger page. Not where another was first. */
@@ -240,7 +249,7 @@ void Ept::add_table(u64 &entry, u64 was, int level, TablePages &pages)
 
 	if (is_there(was))
 		for (unsigned i = 0; i < entries; i++)
-			table[i] = part_of(was, level - 1, i, pml_);
+			table[i] = part_of(was, level - 1, i, logs_writes());
 	if (replace(entry, was, page.phys().value | table_bits)) {
 		(void)page.release();
 		return;
@@ -323,7 +332,7 @@ Ept::Fix Ept::fix(GuestPhys guest, GuestAccess access)
 
 bool Ept::is_accessed(u64 entry) const
 {
-	return accessed_bits_ ? entry & accessed : !is_tracked(entry);
+	return has_accessed_bits() ? entry & accessed : !is_tracked(entry);
 }
 
 void Ept::take_out(u64 &entry, int level)
@@ -360,7 +369,7 @@ bool Ept::watch_writes(u64 first_frame, u64 last_frame)
 	return visit_pages(root_.as<u64>(), first_frame, last_frame, [this](u64 &entry, int level) {
 		if (level > level_4k)
 			return (clear(entry, writable | mmu_writable) & writable) != 0;
-		u64 seen_by = pml_ ? dirty : writable;
+		u64 seen_by = logs_writes() ? dirty : writable;
 		return (clear(entry, seen_by) & seen_by) != 0;
 	});
 }
@@ -374,7 +383,7 @@ bool Ept::is_young(u64 first_frame, u64 last_frame)
 bool Ept::age(u64 first_frame, u64 last_frame)
 {
 	return visit_pages(root_.as<u64>(), first_frame, last_frame, [this](u64 &entry, int) {
-		if (accessed_bits_)
+		if (has_accessed_bits())
 			return (clear(entry, accessed) & accessed) != 0;
 		for (;;) {
 			u64 was = load(entry);

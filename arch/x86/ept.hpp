@@ -11,6 +11,8 @@
 #include "include/kvmpp/owned.hpp"
 #include "include/kvmpp/types.hpp"
 
+#include <atomic>
+
 namespace kvmpp
 {
 
@@ -66,8 +68,18 @@ public:
 	 * to be seen. With @pml as well it logs a page as it sets its dirty bit. Errno::nomem. May sleep.
 	 */
 	Result<> create(bool accessed_bits, bool pml = false) MAY_SLEEP;
-	/* Writes are seen by page-modification logging, not by faults. */
+	/* vCPUs have a page log. */
 	bool has_pml() const { return pml_; }
+	/* Writes are seen by page-modification logging, not by faults. Not beside give_up_accessed_bits(). */
+	bool logs_writes() const { return pml_ && has_accessed_bits(); }
+	/*
+	 * As if created without accessed bits, from now on, and as if nothing had been mapped yet. CPUs that
+	 * use the old pointer() may go on with it: what they set and log in addition does no harm. They have
+	 * to drop what they have cached. Alone.
+	 */
+	void give_up_accessed_bits();
+	/* Any context. */
+	bool has_accessed_bits() const { return accessed_bits_.load(std::memory_order_relaxed); }
 	/* For the VMCS: where the root is, its memory type and depth ("EPT Pointer"). */
 	u64 pointer() const;
 
@@ -123,7 +135,7 @@ private:
 	Page root_;
 	/* The tables that were taken out: the entry 0 of each has where the next one is. */
 	u64 retired_ = 0;
-	bool accessed_bits_ = false;
+	std::atomic<bool> accessed_bits_{false};
 	bool pml_ = false;
 
 	void add_table(u64 &entry, u64 was, int level, TablePages &pages);

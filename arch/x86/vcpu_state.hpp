@@ -64,6 +64,7 @@ enum class Group : u32 {
 	tsc_offset = 1 << 14,
 	controls = 1 << 15, /* primary controls with the windows, exception bitmap */
 	pending_debug = 1 << 16,
+	ept_pointer = 1 << 17,
 };
 
 /* Bits that the guest changes without an exit. */
@@ -80,7 +81,7 @@ class Groups
 public:
 	constexpr Groups() = default;
 	constexpr Groups(Group group) : bits_(static_cast<u32>(group)) {}
-	static constexpr Groups all() { return Groups((1 << 17) - 1); }
+	static constexpr Groups all() { return Groups((1 << 18) - 1); }
 
 	constexpr Groups operator|(Groups other) const { return Groups(bits_ | other.bits_); }
 	constexpr Groups operator-(Groups other) const { return Groups(bits_ & ~other.bits_); }
@@ -347,6 +348,8 @@ struct VcpuState {
 	/* Of the primary controls: what the VMCS was set up with, and windows to exit for. */
 	u32 primary_controls = 0;
 	u32 windows = 0;
+	/* Of the VM's EPT, as this vCPU uses it: see Ept::give_up_accessed_bits(). */
+	u64 ept_pointer = 0;
 	GuestDebug debug;
 
 	PendingAccess pending;

@@ -13,7 +13,8 @@ void write_controls(ActiveVmcs &vmcs, const VmxConfig &config, const VmcsControl
 		    VcpuState &state)
 {
 	state.primary_controls = c.primary;
-	state.mark_dirty(Group::controls);
+	state.ept_pointer = c.ept_pointer;
+	state.mark_dirty(Group::controls | Group::ept_pointer);
 	vmcs.write(field::pin_based_controls, c.pin);
 	vmcs.write(field::secondary_processor_based_controls, c.secondary);
 	if (c.secondary & secondary::pause_loop_exiting) {
@@ -33,7 +34,6 @@ void write_controls(ActiveVmcs &vmcs, const VmxConfig &config, const VmcsControl
 	vmcs.write(field::vm_entry_msr_load_count, 0);
 	vmcs.write(field::vm_entry_interruption_info, 0);
 	vmcs.write(field::msr_bitmap, c.msr_bitmap);
-	vmcs.write(field::ept_pointer, c.ept_pointer);
 	vmcs.write(field::vpid, c.vpid);
 	vmcs.write(field::cr0_guest_host_mask, ~cr0_guest_owned);
 	vmcs.write(field::cr4_guest_host_mask, ~cr4_guest_owned);

@@ -22,7 +22,7 @@ struct VmcsControls {
 	u16 vpid = 0;
 };
 
-/* Of a VMCS's life, but for its host state; Group::controls of @state becomes dirty. */
+/* Of a VMCS's life, but for its host state; Group::controls and ept_pointer of @state become dirty. */
 void write_controls(ActiveVmcs &vmcs, const VmxConfig &config, const VmcsControls &controls,
 		    VcpuState &state);
 /* What is a CPU's own of the host state. */

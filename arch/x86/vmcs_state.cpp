@@ -141,6 +141,8 @@ void write_seldom_moved(ActiveVmcs &vmcs, const VcpuState &s, Groups dirty, cons
 		vmcs.write(field::primary_processor_based_controls, s.primary_controls | s.windows);
 		vmcs.write(field::exception_bitmap, exceptions(s));
 	}
+	if (dirty.has(Group::ept_pointer))
+		vmcs.write(field::ept_pointer, s.ept_pointer);
 }
 
 void write_event(ActiveVmcs &vmcs, VcpuState &s)

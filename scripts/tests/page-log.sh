@@ -4,8 +4,8 @@
 test=/overlay/dirty_log_test
 status=0
 grep -q '^vmx flags.* pml' /proc/cpuinfo || exit
-$test writes_and_reads first_touch exact exact_in_large_pages copy_in_step read_as_it_writes by_the_cpus_log || status=1
-DEDICATED=1 $test exact read_as_it_writes || status=1
+$test writes_and_reads first_touch page_tables_in_read_only_slot exact exact_in_large_pages copy_in_step read_as_it_writes by_the_cpus_log || status=1
+DEDICATED=1 $test page_tables_in_read_only_slot exact read_as_it_writes || status=1
 rmmod kvmpp && modprobe kvmpp pml=0 || exit
 $test exact read_as_it_writes || status=1
 rmmod kvmpp && modprobe kvm_intel enable_apicv=0 || exit

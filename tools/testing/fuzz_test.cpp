@@ -55,7 +55,7 @@ unsigned open_files()
 	return count;
 }
 
-// Three of four rounds have one thread, one of eight takes CPUs.
+// Three of four rounds have one thread, one of them takes CPUs.
 bool is_crowd(unsigned long round)
 {
 	return round % 4 == 3;
@@ -96,7 +96,7 @@ uint64_t play_round(Tally &tally, unsigned long round)
 		if (is_crowd(round))
 			play_in_a_crowd(world, tally, round);
 		else
-			digest = play_alone(world, tally, round, round % 8 == 6);
+			digest = play_alone(world, tally, round, round % 4 == 2);
 		// Now and then what is left is Linux's to close.
 		if (round % 2 == 0)
 			return digest;

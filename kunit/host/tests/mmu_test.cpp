@@ -551,6 +551,72 @@ TEST_F(LargeMmuTest, log_wants_small_pages)
 	EXPECT_EQ(mapped_by(first + 0x1205), 512u);
 }
 
+/* What waits for its dirty bit would never be seen any more. */
+TEST_F(MmuTest, accessed_bits_are_given_up_with_what_waits_for_its_dirty_bit)
+{
+	auto log = DirtyLog::create(16);
+	Memslot slot{.id = 1,
+		     .invalid = false,
+		     .first_frame = 0x100,
+		     .frames = 16,
+		     .user = {user},
+		     .read_only = false,
+		     .log = log.get()};
+	Mmu logging{vcpus};
+	auto there = [&](u64 frame) { return ept_entry(logging.ept().pointer(), frame << 12); };
+	auto touch = [&](u64 frame, bool write = false) {
+		EXPECT_TRUE(logging.fault(*table, {frame << 12}, {.write = write}, pages));
+	};
+	auto taken = [&] {
+		logging.take_log(slot);
+		return log->taken()[0];
+	};
+
+	EXPECT_TRUE(logging.create(level_1g, false, true, true));
+	set_slot(slot);
+	touch(0x101);
+	EXPECT_EQ(there(0x101), (user + 0x1000) | entry_flags) << "the CPU logs its first write";
+	EXPECT_EQ(logging.ept().pointer() & 0x40, 0x40u);
+	u64 pointer = logging.give_up_accessed_bits();
+	EXPECT_EQ(pointer & 0x40, 0u);
+	EXPECT_EQ(pointer, logging.ept().pointer());
+	EXPECT_EQ(there(0x101), 0u);
+	touch(0x101);
+	EXPECT_EQ(there(0x101), (user + 0x1000) | read_only_flags);
+	touch(0x101, true);
+	EXPECT_EQ(there(0x101), (user + 0x1000) | entry_flags);
+	EXPECT_EQ(taken(), 2u);
+	EXPECT_EQ(there(0x101), (user + 0x1000) | read_only_flags) << "its next write is a fault";
+	EXPECT_EQ(logging.give_up_accessed_bits(), pointer);
+	EXPECT_EQ(there(0x101), (user + 0x1000) | read_only_flags) << "once is enough";
+	EXPECT_TRUE(logging.age_user(*table, user, user + 16 * page_size));
+	EXPECT_EQ(there(0x101) & 7, 0u) << "its next access is to be seen";
+	EXPECT_TRUE(logging.has_pml()) << "vCPUs' page logs are there, and may have something";
+}
+
+TEST_F(MmuTest, accessed_bits_are_given_up_while_a_page_is_looked_up)
+{
+	auto log = DirtyLog::create(16);
+	Memslot slot{.id = 1,
+		     .invalid = false,
+		     .first_frame = 0x100,
+		     .frames = 16,
+		     .user = {user},
+		     .read_only = false,
+		     .log = log.get()};
+	Mmu logging{vcpus};
+
+	EXPECT_TRUE(logging.create(level_1g, false, true, true));
+	set_slot(slot);
+	on_user_page_get([&] {
+		on_user_page_get(nullptr);
+		logging.give_up_accessed_bits();
+	});
+	EXPECT_TRUE(logging.fault(*table, {u64{0x101} << 12}, {}, pages));
+	EXPECT_EQ(ept_entry(logging.ept().pointer(), 0x101000), (user + 0x1000) | read_only_flags)
+		<< "its first write is to be seen";
+}
+
 TEST_F(LargeMmuTest, executed_pages_are_small_where_they_must)
 {
 	Mmu other{vcpus};

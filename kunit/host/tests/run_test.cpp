@@ -379,6 +379,42 @@ TEST_F(Run, removed_and_invalidated_memory_leaves_the_ept)
 		  (std::vector<Invalidation>{{0, false, insn::Invalidate::single_context, eptp}}));
 }
 
+/* The CPU takes a walk for a write only where it sets flags in EPT entries. */
+TEST_F(Run, page_tables_in_a_read_only_slot)
+{
+	constexpr u64 flags = 1 << 6;
+	u64 at = reinterpret_cast<u64>(ram);
+	auto walks = [&](u64 guest_phys, bool with_flags) {
+		return [=](Vmcs &vmcs, u64 *gprs) {
+			EXPECT_EQ((vmcs.fields[field::ept_pointer.encoding] & flags) != 0,
+				  with_flags);
+			touches(guest_phys, true)(vmcs, gprs);
+			vmcs.fields[field::exit_qualification.encoding] = 0x82;
+			return false;
+		};
+	};
+	int other = create_vcpu(vm, 1);
+
+	offer_cpuid(other);
+	EXPECT_EQ(set_memory(vm, 1, 0x100000, page_size, at, KVM_MEM_READONLY), 0);
+	guest({walks(0x200000, true)});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_INTERNAL_ERROR}) << "no memory at all";
+	guest({halts()});
+	EXPECT_EQ(vcpu_ioctl(other, KVM_RUN, 0ul), 0);
+	/* The second is no walk. */
+	guest({walks(0x3000, true), touches(0x100000, true), walks(0x100000, true),
+	       walks(0x100000, false)});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(entries, 4u) << "done without, the guest walks them";
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_INTERNAL_ERROR})
+		<< "but not if its own flags are to be set";
+	guest({walks(0x3000, true), walks(0x100000, true), halts()});
+	EXPECT_EQ(vcpu_ioctl(other, KVM_RUN, 0ul), 0);
+	EXPECT_EQ(shared(other).exit_reason, u32{KVM_EXIT_HLT}) << "each vCPU when it has to";
+	close_fd(other);
+}
+
 TEST_F(Run, memory_that_the_vmm_took_away)
 {
 	guest({touches(0x3000, true)});

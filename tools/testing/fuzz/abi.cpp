@@ -55,7 +55,7 @@ constexpr Ioctl table[] = {
 	{IOCTL(KVM_REINJECT_CONTROL), File::vm, 1, "f1"},
 	{IOCTL(KVM_REGISTER_COALESCED_MMIO), File::vm, 5, "g8l4f4"},
 	{IOCTL(KVM_UNREGISTER_COALESCED_MMIO), File::vm, 5, "g8l4f4"},
-	{IOCTL(KVM_SET_GSI_ROUTING), File::vm, 6, "c404*i4i4f404a8a8i808"},
+	{IOCTL(KVM_SET_GSI_ROUTING), File::vm, 12, "c404*i4k40404i4i4a8i808"},
 	{IOCTL(KVM_IRQFD), File::vm, 8, "d4i4f4d4"},
 	{IOCTL(KVM_SET_BOOT_CPU_ID), File::vm, 1, "=i"},
 	{IOCTL(KVM_IOEVENTFD), File::vm, 8, "a8g8l4d4f4"},
@@ -133,7 +133,7 @@ constexpr Ioctl table[] = {
 	{IOCTL(KVM_DIRTY_TLB), File::vcpu, 1, "u8c4"},
 	{IOCTL(KVM_GET_STATS_FD), File::vcpu, 1, ""},
 	{IOCTL(KVMPP_GET_DEDICATED_CPU), File::vcpu, 2, "04"},
-	{IOCTL(KVMPP_SET_DEDICATED_CPU), File::vcpu, 1, "=x"},
+	{IOCTL(KVMPP_SET_DEDICATED_CPU), File::vcpu, 2, "=x"},
 };
 
 #undef IOCTL
@@ -196,7 +196,8 @@ uint64_t number_of_kind(char kind, Random &random, const Places &places)
 	case '0':
 		return wild ? any : 0;
 	case 'c':
-		return wild ? any : any % repeated;
+		// Few, so that now and then all of them are right.
+		return wild ? any : random.below(random.one_in(4) ? repeated : 4);
 	case 'd':
 		return wild ? any : static_cast<uint64_t>(places.descriptor(random));
 	case 'e':
@@ -210,7 +211,10 @@ uint64_t number_of_kind(char kind, Random &random, const Places &places)
 		return (random.one_in(2) ? any % (2 * places.memory_size) : any % 0x400) &
 		       (random.one_in(2) ? -page : ~uint64_t{0});
 	case 'i':
-		return wild ? any : any % (random.one_in(4) ? 64 : 4);
+		// Evenly: most numbers are multiples of four.
+		return wild ? any : random.below(random.one_in(4) ? 64 : 4);
+	case 'k':
+		return wild ? any : 1 + random.below(2);
 	case 'l':
 		return wild ? any : any % 12;
 	case 'm':
@@ -224,7 +228,7 @@ uint64_t number_of_kind(char kind, Random &random, const Places &places)
 	case 'u':
 		return wild ? any : places.memory + any % places.memory_size / page * page;
 	case 'x':
-		return wild ? any : any % 6 - 1;
+		return wild ? any : random.below(4) - 1ull;
 	default:
 		return any;
 	}

@@ -32,7 +32,7 @@ struct Ioctl {
 	//	e	capability				r	page of guest memory
 	//	f	flags					s	set of signals
 	//	g	address in guest memory			u	address in user space
-	//							x	CPU
+	//	k	kind of a route				x	CPU
 	const char *argument;
 	// Which ioctl of the same file gives what this one takes, or 0.
 	unsigned long from = 0;

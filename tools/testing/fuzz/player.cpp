@@ -229,7 +229,9 @@ void Player::make(File kind, unsigned place)
 		return;
 	}
 	case File::vcpu:
-		world_.put(kind, place, ioctl(above(File::vm, place / 2), KVM_CREATE_VCPU, place));
+		// Of each VM the first is the one that runs from the start.
+		world_.put(kind, place,
+			   ioctl(above(File::vm, place / 2), KVM_CREATE_VCPU, place % 2));
 		return;
 	}
 }
