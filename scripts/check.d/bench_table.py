@@ -104,7 +104,7 @@ _ONLY_DEDICATED = ("kicks.of_threads_cpu", "kicks.of_cpu_0")
 
 NOTES = f"""
 Medians, of runs in turns in one host, and each of samples; the emulator counts instructions, which say nothing of what an
-exit itself takes, nor of caches. Where the runs are more than {_REPEATS_WITHIN:.0%} apart, +- says how far. The ratio is kvm_intel to
+exit itself takes, nor of caches. Where a run is more than {_REPEATS_WITHIN:.0%} from the median, ± says how far. The ratio is kvm_intel to
 the column furthest right; the aim is met where it has a tick, "no more than kvm_intel" within {_REPEATS_WITHIN:.0%}.
 (1) Without a local APIC in the kernel. The guest's three are among them, and the VMM's ioctl(). Floor: VMRESUME and an exit
     with the guest's registers, reason and next instruction (45; alone it is 4), and an ioctl of /dev/null.
@@ -143,12 +143,13 @@ class Cell:
         self.limits = runs[0][1:3] if len(runs) == 1 else []
 
     def spread(self):
-        return (max(self.runs) - min(self.runs)) / self.value if self.value else 0
+        """How far the runs are from the median, as a share of it."""
+        return max(abs(run - self.value) for run in self.runs) / self.value if self.value else 0
 
     def text(self):
         text = _text(self.value)
         if self.spread() > _REPEATS_WITHIN:
-            text += f" +-{50 * self.spread():.1f} %"
+            text += f" ±{self.spread():.0%}"
         if self.limits and (self.limits[0] < 0.9 * self.value or self.limits[1] > 1.1 * self.value):
             text += f" ({_text(self.limits[0])}–{_text(self.limits[1])})"
         return text
