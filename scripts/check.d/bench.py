@@ -83,7 +83,7 @@ def _turns(turns, *commands):
 
 
 def _hosts(quick):
-    turns, samples, events = (1, 3, 50) if quick else (3, 9, 1000)
+    turns, samples, events = (1, 2, 20) if quick else (3, 8, 1000)
     hosts = []
     for table, cmdline in (((DEFAULTS, ""),) if quick else ((OFF, "mitigations=off"), (DEFAULTS, ""))):
         begin = f"{_ON}export BENCH_SAMPLES={samples}\n"
@@ -97,7 +97,7 @@ def _hosts(quick):
                        begin + _turns(turns, "bench_life_test moved kick cpu_offline") + "exit $status\n",
                        ["--cpus", "2", "--cmdline", cmdline])]
     # without highres=on KVM's timers would be as coarse as the host's tick
-    four = (f"{_ON}export BENCH_SAMPLES={10 if quick else 100} BENCH_EVENTS={events}\n"
+    four = (f"{_ON}export BENCH_SAMPLES={4 if quick else 100} BENCH_EVENTS={events}\n"
             + _DEDICATED.format(events=300 if quick else events) + "exit $status\n")
     hosts.append(Host("four CPUs", MEASURED_FOUR, four,
                       ["--cpus", "4", "--cmdline", "no_ipi_broadcast=1 highres=on"]))

@@ -134,7 +134,7 @@ uint64_t free_pages()
 // All have run.
 void memory()
 {
-	constexpr unsigned count = 64;
+	const unsigned count = 8 * samples;
 	constexpr double page_kib = 4;
 	measured::need_one_cpu();
 	const Device device;

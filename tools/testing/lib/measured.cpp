@@ -46,7 +46,7 @@ uint64_t Samples::median() const
 	that("something was measured", !values_.empty());
 	std::vector<uint64_t> sorted = values_;
 	std::sort(sorted.begin(), sorted.end());
-	return sorted[sorted.size() / 2];
+	return sorted[(sorted.size() - 1) / 2];
 }
 
 uint64_t Samples::least() const
