@@ -63,6 +63,7 @@ SYM_INNER_LABEL(bare_exit, SYM_L_LOCAL)
 	vmresume
 	end
 SYM_FUNC_END(bare_rounds)
+STACK_FRAME_NON_STANDARD_FP bare_rounds
 
 /*
  * With what no hypervisor can leave out: the guest's registers are taken aside and given back, the
@@ -117,6 +118,7 @@ SYM_INNER_LABEL(least_exit, SYM_L_LOCAL)
 	vmresume
 	end
 SYM_FUNC_END(least_rounds)
+STACK_FRAME_NON_STANDARD_FP least_rounds
 
 	.bss
 	.balign 64
