@@ -6,7 +6,7 @@
 # make install-tools    the command kvmpp, into $(DESTDIR)/usr/local/bin; TOOLS_O= is where it is built
 # make demo             the main job, seen on an emulated Intel host
 # make demo-qemu       QEMU with a Linux guest on kvmpp, on that host
-# make bench            what dedicated CPUs are worth, measured side by side with KVM on that host
+# make bench            side by side with KVM, measured on that host; JSON=FILE writes the tables there, too
 # make check            what proves the project; check-host is its part of seconds; with ALL=1 also
 #                       what is left out as others show it too
 # make storm MINUTES=60 CPUs, VMs and vCPUs come, go and are killed at random while guests keep accounts
@@ -56,7 +56,7 @@ demo-qemu:
 	scripts/demo-qemu
 
 bench:
-	scripts/bench
+	scripts/bench $(if $(JSON),--json $(JSON))
 
 MINUTES ?= 10
 storm:

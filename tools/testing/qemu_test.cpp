@@ -7,10 +7,12 @@
 // user space, so that with "off" its one vCPU has none: then Linux has no clock on microvm, whose ACPI says that there
 // is neither PIC nor PIT.
 
+#include "bochs.hpp"
 #include "expect.hpp"
 #include "gdb_client.hpp"
 #include "host.hpp"
 #include "ktap.hpp"
+#include "measured.hpp"
 #include "unix_socket.hpp"
 
 #include <algorithm>
@@ -391,6 +393,23 @@ void debugged()
 	is_well(running.end(), 1);
 }
 
+// What it takes from QEMU's start until the guest's init speaks, its own work and Linux's among it. For scripts/bench.
+void instructions_to_init()
+{
+	measured::need_one_cpu();
+	const std::vector<std::string> words =
+		qemu(Machine::microvm, "host", 1, new_disk(), "disk");
+	const uint32_t exits = bochs::vm_exits(0);
+	const uint64_t before = bochs::instructions(0);
+	Program running(words);
+	if (!running.writes("guest: 1 CPUs"))
+		is_well(running.end(), 1);
+	const uint64_t took = bochs::instructions(0) - before;
+	measured::say("qemu.instructions", static_cast<double>(took));
+	measured::say("qemu.exits", bochs::vm_exits(0) - exits);
+	is_well(running.end(), 1);
+}
+
 constexpr ktap::Case cases[] = {
 	{"microvm_qemu64", [] { boots(Machine::microvm, "qemu64", 1); }, timeout_s},
 	{"microvm_host", [] { boots(Machine::microvm, "host", 1); }, timeout_s},
@@ -403,6 +422,7 @@ constexpr ktap::Case cases[] = {
 	{"has_a_screen", has_a_screen, timeout_s},
 	{"debugged", debugged, timeout_s},
 	{"moves_to_a_cpu_of_its_own", moves_to_a_cpu_of_its_own, timeout_s},
+	{"instructions_to_init", instructions_to_init, timeout_s},
 };
 
 } // namespace

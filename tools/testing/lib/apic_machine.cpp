@@ -34,8 +34,6 @@ void ApicMachine::enter(const Vcpu &vcpu, uint64_t entry, uint64_t stack, uint64
 
 void ApicMachine::make_runnable(const Vcpu &vcpu)
 {
-	if (Device::is_kvmpp())
-		return;
 	const kvm_mp_state state{KVM_MP_STATE_RUNNABLE};
 	expect::equal("KVM_SET_MP_STATE", vcpu.fd().call(KVM_SET_MP_STATE, &state), 0);
 }
@@ -58,7 +56,7 @@ void wait_for(const char *what, const std::function<bool()> &condition, unsigned
 Runner::Runner(Vcpu &vcpu, unsigned cpu) : vcpu_(vcpu), cpu_(cpu)
 {
 	struct sigaction action = {};
-	action.sa_handler = [](int) {};
+	action.sa_handler = on_kick;
 	sigaction(SIGUSR1, &action, nullptr);
 	thread_ = std::thread([this] { loop(); });
 	thread_id_ = thread_.native_handle();

@@ -50,6 +50,8 @@ public:
 	Runner &operator=(const Runner &) = delete;
 	~Runner() { leave(); }
 
+	// The signal's handler, which does nothing: where user space is first again.
+	static void on_kick(int) {}
 	// Sends the signal.
 	void kick() const { pthread_kill(thread_id_, SIGUSR1); }
 	unsigned interrupted() const { return interrupted_; }

@@ -12,13 +12,9 @@
 #include <linux/smp.h>
 
 #include <asm/apic.h>
-#include <asm/desc.h>
-#include <asm/msr.h>
 #include <asm/nmi.h>
-#include <asm/special_insns.h>
-#include <asm/tlbflush.h>
-#include <asm/vmx.h>
 
+#include "../kernel_guest.h"
 #include "emulated_cpu.h"
 
 #define ACTIVITY_ACTIVE 0
@@ -42,11 +38,6 @@ static u32 wanted_ipi;
 static bool over;
 static DECLARE_COMPLETION(done);
 
-static void write_field(unsigned long field, unsigned long value)
-{
-	asm volatile("vmwrite %1, %0" : : "r"(field), "rm"(value) : "cc", "memory");
-}
-
 static unsigned long read_field(unsigned long field)
 {
 	unsigned long value;
@@ -55,78 +46,16 @@ static unsigned long read_field(unsigned long field)
 	return value;
 }
 
-static unsigned long controls(u32 msr, u32 wanted)
+static void fill(void)
 {
-	u64 allowed = __rdmsr(msr);
-
-	return (wanted | (u32)allowed) & (allowed >> 32);
-}
-
-static void segment(unsigned long selector_field, u16 selector, u32 rights, unsigned long base)
-{
-	unsigned long offset = selector_field - GUEST_ES_SELECTOR;
-
-	write_field(GUEST_ES_SELECTOR + offset, selector);
-	write_field(GUEST_ES_AR_BYTES + offset, rights);
-	write_field(GUEST_ES_LIMIT + offset, rights == 0x8b ? 0x67 : 0xffffffff);
-	write_field(GUEST_ES_BASE + offset, base);
-	/* the host's have no LDTR */
-	if (selector_field < GUEST_LDTR_SELECTOR)
-		write_field(HOST_ES_SELECTOR + offset, selector & ~7);
-}
-
-static void fill_vmcs(void)
-{
-	struct desc_ptr gdt, idt;
-	u64 cr3 = __read_cr3(), tss = (u64)&get_cpu_entry_area(smp_processor_id())->tss.x86_tss;
-	u64 fs = __rdmsr(MSR_FS_BASE), gs = __rdmsr(MSR_GS_BASE);
 	unsigned int vector;
 
-	native_store_gdt(&gdt);
-	store_idt(&idt);
 	for (vector = 0; vector < 256; vector++)
 		pack_gate(&guest_idt[vector], GATE_INTERRUPT,
 			  (unsigned long)guest_vectors + 16 * vector, 0, 0, __KERNEL_CS);
-
-	write_field(PIN_BASED_VM_EXEC_CONTROL,
-		    controls(MSR_IA32_VMX_TRUE_PINBASED_CTLS,
-			     PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS));
-	write_field(CPU_BASED_VM_EXEC_CONTROL, controls(MSR_IA32_VMX_TRUE_PROCBASED_CTLS, 0));
-	write_field(VM_EXIT_CONTROLS,
-		    controls(MSR_IA32_VMX_TRUE_EXIT_CTLS, VM_EXIT_HOST_ADDR_SPACE_SIZE));
-	write_field(VM_ENTRY_CONTROLS,
-		    controls(MSR_IA32_VMX_TRUE_ENTRY_CTLS, VM_ENTRY_IA32E_MODE));
-	write_field(EXCEPTION_BITMAP, 0);
-	write_field(VMCS_LINK_POINTER, ~0ul);
-
-	segment(GUEST_CS_SELECTOR, __KERNEL_CS, 0xa09b, 0);
-	segment(GUEST_SS_SELECTOR, __KERNEL_DS, 0xc093, 0);
-	segment(GUEST_DS_SELECTOR, 0, 0x10000, 0);
-	segment(GUEST_ES_SELECTOR, 0, 0x10000, 0);
-	segment(GUEST_FS_SELECTOR, 0, 0x10000, fs);
-	segment(GUEST_GS_SELECTOR, 0, 0x10000, gs);
-	segment(GUEST_LDTR_SELECTOR, 0, 0x10000, 0);
-	segment(GUEST_TR_SELECTOR, GDT_ENTRY_TSS * 8, 0x8b, tss);
-	write_field(HOST_FS_BASE, fs);
-	write_field(HOST_GS_BASE, gs);
-	write_field(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
-	write_field(HOST_TR_BASE, tss);
-	write_field(HOST_IA32_SYSENTER_CS, __rdmsr(MSR_IA32_SYSENTER_CS));
-	write_field(HOST_IA32_SYSENTER_ESP, __rdmsr(MSR_IA32_SYSENTER_ESP));
-	write_field(HOST_IA32_SYSENTER_EIP, __rdmsr(MSR_IA32_SYSENTER_EIP));
-	write_field(GUEST_GDTR_BASE, gdt.address);
-	write_field(GUEST_GDTR_LIMIT, gdt.size);
-	write_field(HOST_GDTR_BASE, gdt.address);
+	fill_vmcs(PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS);
 	write_field(GUEST_IDTR_BASE, (unsigned long)guest_idt);
 	write_field(GUEST_IDTR_LIMIT, sizeof(guest_idt) - 1);
-	write_field(HOST_IDTR_BASE, idt.address);
-	write_field(GUEST_CR0, read_cr0());
-	write_field(HOST_CR0, read_cr0());
-	write_field(GUEST_CR3, cr3);
-	write_field(HOST_CR3, cr3);
-	write_field(GUEST_CR4, native_read_cr4());
-	write_field(HOST_CR4, native_read_cr4());
-	write_field(GUEST_DR7, 0x400);
 	write_field(HOST_RIP, (unsigned long)guest_exits);
 }
 
@@ -268,26 +197,18 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 static int run_guest(void *unused)
 {
 	unsigned long region = get_zeroed_page(GFP_KERNEL), vmcs = get_zeroed_page(GFP_KERNEL);
-	u64 region_address = __pa(region), vmcs_address = __pa(vmcs);
 	u32 timer, count;
 
-	*(u32 *)region = *(u32 *)vmcs = (u32)__rdmsr(MSR_IA32_VMX_BASIC) & 0x7fffffff;
 	guest_eoi = APIC_BASE + APIC_EOI;
 	local_irq_disable();
-	cr4_set_bits(X86_CR4_VMXE);
-	asm volatile("vmxon %0; vmclear %1; vmptrld %1"
-		     : : "m"(region_address), "m"(vmcs_address) : "cc", "memory");
-	fill_vmcs();
+	begin_vmx((void *)region, (void *)vmcs);
+	fill();
 	timer = native_apic_mem_read(APIC_LVTT);
 	count = native_apic_mem_read(APIC_TMICT);
 	check_halts();
 	native_apic_mem_write(APIC_LVTT, timer);
 	native_apic_mem_write(APIC_TMICT, count);
-	asm volatile("vmclear %0; vmxoff" : : "m"(vmcs_address) : "cc", "memory");
-	cr4_clear_bits(X86_CR4_VMXE);
-	/* an exit leaves limits of its own */
-	load_fixmap_gdt(smp_processor_id());
-	force_reload_TR();
+	end_vmx((void *)vmcs);
 	/* what the guest may have taken of Linux's */
 	send_to(the_cpu, LOCAL_TIMER_VECTOR);
 	send_to(the_cpu, CALL_FUNCTION_VECTOR);

@@ -12,16 +12,14 @@
 #include "expect.hpp"
 #include "host.hpp"
 #include "ktap.hpp"
-#include "window.hpp"
+#include "measured.hpp"
 
 #include <uapi/kvmpp.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <fstream>
-#include <sstream>
 #include <string>
 #include <unistd.h>
 #include <utility>
@@ -33,6 +31,7 @@ namespace
 using bochs::Stopwatch;
 using expect::equal;
 using expect::that;
+using measured::Samples;
 namespace apic = guest::apic;
 using Result = ApicMachine::Result;
 
@@ -44,22 +43,14 @@ constexpr uint8_t local_timer_vector = 0xec, reschedule_vector = 0xfd,
 		  call_function_single_vector = 0xfb;
 
 // A tick each 3.1 ms of the emulated machine's time: Linux's own, each 4 ms, then come at all distances from it.
-// The APIC of a CPU of ours counts 50 MHz, KVM's nanoseconds.
-uint64_t tick_period()
-{
-	return Device::is_kvmpp() ? 155'000 : 3'100'000;
-}
+// How many ticks and IPIs are counted, and of how many the instructions are.
+const unsigned events = measured::wanted("BENCH_EVENTS", 300);
+const unsigned samples_wanted = measured::wanted("BENCH_SAMPLES", 20);
 
-unsigned from_environment(const char *name, unsigned otherwise)
+bool enough(const Samples &samples)
 {
-	const char *text = std::getenv(name);
-	return text && *text ? static_cast<unsigned>(std::strtoul(text, nullptr, 0)) : otherwise;
+	return samples.count() >= samples_wanted;
 }
-
-// How many ticks and IPIs are counted, of how many the instructions are, and how many rounds of exits.
-const unsigned events = from_environment("BENCH_EVENTS", 300);
-const unsigned samples_wanted = from_environment("BENCH_SAMPLES", 20);
-const unsigned exit_rounds = from_environment("BENCH_ROUNDS", 200);
 
 bool dedicated()
 {
@@ -67,27 +58,28 @@ bool dedicated()
 	return Device::is_kvmpp() && !(place && !std::strcmp(place, "ordinary"));
 }
 
-void need_device()
+// The APIC of a CPU of its own counts 50 MHz, one in the kernel nanoseconds.
+uint64_t tick_period()
 {
-	if (!bochs::present())
-		ktap::skip("not in our Bochs");
+	return dedicated() ? 155'000 : 3'100'000;
+}
+
+Irqchip irqchip()
+{
+	return dedicated() ? Irqchip::none : Irqchip::kernel;
 }
 
 void begin()
 {
-	need_device();
-	if (host::online_cpus().size() < 4)
-		ktap::skip("fewer than four CPUs");
+	measured::need_cpus(4);
 	// This thread; those of vCPUs have their own.
 	host::pin({second_cpu});
 }
 
-// For guests with interrupts, which on kvmpp take a CPU of their own.
+// For guests with interrupts.
 void begin_with_apic()
 {
 	begin();
-	if (Device::is_kvmpp() && !dedicated())
-		ktap::skip("no local APIC on an ordinary CPU");
 	if (dedicated() &&
 	    host::read_file("/proc/cmdline").find("no_ipi_broadcast=1") == std::string::npos)
 		ktap::skip("no no_ipi_broadcast=1");
@@ -123,32 +115,9 @@ private:
 
 // ---- Numbers
 
-class Samples
-{
-public:
-	void add(uint64_t value) { values_.push_back(value); }
-	bool enough() const { return values_.size() >= samples_wanted; }
-
-	// Says the median, the least, the most, and of how many.
-	void say(const char *name)
-	{
-		that("something was measured", !values_.empty());
-		std::sort(values_.begin(), values_.end());
-		expect::note("measured %s %llu %llu %llu %zu", name,
-			     number(values_[values_.size() / 2]), number(values_.front()),
-			     number(values_.back()), values_.size());
-	}
-
-private:
-	static unsigned long long number(uint64_t value) { return value; }
-
-	std::vector<uint64_t> values_;
-};
-
 void say_ratio(const char *name, uint64_t what, uint64_t per)
 {
-	expect::note("measured %s %.3f", name,
-		     static_cast<double>(what) / static_cast<double>(per));
+	measured::say(name, static_cast<double>(what) / static_cast<double>(per));
 }
 
 // A stopwatch that goes on, and is asked so often that each of its results is seen by itself.
@@ -219,7 +188,7 @@ void count_ticks(const char *name, uint64_t entry)
 {
 	begin_with_apic();
 	need_debugfs();
-	ApicMachine m(entry);
+	ApicMachine m(entry, irqchip());
 	m.result(Result::wanted) = UINT32_MAX;
 	m.result(Result::period) = tick_period();
 	Placed placed(m.vcpu, guest_cpu);
@@ -259,34 +228,22 @@ void ticks_halting()
 	count_ticks("ticks_halting", apic::ticks);
 }
 
-void spin_microseconds(uint64_t count)
-{
-	const auto now = [] {
-		timespec time;
-		clock_gettime(CLOCK_MONOTONIC, &time);
-		return uint64_t(time.tv_sec) * 1'000'000 + uint64_t(time.tv_nsec) / 1'000;
-	};
-	const uint64_t end = now() + count;
-	while (now() < end)
-		;
-}
-
 // The stopwatch is set anew for each tick: when all of the last one is over, and late, so that few of the
 // host's own come first.
 void time_ticks(const char *name, uint64_t entry, Stopwatch::Start start)
 {
 	constexpr unsigned microseconds = 2'000;
 	begin_with_apic();
-	ApicMachine m(entry);
+	ApicMachine m(entry, irqchip());
 	Samples samples;
 	m.result(Result::wanted) = UINT32_MAX;
 	m.result(Result::period) = tick_period();
 	Placed placed(m.vcpu, guest_cpu);
 
 	wait_for("the first ticks", [&] { return m.now(Result::ticks) >= 10; });
-	for (unsigned i = 0; i < 4 * samples_wanted && !samples.enough(); i++) {
+	for (unsigned i = 0; i < 4 * samples_wanted && !enough(samples); i++) {
 		const uint64_t before = next(m, Result::ticks);
-		spin_microseconds(microseconds);
+		measured::spin_microseconds(microseconds);
 		const Stopwatch watch(guest_cpu, start, apic::tick);
 		if (m.now(Result::ticks) != before)
 			continue;
@@ -295,19 +252,20 @@ void time_ticks(const char *name, uint64_t entry, Stopwatch::Start start)
 		if (result.count == 1)
 			samples.add(result.sum);
 	}
-	that("as many as wanted were measured", samples.enough());
+	that("as many as wanted were measured", enough(samples));
 	samples.say((std::string(name) + ".arrival_to_handler").c_str());
 	placed.runner().leave();
 }
 
 void tick_delay_computing()
 {
+	Stopwatch::Start start = Stopwatch::interrupt(local_timer_vector);
 	if (dedicated())
-		time_ticks("tick_delay_computing", apic::ticks_busy,
-			   Stopwatch::interrupt(ApicMachine::tick_vector));
-	else
+		start = Stopwatch::interrupt(ApicMachine::tick_vector);
+	else if (!Device::is_kvmpp())
 		// KVM has the VMX preemption timer do it.
-		time_ticks("tick_delay_computing", apic::ticks_busy, Stopwatch::Start::vm_exit);
+		start = Stopwatch::Start::vm_exit;
+	time_ticks("tick_delay_computing", apic::ticks_busy, start);
 }
 
 // For kvm_intel with preemption_timer=0.
@@ -328,23 +286,23 @@ void tick_delay_halting()
 		Stopwatch::interrupt(dedicated() ? ApicMachine::tick_vector : local_timer_vector));
 }
 
-// A guest that only computes.
+// A guest that only computes: a millisecond for each event.
 void computing()
 {
 	begin();
-	ApicMachine m(apic::spin);
+	ApicMachine m(apic::spin, irqchip());
 	Placed placed(m.vcpu, guest_cpu);
 
 	wait_for("it computes", [&] { return m.now(Result::rounds) > 0; });
 	next(m, Result::rounds);
 	const uint64_t rounds = m.now(Result::rounds);
 	const uint32_t exits = bochs::vm_exits(guest_cpu);
-	sleep(1);
+	usleep(1'000 * events);
 	const uint32_t more = bochs::vm_exits(guest_cpu) - exits;
-	that("it goes on", m.now(Result::rounds) > rounds + 1'000'000);
+	that("it goes on", m.now(Result::rounds) > rounds + 1'000 * events);
 	if (dedicated())
 		equal("exits", more, 0u);
-	expect::note("measured computing.exits_per_second %u", more);
+	say_ratio("computing.exits_per_second", 1'000 * more, events);
 	m.result(Result::stop) = 1;
 	placed.runner().join();
 }
@@ -356,7 +314,7 @@ class Ipis
 {
 public:
 	explicit Ipis(uint64_t receivers_entry)
-		: machine_(receivers_entry), second_(machine_.vm, 1),
+		: machine_(receivers_entry, irqchip()), second_(machine_.vm, 1),
 		  receiver_(machine_.vcpu, guest_cpu)
 	{
 		ApicMachine::make_runnable(second_);
@@ -451,7 +409,7 @@ void time_kicks(const char *name, const ApicMachine &m, const Runner &runner, ui
 	const Stopwatch::Start start =
 		dedicated() ? Stopwatch::Start::nmi : Stopwatch::interrupt(reschedule_vector);
 
-	for (unsigned i = 0; i < 4 * samples_wanted && !samples.enough(); i++) {
+	for (unsigned i = 0; i < 4 * samples_wanted && !enough(samples); i++) {
 		const unsigned interrupted = runner.interrupted();
 		const uint64_t thread = bochs::instructions(thread_cpu);
 		const uint64_t linux = bochs::instructions(linux_cpu);
@@ -469,7 +427,7 @@ void time_kicks(const char *name, const ApicMachine &m, const Runner &runner, ui
 			samples.add(result.count == 1 ? result.sum : result.min);
 		usleep(3'000);
 	}
-	that("as many as wanted were measured", samples.enough());
+	that("as many as wanted were measured", enough(samples));
 	samples.say((std::string("kicks.") + name).c_str());
 	if (stop == Stopwatch::at_vm_entry && dedicated()) {
 		threads.say("kicks.of_threads_cpu");
@@ -480,7 +438,7 @@ void time_kicks(const char *name, const ApicMachine &m, const Runner &runner, ui
 void kicks()
 {
 	begin();
-	ApicMachine m(apic::spin);
+	ApicMachine m(apic::spin, irqchip());
 	Placed placed(m.vcpu, guest_cpu);
 
 	next(m, Result::rounds);
@@ -488,114 +446,6 @@ void kicks()
 	time_kicks("to_entry", m, placed.runner(), Stopwatch::at_vm_entry);
 	m.result(Result::stop) = 1;
 	placed.runner().join();
-}
-
-// ---- Exits, on a machine of one CPU, and without an APIC, which would make them dearer for KVM
-
-void need_one_cpu()
-{
-	need_device();
-	if (host::online_cpus().size() != 1)
-		ktap::skip("more than one CPU");
-}
-
-void exit_in_kernel()
-{
-	need_one_cpu();
-	ApicMachine m(apic::cpuid_rounds, Irqchip::none);
-	Samples samples;
-
-	// What one round of a long run takes more than one of a short run: the guest's own three count.
-	const auto run = [&](unsigned rounds) {
-		ApicMachine::enter(m.vcpu, apic::cpuid_rounds, GUEST_STACK, rounds);
-		const uint64_t before = bochs::instructions(0);
-		m.vcpu.run_until_out(0x80, 1);
-		return bochs::instructions(0) - before;
-	};
-	run(10);
-	for (unsigned i = 0; i < 5; i++) {
-		const uint32_t exits = bochs::vm_exits(0);
-		const uint64_t took = run(exit_rounds) - run(10);
-		that("exits", bochs::vm_exits(0) - exits >= exit_rounds + 10);
-		samples.add(took / (exit_rounds - 10));
-	}
-	samples.say("exits.cpuid");
-}
-
-void exit_to_user_space()
-{
-	need_one_cpu();
-	ApicMachine m(apic::outs, Irqchip::none);
-	Samples samples;
-
-	const auto run = [&] {
-		for (unsigned i = 0; i < exit_rounds; i++) {
-			that("KVM_RUN", m.vcpu.try_run() == 0);
-			that("OUT", m.vcpu.state().exit_reason == KVM_EXIT_IO);
-		}
-	};
-	run();
-	for (unsigned i = 0; i < 5; i++) {
-		const uint64_t rounds = m.now(Result::rounds);
-		const uint64_t before = bochs::instructions(0);
-		run();
-		samples.add((bochs::instructions(0) - before) / exit_rounds);
-		equal("rounds", m.now(Result::rounds) - rounds, exit_rounds);
-	}
-	samples.say("exits.out");
-}
-
-// ---- Faults, on a machine of one CPU: a guest that reads and writes one page after the other
-
-constexpr size_t fault_pages = 256;
-using Pages = window_machine::WindowMachine;
-
-// What it takes for each page more than when nothing faults.
-uint64_t instructions_for_a_page(Pages &m)
-{
-	const auto walk = [&] {
-		const uint64_t before = bochs::instructions(0);
-		call(m, guest::longmode::walk, 0, window_machine::window,
-		     window_machine::window + m.memory_in_window.size());
-		return bochs::instructions(0) - before;
-	};
-	const uint64_t first = walk();
-	return (first - walk()) / fault_pages;
-}
-
-// The pages are the VMM's already, and small.
-void fault_of_fresh_page()
-{
-	need_one_cpu();
-	Samples samples;
-	for (unsigned i = 0; i < 5; i++) {
-		Pages m(fault_pages * window_machine::page_size);
-		madvise(m.address(), m.memory_in_window.size(), MADV_NOHUGEPAGE);
-		for (size_t page = 0; page < fault_pages; page++)
-			m.word(page * window_machine::page_size) = page;
-		samples.add(instructions_for_a_page(m));
-	}
-	samples.say("faults.fresh");
-}
-
-// They were mapped, and are read-only since, for a log.
-void fault_of_logged_page()
-{
-	need_one_cpu();
-	Samples samples;
-	Pages m(fault_pages * window_machine::page_size);
-	const auto log = [&](uint32_t flags) {
-		m.vm.set_memory(1, window_machine::window, m.memory_in_window.size(), m.address(),
-				flags);
-	};
-	madvise(m.address(), m.memory_in_window.size(), MADV_NOHUGEPAGE);
-	for (unsigned i = 0; i < 5; i++) {
-		log(0);
-		instructions_for_a_page(m);
-		log(KVM_MEM_LOG_DIRTY_PAGES);
-		samples.add(instructions_for_a_page(m));
-	}
-	samples.say("faults.logged");
 }
 
 constexpr ktap::Case cases[] = {
@@ -608,10 +458,6 @@ constexpr ktap::Case cases[] = {
 	{"ipis_computing", ipis_computing},
 	{"ipis_halting", ipis_halting},
 	{"kicks", kicks},
-	{"exit_in_kernel", exit_in_kernel},
-	{"exit_to_user_space", exit_to_user_space},
-	{"fault_of_fresh_page", fault_of_fresh_page},
-	{"fault_of_logged_page", fault_of_logged_page},
 };
 
 } // namespace
