@@ -210,7 +210,6 @@ bool Vcpu::give_up_accessed_bits()
 
 Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 {
-	vmx_.flush_l1d_at_entry();
 	{
 		SrcuRead read(vm_.srcu());
 		EptViolation violation(exit.qualification);
@@ -228,6 +227,8 @@ Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 	}
 	if (Result<> r = vmx_.fetch(state_, emulation_state); !r)
 		return r.error();
+	/* As KVM has it: what an emulated access leaves in the cache an attacker can choose, unlike a fault's. */
+	vmx_.flush_l1d_at_entry();
 	SrcuRead read(vm_.srcu());
 	return emulate_mmio(state_, exit, GuestMemory(vm_.slots(read)));
 }

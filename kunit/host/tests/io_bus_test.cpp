@@ -118,6 +118,13 @@ TEST_F(IoBusTest, ioeventfd_arguments)
 	EXPECT_EQ(eventfds_held(), 0);
 }
 
+TEST_F(IoBusTest, emulated_store_has_the_l1_data_cache_flushed)
+{
+	EXPECT_EQ(ioeventfd(fd, device, 2), 0);
+	EXPECT_FALSE(store_is_seen(device, 1));
+	EXPECT_EQ(l1d_flushes(), 2u) << "user space, and what the emulation has read";
+}
+
 TEST_F(IoBusTest, strings)
 {
 	std::memcpy(ram + 0x1800, "\1\1\2\1", 4);
