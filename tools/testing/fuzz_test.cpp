@@ -20,10 +20,13 @@
 #include <csignal>
 #include <cstdlib>
 #include <dirent.h>
+#include <fstream>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <sys/wait.h>
 #include <thread>
+#include <ucontext.h>
 #include <unistd.h>
 #include <vector>
 
@@ -124,11 +127,35 @@ void await(pid_t pid, unsigned long round)
 			     static_cast<unsigned>(status), options.seed, round);
 }
 
+// A player that dies says of what, where, and what is there.
+void say_why(int signal, siginfo_t *info, void *context)
+{
+	const auto *const machine = &static_cast<const ucontext_t *>(context)->uc_mcontext;
+	std::ifstream maps("/proc/self/maps");
+	expect::note("signal %d, code %d, at %p, by the instruction at %#llx", signal,
+		     info->si_code, info->si_addr,
+		     static_cast<unsigned long long>(machine->gregs[REG_RIP]));
+	for (std::string line; std::getline(maps, line);)
+		expect::note("%s", line.c_str());
+}
+
+void have_deaths_explained()
+{
+	struct sigaction action {
+	};
+	action.sa_sigaction = say_why;
+	// Then the instruction is executed again.
+	action.sa_flags = SA_SIGINFO | static_cast<int>(SA_RESETHAND);
+	for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE})
+		sigaction(signal, &action, nullptr);
+}
+
 template <class Life> void in_a_process(unsigned long round, Life life)
 {
 	const pid_t pid = fork();
 	that("fork", pid >= 0);
 	if (pid == 0) {
+		have_deaths_explained();
 		life();
 		_exit(0);
 	}
