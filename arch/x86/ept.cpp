@@ -228,7 +228,11 @@ void Ept::give_up_accessed_bits()
 	constexpr u64 last_frame = low_bits(levels * index_bits);
 
 	/* With a log, some are writable whose first write is still to be seen. */
-	(void)unmap(0, last_frame);
+	if (pml_)
+		visit_pages(root_.as<u64>(), 0, last_frame, [](u64 &entry, int) {
+			return (load(entry) & (writable | dirty)) == writable &&
+			       (clear(entry, writable) & writable) != 0;
+		});
 	accessed_bits_.store(false, std::memory_order_relaxed);
 }
 

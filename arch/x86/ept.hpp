@@ -73,9 +73,8 @@ public:
 	/* Writes are seen by page-modification logging, not by faults. Not beside give_up_accessed_bits(). */
 	bool logs_writes() const { return pml_ && has_accessed_bits(); }
 	/*
-	 * As if created without accessed bits, from now on, and as if nothing had been mapped yet. CPUs that
-	 * use the old pointer() may go on with it: what they set and log in addition does no harm. They have
-	 * to drop what they have cached. Alone.
+	 * As if created without accessed bits, from now on. CPUs that use the old pointer() may go on with it:
+	 * what they set and log in addition does no harm. They have to drop what they have cached. Alone.
 	 */
 	void give_up_accessed_bits();
 	/* Any context. */
