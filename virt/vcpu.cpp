@@ -236,6 +236,10 @@ Result<Next> Vcpu::handle_ept_violation(const Exit &exit)
 Result<Next> Vcpu::handle(const Exit &exit)
 {
 	Next next;
+
+	/* It is emulated: see handle_ept_violation(). */
+	if (exit.reason() == ExitReason::io_instruction && IoAccess(exit.qualification).string)
+		vmx_.flush_l1d_at_entry();
 	{
 		SrcuRead read(vm_.srcu());
 		next = handle_exit(state_, identity_, exit, GuestMemory(vm_.slots(read)));

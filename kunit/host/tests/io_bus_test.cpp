@@ -118,11 +118,17 @@ TEST_F(IoBusTest, ioeventfd_arguments)
 	EXPECT_EQ(eventfds_held(), 0);
 }
 
-TEST_F(IoBusTest, emulated_store_has_the_l1_data_cache_flushed)
+TEST_F(IoBusTest, emulation_has_the_l1_data_cache_flushed)
 {
 	EXPECT_EQ(ioeventfd(fd, device, 2), 0);
 	EXPECT_FALSE(store_is_seen(device, 1));
 	EXPECT_EQ(l1d_flushes(), 2u) << "user space, and what the emulation has read";
+	EXPECT_EQ(ioeventfd(fd, 0x70, 1, pio), 0);
+	guest({strings(0x70, false, 0x1800, 2), halts()});
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(l1d_flushes(), 4u) << "likewise, of a string";
+	EXPECT_FALSE(out_is_seen(0x70, 1, 1));
+	EXPECT_EQ(l1d_flushes(), 5u) << "user space only";
 }
 
 TEST_F(IoBusTest, strings)
