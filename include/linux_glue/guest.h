@@ -42,7 +42,8 @@ void glue_debugctl_restore(glue_u64 value) NEEDS_IRQS_OFF;
 /*
  * Host perf events that must not count in the guest stop, and go on after the exit; PEBS, which
  * would write to the guest's addresses, among them. Interrupts off. Whether there are any, which stays so
- * while interrupts are off.
+ * while interrupts are off. An NMI of perf's between glue_perf_enter_guest() and VM entry brings the host's back, until
+ * the next exit: nothing but the MSR-load areas of the VMCS would prevent it.
  */
 int glue_perf_switches(void) NEEDS_IRQS_OFF;
 void glue_perf_enter_guest(void) NEEDS_IRQS_OFF;

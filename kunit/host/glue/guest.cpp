@@ -33,6 +33,7 @@ namespace
 {
 
 bool signal_is_pending, need_resched, in_guest_timing, perf_in_guest, fpu_loaded;
+bool perf_events = true;
 unsigned ticks, nmis, barriers, flushes;
 std::optional<kvmpp::u64> signal_mask;
 std::function<void()> wait_hook, reschedule_hook;
@@ -43,6 +44,7 @@ glue_sched_notifier *notifier;
 void reset_thread()
 {
 	signal_is_pending = need_resched = in_guest_timing = perf_in_guest = fpu_loaded = false;
+	perf_events = true;
 	ticks = nmis = barriers = flushes = 0;
 	wait_hook = reschedule_hook = nullptr;
 	notifier = nullptr;
@@ -57,6 +59,11 @@ void set_signal_pending(bool pending)
 void set_need_resched(bool need)
 {
 	need_resched = need;
+}
+
+void set_perf_events(bool there)
+{
+	perf_events = there;
 }
 
 void on_reschedule(std::function<void()> function)
@@ -229,7 +236,9 @@ void glue_debugctl_restore(glue_u64 value)
 
 int glue_perf_switches(void)
 {
-	return 1;
+	if (!irqs_off())
+		violation("perf asked with interrupts on, when events may still come");
+	return perf_events;
 }
 
 void glue_perf_enter_guest(void)
@@ -274,6 +283,8 @@ int glue_l1d_flush(int due)
 
 int glue_vmx_enter(kvmpp_gprs *gprs, int launched, glue_u64 *cr2)
 {
+	if (perf_in_guest != perf_events)
+		violation("VM entry with perf's MSRs of the host");
 	return enter_guest(reinterpret_cast<kvmpp::u64 *>(gprs), launched, *cr2);
 }
 

@@ -15,6 +15,8 @@ void reset_thread();
 void set_signal_pending(bool pending);
 /* A reschedule is due before the next entry; it is done once. */
 void set_need_resched(bool need);
+/* The host has perf events that a guest is not to be counted by; it has, from the beginning. */
+void set_perf_events(bool there);
 /* Called once, when the reschedule that is due is done. */
 void on_reschedule(std::function<void()> function);
 /* Called for each tick waited. */

@@ -3,6 +3,8 @@
 
 #include "guest.hpp"
 
+#include "arch/x86/guest_debug.hpp"
+
 #include <gtest/gtest.h>
 
 #include <set>
@@ -129,6 +131,16 @@ TEST(Exit, string_io_is_read_with_all_that_emulation_needs)
 	EXPECT_TRUE((emulation_state - exit_state(exit)).empty());
 	EXPECT_TRUE(exit_needs(exit.reason()).fields.instruction_info);
 	EXPECT_TRUE(exit_needs(exit.reason()).fields.addresses);
+}
+
+TEST(Exit, debug_exception_may_add_to_those_that_are_pending)
+{
+	Exit exit;
+
+	exit.raw_reason = static_cast<u32>(ExitReason::exception_or_nmi);
+	exit.interruption = {0x80000301};
+	EXPECT_TRUE(exit_state(exit).has(Group::pending_debug));
+	EXPECT_TRUE(debug_state.has(Group::pending_debug));
 }
 
 TEST(Exit, names_are_unique)

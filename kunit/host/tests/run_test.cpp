@@ -292,6 +292,15 @@ TEST_F(Run, l1_data_cache_is_flushed_after_what_is_not_the_guests)
 	EXPECT_EQ(l1d_flushes(), 5u) << "user space, and another thread has run here";
 }
 
+TEST_F(Run, perf_is_asked_anew_each_time)
+{
+	for (bool there : {true, false, true}) {
+		set_perf_events(there);
+		guest({exits(ExitReason::cpuid, 0, 2), exits(ExitReason::cpuid, 0, 2), halts()});
+		EXPECT_EQ(run(), 0);
+	}
+}
+
 TEST_F(Run, host_state_is_that_of_the_cpu)
 {
 	guest({halts(), halts()});
