@@ -152,6 +152,9 @@ public:
 		sregs.apic_base = vcpu.sregs().apic_base;
 		vcpu.set_sregs(sregs);
 		vcpu.set_regs(regs);
+		// With its APIC in the kernel it may have halted there for ever.
+		kvm_mp_state state{KVM_MP_STATE_RUNNABLE};
+		equal("KVM_SET_MP_STATE", vcpu.fd().call(KVM_SET_MP_STATE, &state), 0);
 	}
 
 	// What others may want of a guest at any moment.
