@@ -23,12 +23,14 @@ bool GuestCpuid::add(const CpuidEntry &entry)
 {
 	if (count_ == max_entries)
 		return false;
-	u32 chain = chain_of(entry.function);
 	u16 i = static_cast<u16>(count_++);
-	entries_[i] = entry;
+	u16 *link = &first_[chain_of(entry.function)];
+
+	while (*link != none)
+		link = &next_[*link];
+	*link = i;
 	next_[i] = none;
-	(first_[chain] == none ? first_[chain] : next_[last_[chain]]) = i;
-	last_[chain] = i;
+	entries_[i] = entry;
 	return true;
 }
 

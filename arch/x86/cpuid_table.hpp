@@ -97,7 +97,7 @@ private:
 
 	u32 count_ = 0;
 	CpuidEntry entries_[max_entries];
-	u16 first_[chains], last_[chains], next_[max_entries];
+	u16 first_[chains], next_[max_entries];
 };
 
 } // namespace kvmpp

@@ -342,7 +342,7 @@ void VmxVcpu::take_back(VcpuState &s, DedicatedRun &run)
 
 Result<> VmxVcpu::fetch_invalid(VcpuState &s, Groups groups)
 {
-	while (!(groups - s.valid).empty()) {
+	for (;;) {
 		{
 			PreemptOff preempt;
 
@@ -363,7 +363,6 @@ Result<> VmxVcpu::fetch_invalid(VcpuState &s, Groups groups)
 			return Errno::intr;
 		glue_wait_a_tick();
 	}
-	return {};
 }
 
 } // namespace kvmpp
