@@ -22,11 +22,7 @@ protected:
 	MmuTest()
 	{
 		EXPECT_TRUE(mmu.create(level_1g, false, true));
-		set_slot({.id = 1,
-			  .invalid = false,
-			  .first_frame = 0x100,
-			  .frames = 16,
-			  .user = {user}});
+		set_slot(slot_with(nullptr));
 		add_user_memory(user, 8 * page_size);
 		add_user_memory(user + 8 * page_size, 4 * page_size, false);
 		/* The last four pages are gone. */
@@ -35,6 +31,16 @@ protected:
 	{
 		remove_user_memory(user);
 		remove_user_memory(user + 8 * page_size);
+	}
+	static Memslot slot_with(DirtyLog *log)
+	{
+		return {.id = 1,
+			.invalid = false,
+			.first_frame = 0x100,
+			.frames = 16,
+			.user = {user},
+			.read_only = false,
+			.log = log};
 	}
 	void set_slot(const Memslot &slot) { table = MemslotTable().with_change(slot.id, &slot); }
 	u64 entry(u64 frame) { return ept_entry(mmu.ept().pointer(), frame << 12); }
@@ -267,7 +273,7 @@ TEST_F(MmuTest, invalidation_that_ended_while_the_page_was_looked_up)
 
 TEST_F(MmuTest, read_only_slot)
 {
-	Memslot rom{.id = 1, .invalid = false, .first_frame = 0x100, .frames = 16, .user = {user}};
+	Memslot rom = slot_with(nullptr);
 	rom.read_only = true;
 	set_slot(rom);
 	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
@@ -283,7 +289,7 @@ TEST_F(MmuTest, read_only_slot)
 TEST_F(MmuTest, log_has_each_page_that_was_written)
 {
 	auto log = DirtyLog::create(16);
-	Memslot slot{.id = 1, .invalid = false, .first_frame = 0x100, .frames = 16, .user = {user}};
+	Memslot slot = slot_with(nullptr);
 
 	fault(0x101);
 	fault(0x102);
@@ -327,13 +333,7 @@ TEST_F(MmuTest, pages_are_writable_where_the_cpu_logs_them)
 {
 	Mmu logging{vcpus};
 	auto log = DirtyLog::create(16);
-	Memslot slot{.id = 1,
-		     .invalid = false,
-		     .first_frame = 0x100,
-		     .frames = 16,
-		     .user = {user},
-		     .read_only = false,
-		     .log = log.get()};
+	Memslot slot = slot_with(log.get());
 	auto fault = [&](u64 frame, bool write) {
 		EXPECT_TRUE(logging.fault(*table, {frame << 12}, {.write = write}, pages));
 	};
@@ -379,7 +379,7 @@ TEST_F(MmuTest, age)
 TEST_F(MmuTest, page_is_not_looked_up_for_what_its_entry_allows)
 {
 	auto log = DirtyLog::create(16);
-	Memslot slot{.id = 1, .invalid = false, .first_frame = 0x100, .frames = 16, .user = {user}};
+	Memslot slot = slot_with(nullptr);
 
 	fault(0x103);
 	slot.log = log.get();
@@ -401,9 +401,8 @@ TEST_F(MmuTest, page_is_not_looked_up_for_what_its_entry_allows)
 TEST_F(MmuTest, page_that_may_become_dirty_unseen_is_dirty)
 {
 	auto log = DirtyLog::create(16);
-	Memslot slot{.id = 1, .invalid = false, .first_frame = 0x100, .frames = 16, .user = {user}};
+	Memslot slot = slot_with(log.get());
 
-	slot.log = log.get();
 	set_slot(slot);
 	(void)user_pages_dirtied();
 	fault(0x103);
@@ -422,9 +421,8 @@ TEST_F(MmuTest, invalidation_of_what_is_no_guests_memory)
 TEST_F(MmuTest, log_is_cleared_by_hand)
 {
 	auto log = DirtyLog::create(16);
-	Memslot slot{.id = 1, .invalid = false, .first_frame = 0x100, .frames = 16, .user = {user}};
+	Memslot slot = slot_with(log.get());
 
-	slot.log = log.get();
 	set_slot(slot);
 	fault(0x101, true);
 	fault(0x102, true);
@@ -555,13 +553,7 @@ TEST_F(LargeMmuTest, log_wants_small_pages)
 TEST_F(MmuTest, accessed_bits_are_given_up_with_what_waits_for_its_dirty_bit)
 {
 	auto log = DirtyLog::create(16);
-	Memslot slot{.id = 1,
-		     .invalid = false,
-		     .first_frame = 0x100,
-		     .frames = 16,
-		     .user = {user},
-		     .read_only = false,
-		     .log = log.get()};
+	Memslot slot = slot_with(log.get());
 	Mmu logging{vcpus};
 	auto there = [&](u64 frame) { return ept_entry(logging.ept().pointer(), frame << 12); };
 	auto touch = [&](u64 frame, bool write = false) {
@@ -595,13 +587,7 @@ TEST_F(MmuTest, accessed_bits_are_given_up_with_what_waits_for_its_dirty_bit)
 TEST_F(MmuTest, accessed_bits_are_given_up_while_a_page_is_looked_up)
 {
 	auto log = DirtyLog::create(16);
-	Memslot slot{.id = 1,
-		     .invalid = false,
-		     .first_frame = 0x100,
-		     .frames = 16,
-		     .user = {user},
-		     .read_only = false,
-		     .log = log.get()};
+	Memslot slot = slot_with(log.get());
 	Mmu logging{vcpus};
 
 	EXPECT_TRUE(logging.create(level_1g, false, true, true));
