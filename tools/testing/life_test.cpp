@@ -7,7 +7,6 @@
 // Most cases run on stock KVM as well, which shows that a case asks nothing impossible; what
 // concerns kvmpp's own files is skipped there.
 
-#include "apic_machine.hpp"
 #include "expect.hpp"
 #include "guests.hpp"
 #include "host.hpp"
@@ -522,7 +521,7 @@ void vcpus_added_and_removed()
 				close_in_thread(std::move(vcpu));
 			vcpu.reset();
 			// One that moves from CPU to CPU may be counted on both: each CPU's number is of another moment.
-			wait_for("its VMCS is gone", [] { return vmcss_loaded() <= 2; });
+			expect::wait_for("its VMCS is gone", [] { return vmcss_loaded() <= 2; });
 		}
 		stop = true;
 		for (std::thread &thread : threads)

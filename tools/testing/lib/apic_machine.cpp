@@ -43,16 +43,6 @@ uint64_t ApicMachine::now(Result which) const
 	return std::atomic_ref(result(which)).load();
 }
 
-void wait_for(const char *what, const std::function<bool()> &condition, unsigned seconds)
-{
-	for (unsigned i = 0; i < seconds * 200; i++) {
-		if (condition())
-			return;
-		usleep(5'000);
-	}
-	expect::fail("not within %u s: %s", seconds, what);
-}
-
 Runner::Runner(Vcpu &vcpu, unsigned cpu) : vcpu_(vcpu), cpu_(cpu)
 {
 	struct sigaction action = {};

@@ -5,12 +5,12 @@
 #pragma once
 
 #include "apic.hpp"
+#include "expect.hpp"
 #include "vm.hpp"
 
 #include <atomic>
 #include <csignal>
 #include <cstdint>
-#include <functional>
 #include <pthread.h>
 #include <thread>
 
@@ -38,8 +38,7 @@ struct ApicMachine : Machine {
 	uint64_t now(Result which) const;
 };
 
-// Looks every few milliseconds; fails after so many seconds.
-void wait_for(const char *what, const std::function<bool()> &condition, unsigned seconds = 20);
+using expect::wait_for;
 
 // A thread on one CPU that runs a vCPU, and again when a signal has interrupted that.
 class Runner

@@ -124,16 +124,6 @@ bool passes_interrupts(unsigned cpu)
 	return line_of(cpu)["passthrough"] == "yes";
 }
 
-void wait_for(const char *what, const std::function<bool()> &condition, unsigned seconds)
-{
-	for (unsigned i = 0; i < seconds * 200; i++) {
-		if (condition())
-			return;
-		usleep(5'000);
-	}
-	expect::fail("not within %u s: %s", seconds, what);
-}
-
 ApicMachine::ApicMachine(uint64_t entry) : Machine(guest::apic::image())
 {
 	prepare_long();

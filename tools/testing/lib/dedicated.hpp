@@ -5,11 +5,11 @@
 #pragma once
 
 #include "apic.hpp"
+#include "expect.hpp"
 #include "vm.hpp"
 
 #include <atomic>
 #include <csignal>
-#include <functional>
 #include <map>
 #include <string>
 #include <thread>
@@ -62,7 +62,7 @@ std::map<std::string, std::string> line_of(unsigned cpu);
 uint64_t number_of(unsigned cpu, const char *name);
 bool passes_interrupts(unsigned cpu);
 
-void wait_for(const char *what, const std::function<bool()> &condition, unsigned seconds = 20);
+using expect::wait_for;
 
 // guest/apic.S at one of its entries.
 struct ApicMachine : Machine {

@@ -65,4 +65,14 @@ void fail_condition(const char *what, const std::source_location &where)
 	     std::strerror(errno));
 }
 
+void wait_for(const char *what, const std::function<bool()> &condition, unsigned seconds)
+{
+	for (unsigned i = 0; i < seconds * 200; i++) {
+		if (condition())
+			return;
+		usleep(5'000);
+	}
+	fail("not within %u s: %s", seconds, what);
+}
+
 } // namespace expect

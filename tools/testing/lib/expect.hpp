@@ -4,6 +4,7 @@
 #pragma once
 
 #include <concepts>
+#include <functional>
 #include <source_location>
 #include <type_traits>
 
@@ -53,5 +54,8 @@ inline void that(const char *what, bool condition,
 	if (!condition)
 		fail_condition(what, where);
 }
+
+// Looks every few milliseconds; fails after so many seconds.
+void wait_for(const char *what, const std::function<bool()> &condition, unsigned seconds = 20);
 
 } // namespace expect
