@@ -507,10 +507,8 @@ CpuId Dedicated::cpu() const
 	return slot && slot->state != DedicatedSlot::State::coming ? slot->cpu : CpuId();
 }
 
-Dedicated::Place Dedicated::place() const
+Dedicated::Place Dedicated::place_of_slot() const
 {
-	if (!slot_.load(std::memory_order_acquire)) [[likely]]
-		return Place::shared;
 	Locked locked(DedicatedSlot::lock);
 	DedicatedSlot *slot = slot_.load(std::memory_order_relaxed);
 

@@ -64,7 +64,10 @@ public:
 	CpuId cpu() const;
 
 	/* By the thread that runs the vCPU: where it is to be run. */
-	Place place() const;
+	Place place() const
+	{
+		return slot_.load(std::memory_order_acquire) ? place_of_slot() : Place::shared;
+	}
 	/*
 	 * Posts it on its CPU, the one of that times_taken(); false when that is no longer `own`. Then waits: 0, or Errno::intr when a
 	 * signal came first, after which the vCPU is still there, until done() says so.
@@ -85,6 +88,8 @@ private:
 	friend class DedicatedSlot;
 
 	static int answered(void *dedicated);
+
+	Place place_of_slot() const;
 
 	std::atomic<DedicatedSlot *> slot_{nullptr};
 	/*

@@ -27,8 +27,6 @@ Result<> Vcpu::get_registers(unsigned long argument, void (*get)(const VcpuState
 Result<> Vcpu::dispatch(unsigned command, unsigned long argument)
 {
 	switch (command) {
-	case KVM_RUN:
-		return argument == 0 ? run() : Errno::inval;
 	case KVM_GET_REGS:
 		return get_registers<kvm_regs>(argument, get_regs, regs_groups);
 	case KVM_SET_REGS: {
@@ -106,12 +104,18 @@ long Vcpu::ioctl(unsigned command, unsigned long argument)
 	if (!is_lost())
 		vm_.clock().follow_sleep(clock_, state_);
 	Result<long> result = 0;
-	if (command != KVM_RUN && is_lost()) {
-		result = Errno::io;
-	} else if (!state_ioctl(command, argument, result)) {
-		Result<> r = dispatch(command, argument);
-
-		result = r ? Result<long>(0) : r.error();
+	switch (command) {
+	/* Ahead of the others: it is what is called all the time. */
+	case KVM_RUN:
+		if (Result<> r = argument == 0 ? run() : Errno::inval; !r)
+			result = r.error();
+		break;
+	default:
+		if (is_lost())
+			result = Errno::io;
+		else if (!state_ioctl(command, argument, result))
+			if (Result<> r = dispatch(command, argument); !r)
+				result = r.error();
 	}
 	if (lapic_ && !is_lost())
 		follow_apic();

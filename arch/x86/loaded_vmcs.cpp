@@ -42,12 +42,6 @@ LoadedVmcs::~LoadedVmcs()
 	clear(ClearCause::free);
 }
 
-void LoadedVmcs::leave_other_cpu(const PreemptOff &preempt)
-{
-	if (CpuId on = cpu(); !on.is_none() && on != preempt.cpu())
-		clear(ClearCause::move);
-}
-
 Result<ActiveVmcs> LoadedVmcs::load(const IrqOff &irq)
 {
 	VmxCpu &here = VmxCpu::here(irq);

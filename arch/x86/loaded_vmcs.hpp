@@ -102,7 +102,11 @@ public:
 	Result<> create(u32 revision, const VmcsOwner &owner) MAY_SLEEP;
 
 	/* If another CPU has it, has that one clear it. Interrupts on. */
-	void leave_other_cpu(const PreemptOff &preempt) WAITS_FOR_IPIS;
+	void leave_other_cpu(const PreemptOff &preempt) WAITS_FOR_IPIS
+	{
+		if (CpuId on = cpu(); !on.is_none() && on != preempt.cpu())
+			clear(ClearCause::move);
+	}
 	/*
 	 * Makes it current on this CPU. It must be on no other CPU: see leave_other_cpu().
 	 * Errno::again when it is, or when VMX is off here because the CPU is about to go offline;
