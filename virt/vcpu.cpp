@@ -281,6 +281,7 @@ Result<Next> Vcpu::step()
 					      .cpu = static_cast<u32>(exit.cpu.value)}};
 		return Next::user;
 	case Entry::asked:
+	case Entry::interrupted:
 		return Next::resume;
 	case Entry::handled:
 		return past_bus(next);

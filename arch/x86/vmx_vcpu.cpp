@@ -171,7 +171,9 @@ void VmxVcpu::leave_guest(const IrqOff &irq, VcpuState &s)
 	read_state(vmcs, s, exit_state(needs, exit));
 	if (vmcs.failed())
 		return Entry::exited;
-	return handle_bare(s, identity, exit, next) ? Entry::handled : Entry::exited;
+	if (handle_bare(s, identity, exit, next))
+		return Entry::handled;
+	return exit.reason() == ExitReason::external_interrupt ? Entry::interrupted : Entry::exited;
 }
 
 /*
@@ -280,8 +282,7 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, const VcpuIdentity &identity, Exit &e
 		own.set_up = true;
 
 		entry = run(irq, vmcs, s, identity, exit, next, kick);
-		s.paravirtual.between_instructions =
-			entry == Entry::exited && exit.reason() == ExitReason::external_interrupt;
+		s.paravirtual.between_instructions = entry == Entry::interrupted;
 		accesses = vmcs.ok();
 		if (!accesses) {
 			own.set_up = false;

@@ -21,12 +21,13 @@ namespace kvmpp
 struct DedicatedRun;
 
 enum class Entry {
-	exited,  /* the guest ran, or was refused at entry: see the Exit */
-	handled, /* likewise, and the exit has been seen to: see the Next */
-	work,    /* Linux wants the thread first: a signal, a reschedule */
-	vmx_off, /* this CPU is on its way out: wait a tick and try again, elsewhere */
-	asked,   /* somebody asked it to come out, and to look where it is to run, or at its APIC */
-	vmfail,  /* VMLAUNCH or VMRESUME failed; Exit::raw_reason is the VM-instruction error */
+	exited,      /* the guest ran, or was refused at entry: see the Exit */
+	handled,     /* likewise, and the exit has been seen to: see the Next */
+	interrupted, /* the guest ran, until an interrupt of the host's, which has been taken */
+	work,        /* Linux wants the thread first: a signal, a reschedule */
+	vmx_off,     /* this CPU is on its way out: wait a tick and try again, elsewhere */
+	asked,  /* somebody asked it to come out, and to look where it is to run, or at its APIC */
+	vmfail, /* VMLAUNCH or VMRESUME failed; Exit::raw_reason is the VM-instruction error */
 };
 
 class VmxVcpu

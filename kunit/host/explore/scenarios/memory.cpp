@@ -274,7 +274,8 @@ bool enter_logged()
 	Result<Entry> entry = g.enter(exit);
 
 	expect(!!entry, "the VMCS can be used");
-	return *entry == Entry::exited && exit.reason() != ExitReason::ept_violation;
+	return *entry == Entry::interrupted ||
+	       (*entry == Entry::exited && exit.reason() != ExitReason::ept_violation);
 }
 
 void write_logged(int times)
