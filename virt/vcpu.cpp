@@ -294,25 +294,14 @@ Result<Next> Vcpu::step()
 /* An access that waits for @data, or for its end. */
 Result<Next> Vcpu::complete_pending(const u8 (&data)[8])
 {
-	using Kind = PendingAccess::Kind;
-	Groups needed = emulation_state;
+	bool needs_memory = state_.pending.needs_memory();
 
-	switch (state_.pending.kind) {
-	case Kind::none:
+	if (state_.pending.kind == PendingAccess::Kind::none)
 		return Next::resume;
-	case Kind::port_out:
-	case Kind::port_in:
-	case Kind::msr_read:
-	case Kind::msr_write:
-		needed = skip_state;
-		break;
-	case Kind::string_in:
-	case Kind::mmio_read:
-	case Kind::mmio_write:
-		break;
-	}
-	if (Result<> r = vmx_.fetch(state_, needed); !r)
+	if (Result<> r = vmx_.fetch(state_, needs_memory ? emulation_state : skip_state); !r)
 		return r.error();
+	if (!needs_memory)
+		return complete_in_registers(state_, data);
 	SrcuRead read(vm_.srcu());
 	return complete_access(state_, GuestMemory(vm_.slots(read)), data);
 }
@@ -325,6 +314,8 @@ Result<Next> Vcpu::finish_pending()
 	u8 data[8] = {};
 
 	switch (state_.pending.kind) {
+	case Kind::none:
+		return Next::resume;
 	case Kind::port_in:
 		std::memcpy(data, port_page_.as<u8>(), state_.pending.size);
 		break;

@@ -55,6 +55,24 @@ Next handle_xsetbv(VcpuState &s, const Exit &exit)
 	return Next::resume;
 }
 
+/* IN or OUT: user space is to do it, or a device in the kernel. */
+Next handle_port_io(VcpuState &s, const Exit &exit, const IoAccess &access)
+{
+	s.user.reason = KVM_EXIT_IO;
+	s.user.io = {.direction = static_cast<u8>(access.in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT),
+		     .size = access.size,
+		     .port = access.port,
+		     .string_count = 0,
+		     .data = {}};
+	for (unsigned i = 0; !access.in && i < access.size; i++)
+		s.user.io.data[i] = static_cast<u8>(s.gpr[rax] >> (8 * i));
+	s.pending.kind = access.in ? PendingAccess::Kind::port_in : PendingAccess::Kind::port_out;
+	s.pending.size = access.size;
+	s.pending.rip = s.rip;
+	s.pending.instruction_length = static_cast<u8>(exit.instruction_length);
+	return Next::user;
+}
+
 } // namespace
 
 Next handle_msr(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, bool write)
@@ -118,6 +136,14 @@ bool handle_bare(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, N
 		if (is_msr_for_thread(s, static_cast<u32>(s.gpr[rcx]), write))
 			return false;
 		next = handle_msr(s, identity, exit, write);
+		return true;
+	}
+	case ExitReason::io_instruction: {
+		IoAccess access(exit.qualification);
+
+		if (access.string)
+			return false;
+		next = handle_port_io(s, exit, access);
 		return true;
 	}
 	case ExitReason::xsetbv:

@@ -15,6 +15,8 @@
 
 #include <linux/kvm.h>
 
+#include <utility>
+
 namespace kvmpp
 {
 
@@ -410,33 +412,24 @@ Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 	return Execution(s, exit, memory, instruction).execute();
 }
 
-Next complete_access(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8])
+Next complete_in_registers(VcpuState &s, const u8 (&data)[8])
 {
 	using Kind = PendingAccess::Kind;
 	PendingAccess &p = s.pending;
-	Kind kind = p.kind;
+	Kind kind = std::exchange(p.kind, Kind::none);
 
 	/* User space sent the vCPU elsewhere: the instruction is no longer its next. */
-	bool still_there = s.rip == p.rip || kind == Kind::mmio_write;
-	if (!still_there) {
-		p.kind = Kind::none;
+	if (s.rip != p.rip)
 		return Next::resume;
-	}
 	switch (kind) {
-	case Kind::none:
-		break;
 	case Kind::port_in:
 		write_register(s, rax, p.size, load_bytes(data, p.size));
 		[[fallthrough]];
 	case Kind::port_out:
 		s.skip_instruction(p.instruction_length);
 		break;
-	case Kind::string_in:
-		p.kind = Kind::none;
-		return finish_string_in(s, memory);
 	case Kind::msr_read:
 	case Kind::msr_write:
-		p.kind = Kind::none;
 		if (p.refused)
 			return after_injection(s, s.inject(Vector::general_protection, 0));
 		if (kind == Kind::msr_read) {
@@ -445,12 +438,27 @@ Next complete_access(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8
 		}
 		s.skip_instruction(p.instruction_length);
 		break;
-	case Kind::mmio_read:
-	case Kind::mmio_write:
-		return continue_mmio(s, memory, data);
+	default:
+		break;
 	}
-	p.kind = Kind::none;
 	return Next::resume;
+}
+
+Next complete_access(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8])
+{
+	using Kind = PendingAccess::Kind;
+	PendingAccess &p = s.pending;
+
+	if (!p.needs_memory())
+		return complete_in_registers(s, data);
+	if (s.rip != p.rip && p.kind != Kind::mmio_write) {
+		p.kind = Kind::none;
+		return Next::resume;
+	}
+	if (p.kind != Kind::string_in)
+		return continue_mmio(s, memory, data);
+	p.kind = Kind::none;
+	return finish_string_in(s, memory);
 }
 
 } // namespace kvmpp

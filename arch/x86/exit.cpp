@@ -29,10 +29,7 @@ constexpr ExitFields fields_of(ExitReason reason)
 	case ExitReason::mov_dr:
 		return {.instruction_length = true, .qualification = true};
 	case ExitReason::io_instruction:
-		return {.instruction_length = true,
-			.qualification = true,
-			.addresses = true,
-			.instruction_info = true};
+		return {.instruction_length = true, .qualification = true, .of_string = true};
 	case ExitReason::ept_violation:
 	case ExitReason::task_switch:
 		return {.qualification = true, .addresses = true, .vectoring = true};
@@ -91,7 +88,7 @@ constexpr NeedsOfExits::NeedsOfExits()
 
 		of[i] = {.fields = fields,
 			 .more = fields.qualification || fields.addresses || fields.interruption ||
-				 fields.vectoring || fields.instruction_info,
+				 fields.vectoring || fields.of_string,
 			 .depends = fields.vectoring || reason == ExitReason::io_instruction,
 			 .state = state_of(reason)};
 	}

@@ -56,7 +56,7 @@ struct ExitFields {
 	bool addresses : 1 = false;    /* guest linear, guest physical */
 	bool interruption : 1 = false; /* information and error code */
 	bool vectoring : 1 = false;    /* the exit may interrupt the delivery of an event */
-	bool instruction_info : 1 = false;
+	bool of_string : 1 = false;    /* INS, OUTS: guest linear, instruction information */
 };
 
 /* What the handlers of a kind of exit need. */

@@ -184,28 +184,6 @@ Next handle_dr(VcpuState &s, const Exit &exit)
 	return Next::resume;
 }
 
-Next handle_io(VcpuState &s, const Exit &exit, const GuestMemory &memory)
-{
-	IoAccess access(exit.qualification);
-
-	if (access.string)
-		return handle_string_io(s, exit, memory);
-	s.user = {.reason = KVM_EXIT_IO,
-		  .io = {.direction = static_cast<u8>(access.in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT),
-			 .size = access.size,
-			 .port = access.port,
-			 .string_count = 0,
-			 .data = {}}};
-	for (unsigned i = 0; !access.in && i < access.size; i++)
-		s.user.io.data[i] = static_cast<u8>(s.gpr[rax] >> (8 * i));
-	s.pending = {};
-	s.pending.kind = access.in ? PendingAccess::Kind::port_in : PendingAccess::Kind::port_out;
-	s.pending.size = access.size;
-	s.pending.rip = s.rip;
-	s.pending.instruction_length = static_cast<u8>(exit.instruction_length);
-	return Next::user;
-}
-
 /* KVM's hypercalls, of which there is none: user mode may not make any. */
 Next handle_hypercall(VcpuState &s, const Exit &exit)
 {
@@ -246,7 +224,7 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 	case ExitReason::ept_violation:
 		return Next::ept_violation;
 	case ExitReason::io_instruction:
-		return handle_io(s, exit, memory);
+		return handle_string_io(s, exit, memory); /* the others are bare */
 	case ExitReason::rdmsr:
 		return handle_msr(s, identity, exit, false);
 	case ExitReason::wrmsr:

@@ -50,6 +50,8 @@ Next handle_string_io(VcpuState &state, const Exit &exit, const GuestMemory &mem
 
 /* User space has done the access that VcpuState::pending names; @data holds what it read. */
 Next complete_access(VcpuState &state, const GuestMemory &memory, const u8 (&data)[8]);
+/* Likewise where PendingAccess::needs_memory() says no. Needs skip_state. */
+Next complete_in_registers(VcpuState &state, const u8 (&data)[8]);
 
 /* RDMSR and WRMSR. False is #GP for the guest, and nothing changed. */
 bool read_msr(const VcpuState &state, u32 index, By by, u64 &value);

@@ -221,6 +221,13 @@ struct PendingAccess {
 	u32 count = 0;
 	u8 address_size = 0;
 	bool rep = false;
+
+	/* Else only registers are left to be written. */
+	bool needs_memory() const
+	{
+		return kind == Kind::string_in || kind == Kind::mmio_read ||
+		       kind == Kind::mmio_write;
+	}
 };
 
 /* "Page-Modification Logging": a page of addresses, from the last entry on down. */

@@ -223,8 +223,10 @@ void read_more_of_exit(ActiveVmcs &vmcs, Exit &exit)
 					vmcs.read(field::vm_exit_instruction_length);
 		}
 	}
-	if (fields.instruction_info)
+	if (fields.of_string && IoAccess(exit.qualification).string) {
+		exit.guest_linear = vmcs.read(field::guest_linear_address);
 		exit.instruction_info = vmcs.read(field::vm_exit_instruction_info);
+	}
 }
 
 } // namespace kvmpp

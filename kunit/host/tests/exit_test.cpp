@@ -129,8 +129,7 @@ TEST(Exit, string_io_is_read_with_all_that_emulation_needs)
 	EXPECT_FALSE(exit_state(exit).has(Group::segments));
 	exit.qualification = 0x10;
 	EXPECT_TRUE((emulation_state - exit_state(exit)).empty());
-	EXPECT_TRUE(exit_needs(exit.reason()).fields.instruction_info);
-	EXPECT_TRUE(exit_needs(exit.reason()).fields.addresses);
+	EXPECT_TRUE(exit_needs(exit.reason()).fields.of_string);
 }
 
 TEST(Exit, debug_exception_may_add_to_those_that_are_pending)

@@ -525,6 +525,19 @@ TEST_F(Handlers, out_shows_the_data_and_completes_when_the_vmm_comes_back)
 	}
 }
 
+TEST_F(Handlers, port_access_needs_nothing_of_linux_but_that_of_a_string)
+{
+	Next next = Next::resume;
+
+	protected_mode();
+	EXPECT_TRUE(
+		handle_bare(s, identity, exit_of(ExitReason::io_instruction, 0x03f80000, 1), next));
+	EXPECT_EQ(next, Next::user);
+	EXPECT_FALSE(s.pending.needs_memory());
+	EXPECT_FALSE(
+		handle_bare(s, identity, exit_of(ExitReason::io_instruction, 0x03f80010, 1), next));
+}
+
 TEST_F(Handlers, in_writes_the_low_part_of_rax)
 {
 	const u8 data[8] = {0xaa, 0xbb, 0xcc, 0xdd, 0xee};
