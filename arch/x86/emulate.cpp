@@ -66,6 +66,17 @@ Fault fetch(const VcpuState &s, const GuestMemory &memory, Instruction &instruct
 	return {.kind = Fault::Kind::failed};
 }
 
+/* "Exit Qualification for EPT Violations": the access that met it had come by the guest's own tables. */
+TranslatedPage translated(const Exit &exit)
+{
+	EptViolation violation(exit.qualification);
+
+	return {.linear = {exit.guest_linear},
+		.phys = exit.guest_phys,
+		.valid = violation.linear_valid && !violation.page_walk && !violation.fetch,
+		.for_write = violation.write};
+}
+
 /* Tells user space of the next fragment. */
 Next show_fragment(VcpuState &s)
 {
@@ -128,7 +139,8 @@ Fault Execution::locate_operand(const Operand &o, bool write, Place &place) cons
 
 		displacement = static_cast<u64>(static_cast<s64>(bit) >> 3) & ~u64(o.size - 1);
 	}
-	return locate(s_, memory_, o.memory, i_.length, displacement, o.size, write, place);
+	return locate(s_, memory_, translated(exit_), o.memory, i_.length, displacement, o.size,
+		      write, place);
 }
 
 /* The operand's value, unless a device has to be asked first. */

@@ -14,12 +14,14 @@ namespace
  * the length. False from it: there is no RAM.
  */
 template <class Visit>
-Fault for_each_page(const VcpuState &s, const GuestMemory &memory, GuestLinear linear,
-		    unsigned size, bool write, Visit visit)
+Fault for_each_page(const VcpuState &s, const GuestMemory &memory, const TranslatedPage &known,
+		    GuestLinear linear, unsigned size, bool write, Visit visit)
 {
 	for (unsigned done = 0; done < size;) {
 		GuestLinear at = linear_address(s, linear.value + done);
-		Translation t = translate(s, memory, at, {.write = write});
+		Translation t = known.covers(at, write)
+					? Translation{Translation::Outcome::ok, known.at(at)}
+					: translate(s, memory, at, {.write = write});
 
 		if (t.outcome == Translation::Outcome::page_fault)
 			return {.kind = Fault::Kind::page,
@@ -129,8 +131,9 @@ bool segment_allows(const VcpuState &s, Seg segment, u64 offset, u64 size, bool 
 	return last <= g.limit || g.limit == 0xffffffff;
 }
 
-Fault locate(const VcpuState &s, const GuestMemory &memory, const MemoryOperand &m, u32 length,
-	     u64 displacement, unsigned size, bool write, Place &place)
+Fault locate(const VcpuState &s, const GuestMemory &memory, const TranslatedPage &known,
+	     const MemoryOperand &m, u32 length, u64 displacement, unsigned size, bool write,
+	     Place &place)
 {
 	u64 offset =
 		(effective_address(s, m, length) + displacement) & low_bits(8 * m.address_size);
@@ -141,7 +144,7 @@ Fault locate(const VcpuState &s, const GuestMemory &memory, const MemoryOperand 
 		return {.kind = Fault::Kind::protection, .segment = m.segment};
 	place = {};
 	return for_each_page(
-		s, memory, linear_address(s, linear), size, write,
+		s, memory, known, linear_address(s, linear), size, write,
 		[&](GuestPhys address, unsigned done, unsigned length) {
 			bool device =
 				!(write ? memory.takes_writes(address) : memory.is_ram(address));
@@ -158,7 +161,7 @@ Fault locate(const VcpuState &s, const GuestMemory &memory, const MemoryOperand 
 Fault copy_linear(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, u8 *data,
 		  unsigned size, bool write)
 {
-	return for_each_page(s, memory, linear, size, write,
+	return for_each_page(s, memory, {}, linear, size, write,
 			     [&](GuestPhys address, unsigned done, unsigned length) {
 				     return static_cast<bool>(
 					     write ? memory.write(address, data + done, length)

@@ -56,13 +56,33 @@ struct Place {
 	bool has_device = false;
 };
 
+/* A page that the CPU has translated for the instruction, with the rights that this takes. */
+struct TranslatedPage {
+	GuestLinear linear = {};
+	GuestPhys phys = {};
+	bool valid = false;
+	bool for_write = false;
+
+	bool covers(GuestLinear at, bool write) const
+	{
+		return valid && (for_write || !write) && (at.value ^ linear.value) < page_size;
+	}
+	GuestPhys at(GuestLinear at) const
+	{
+		return {phys.value - phys.page_offset() + at.page_offset()};
+	}
+};
+
 /* Whether the segment lets [offset, offset + size) be accessed ("Limit Checking", "Type Checking"). */
 bool segment_allows(const VcpuState &state, Seg segment, u64 offset, u64 size, bool write);
 
-/* Checks all of it, before anything of it is accessed. @length is the instruction's. */
+/*
+ * Checks all of it, before anything of it is accessed. @length is the instruction's; @known spares a walk of
+ * the guest's tables.
+ */
 [[nodiscard]] Fault locate(const VcpuState &state, const GuestMemory &memory,
-			   const MemoryOperand &operand, u32 length, u64 displacement,
-			   unsigned size, bool write, Place &place);
+			   const TranslatedPage &known, const MemoryOperand &operand, u32 length,
+			   u64 displacement, unsigned size, bool write, Place &place);
 
 /* Copies between guest memory at @linear and @data, page by page. May sleep. */
 [[nodiscard]] Fault copy_linear(const VcpuState &state, const GuestMemory &memory,

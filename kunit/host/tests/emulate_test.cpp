@@ -577,6 +577,51 @@ TEST_F(Emulate, page_walk_that_cannot_write)
 	}
 }
 
+/* The CPU has walked the guest's tables for the access already; what it has not walked for is walked. */
+TEST_F(Emulate, page_of_the_exit_is_not_walked_for_again)
+{
+	constexpr u64 read = 0x181, write = 0x182, fetch = 0x184;
+	const struct {
+		u64 qualification;
+		std::initializer_list<u8> code;
+		bool walks;
+	} rows[] = {
+		{write, {0x89, 0x03}, false}, {write, {0x8b, 0x03}, false},
+		{read, {0x8b, 0x03}, false},  {read, {0x89, 0x03}, true},
+		{fetch, {0x8b, 0x03}, true},  {read & ~u64{0x80}, {0x8b, 0x03}, true},
+	};
+
+	for (const auto &row : rows) {
+		Exit exit = exit_of(ExitReason::ept_violation, row.qualification);
+
+		long_mode();
+		s.gpr[rbx] = device + 0x123;
+		ram.put(0x1000, row.code);
+		exit.guest_linear = device + 0x10;
+		/* Elsewhere than the tables have it, so that one can tell. */
+		exit.guest_phys = {device + 0x7010};
+		EXPECT_EQ(emulate_mmio(s, exit, memory), Next::user);
+		EXPECT_EQ(s.user.mmio.phys_addr, device + (row.walks ? 0x123 : 0x7123))
+			<< row.qualification;
+	}
+}
+
+TEST_F(Emulate, operand_that_goes_on_in_another_page_than_the_exits)
+{
+	Exit exit = exit_of(ExitReason::ept_violation, 0x182);
+
+	long_mode();
+	s.gpr[rbx] = device + 0xffe;
+	s.gpr[rax] = 0x44332211;
+	ram.put(0x1000, {0x89, 0x03});
+	length = 2;
+	exit.guest_linear = device + 0xffe;
+	exit.guest_phys = {device + 0x7ffe};
+	expect_mmio(emulate_mmio(s, exit, memory), true, device + 0x7ffe, {0x11, 0x22}, 2);
+	expect_mmio(complete(), true, device + 0x1000, {0x33, 0x44}, 2);
+	expect_done(complete());
+}
+
 TEST_F(Emulate, read_is_dropped_when_the_vmm_moved_rip)
 {
 	protected_mode();
