@@ -97,6 +97,16 @@ Result<> GuestMemory::read(GuestPhys address, void *to, u32 length) const
 		to, slot->user_address(address.frame()).value + address.page_offset(), length));
 }
 
+Result<> GuestMemory::read_entry(GuestPhys address, u64 &entry, u32 length) const
+{
+	const Memslot *slot = table_.find_frame(address.frame());
+
+	if (!slot)
+		return Errno::noent;
+	return from_errno(glue_user_read(
+		slot->user_address(address.frame()).value + address.page_offset(), &entry, length));
+}
+
 Result<> GuestMemory::write(GuestPhys address, const void *from, u32 length) const
 {
 	const Memslot *slot = table_.find_frame(address.frame());

@@ -121,7 +121,7 @@ bool walk(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, Pag
 		u64 entry = 0;
 
 		result = {Outcome::no_tables, {}};
-		if (!memory.read({table + index * entry_bytes}, &entry, entry_bytes))
+		if (!memory.read_entry({table + index * entry_bytes}, entry, entry_bytes))
 			return true;
 		result = {Outcome::page_fault, {}, error};
 		if (!(entry & entry_present))

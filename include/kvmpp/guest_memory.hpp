@@ -27,6 +27,8 @@ public:
 	 */
 	Result<> read(GuestPhys address, void *to, u32 length) const;
 	Result<> write(GuestPhys address, const void *from, u32 length) const;
+	/* As read(), of the naturally aligned @length bytes, 4 or 8, in one access: nobody's half of a change. */
+	Result<> read_entry(GuestPhys address, u64 &entry, u32 length) const;
 	/* As write(), but Errno::fault where Linux would first have to find the page. Any context. */
 	Result<> write_if_there(GuestPhys address, const void *from, u32 length) const;
 	/*

@@ -12,6 +12,8 @@ int glue_copy_from_user(void *to, glue_u64 from, glue_size bytes) MAY_SLEEP;
 int glue_copy_to_user(glue_u64 to, const void *from, glue_size bytes) MAY_SLEEP;
 /* The second without waiting for a page that is not there, which is -EFAULT, too. Any context. */
 int glue_copy_to_user_nofault(glue_u64 to, const void *from, glue_size bytes);
+/* An aligned integer of @bytes, 4 or 8, in one access. 0 or -EFAULT. Sleeps. */
+int glue_user_read(glue_u64 address, glue_u64 *value, glue_size bytes) MAY_SLEEP;
 /*
  * An aligned integer of @bytes, 4 or 8, becomes @desired where it is @expected, as one locked access. 1, 0
  * where it is something else, or -EFAULT. Sleeps.

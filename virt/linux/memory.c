@@ -35,6 +35,18 @@ int glue_copy_to_user_nofault(glue_u64 to, const void *from, glue_size bytes)
 	return copy_to_user_nofault((void __user *)to, from, bytes) ? -EFAULT : 0;
 }
 
+int glue_user_read(glue_u64 address, glue_u64 *value, glue_size bytes)
+{
+	u32 low;
+
+	if (bytes == sizeof(*value))
+		return get_user(*value, (u64 __user *)address);
+	if (get_user(low, (u32 __user *)address))
+		return -EFAULT;
+	*value = low;
+	return 0;
+}
+
 int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 desired,
 			       glue_size bytes)
 {

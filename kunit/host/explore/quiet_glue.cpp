@@ -243,6 +243,11 @@ int glue_copy_to_user_nofault(glue_u64, const void *, glue_size)
 	return -14;
 }
 
+int glue_user_read(glue_u64, glue_u64 *, glue_size)
+{
+	return -14;
+}
+
 int glue_user_compare_exchange(glue_u64, glue_u64, glue_u64, glue_size)
 {
 	return -14;

@@ -162,6 +162,14 @@ int glue_copy_to_user_nofault(glue_u64 to, const void *from, glue_size bytes)
 	return 0;
 }
 
+int glue_user_read(glue_u64 address, glue_u64 *value, glue_size bytes)
+{
+	if (address % bytes)
+		violation("a read as one access that is not aligned");
+	*value = 0;
+	return glue_copy_from_user(value, address, bytes);
+}
+
 int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 desired,
 			       glue_size bytes)
 {
