@@ -66,14 +66,17 @@ Fault fetch(const VcpuState &s, const GuestMemory &memory, Instruction &instruct
 	return {.kind = Fault::Kind::failed};
 }
 
-/* "Exit Qualification for EPT Violations": the access that met it had come by the guest's own tables. */
+/*
+ * "Exit Qualification for EPT Violations": the access that met it had come by the guest's own tables. (One in
+ * these tables is not emulated.)
+ */
 TranslatedPage translated(const Exit &exit)
 {
 	EptViolation violation(exit.qualification);
 
 	return {.linear = {exit.guest_linear},
 		.phys = exit.guest_phys,
-		.valid = violation.linear_valid && !violation.page_walk && !violation.fetch,
+		.valid = violation.linear_valid && !violation.fetch,
 		.for_write = violation.write};
 }
 
@@ -349,21 +352,15 @@ Next Execution::execute()
 								  : Next::resume;
 }
 
-/* What was asked for in the last fragment of an MMIO access is there, or has been taken. */
-Next continue_mmio(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8])
+/* What was asked for in the last fragment of a read is there. */
+Next continue_read(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8])
 {
 	PendingAccess &p = s.pending;
 	const PendingAccess::Fragment &f = p.fragments[p.fragment_next++];
 
-	if (p.kind == PendingAccess::Kind::mmio_read) {
-		for (unsigned i = 0; i < f.length; i++)
-			p.data[f.offset + i] = data[i];
-		return Execution(s, Exit(), memory, p.instruction).execute();
-	}
-	if (p.fragment_next < p.fragment_count)
-		return show_fragment(s);
-	p.kind = PendingAccess::Kind::none;
-	return Next::resume;
+	for (unsigned i = 0; i < f.length; i++)
+		p.data[f.offset + i] = data[i];
+	return Execution(s, Exit(), memory, p.instruction).execute();
 }
 
 } // namespace
@@ -428,8 +425,11 @@ Next complete_in_registers(VcpuState &s, const u8 (&data)[8])
 {
 	using Kind = PendingAccess::Kind;
 	PendingAccess &p = s.pending;
-	Kind kind = std::exchange(p.kind, Kind::none);
 
+	/* Past its instruction already. */
+	if (p.kind == Kind::mmio_write && ++p.fragment_next < p.fragment_count)
+		return show_fragment(s);
+	Kind kind = std::exchange(p.kind, Kind::none);
 	/* User space sent the vCPU elsewhere: the instruction is no longer its next. */
 	if (s.rip != p.rip)
 		return Next::resume;
@@ -463,12 +463,12 @@ Next complete_access(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8
 
 	if (!p.needs_memory())
 		return complete_in_registers(s, data);
-	if (s.rip != p.rip && p.kind != Kind::mmio_write) {
+	if (s.rip != p.rip) {
 		p.kind = Kind::none;
 		return Next::resume;
 	}
-	if (p.kind != Kind::string_in)
-		return continue_mmio(s, memory, data);
+	if (p.kind == Kind::mmio_read)
+		return continue_read(s, memory, data);
 	p.kind = Kind::none;
 	return finish_string_in(s, memory);
 }

@@ -222,12 +222,8 @@ struct PendingAccess {
 	u8 address_size = 0;
 	bool rep = false;
 
-	/* Else only registers are left to be written. */
-	bool needs_memory() const
-	{
-		return kind == Kind::string_in || kind == Kind::mmio_read ||
-		       kind == Kind::mmio_write;
-	}
+	/* Else what is left is for registers, or for user space. */
+	bool needs_memory() const { return kind == Kind::string_in || kind == Kind::mmio_read; }
 };
 
 /* "Page-Modification Logging": a page of addresses, from the last entry on down. */

@@ -606,6 +606,21 @@ TEST_F(Emulate, page_of_the_exit_is_not_walked_for_again)
 	}
 }
 
+TEST_F(Emulate, segment_is_checked_in_the_page_of_the_exit)
+{
+	Exit exit = exit_of(ExitReason::ept_violation, 0x182);
+
+	protected_mode();
+	s.seg(Seg::ds).limit = device + 0x11;
+	s.gpr[rbx] = device + 0x10;
+	ram.put(0x1000, {0x89, 0x03});
+	exit.guest_linear = device + 0x10;
+	exit.guest_phys = {device + 0x10};
+	EXPECT_EQ(emulate_mmio(s, exit, memory), Next::resume);
+	EXPECT_TRUE(s.has_event) << "#GP(0)";
+	EXPECT_EQ(s.event.info.vector(), static_cast<u8>(Vector::general_protection));
+}
+
 TEST_F(Emulate, operand_that_goes_on_in_another_page_than_the_exits)
 {
 	Exit exit = exit_of(ExitReason::ept_violation, 0x182);
