@@ -8,6 +8,7 @@
 #include <asm/errno.h>
 
 #include <new>
+#include <type_traits>
 #include <utility>
 
 namespace kvmpp
@@ -63,6 +64,28 @@ public:
 	T &operator*() { return value_; }
 	T *operator->() { return &value_; }
 	Errno error() const { return error_; }
+
+private:
+	bool ok_;
+	union {
+		T value_;
+		Errno error_;
+	};
+};
+
+/* What a register holds comes back in one. */
+template <class T>
+requires std::is_trivially_copyable_v<T>
+class [[nodiscard]] Result<T>
+{
+public:
+	constexpr Result(T value) : ok_(true), value_(value) {}
+	constexpr Result(Errno error) : ok_(false), error_(error) {}
+
+	constexpr explicit operator bool() const { return ok_; }
+	constexpr T &operator*() { return value_; }
+	constexpr T *operator->() { return &value_; }
+	constexpr Errno error() const { return error_; }
 
 private:
 	bool ok_;
