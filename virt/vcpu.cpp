@@ -237,6 +237,11 @@ Result<Next> Vcpu::handle(const Exit &exit)
 {
 	Next next;
 
+	/* The VM's memory has to say what is there. */
+	if (exit.reason() == ExitReason::ept_violation) {
+		deliver_again(state_, exit);
+		return handle_ept_violation(exit);
+	}
 	/* It is emulated: see handle_ept_violation(). */
 	if (exit.reason() == ExitReason::io_instruction && IoAccess(exit.qualification).string)
 		vmx_.flush_l1d_at_entry();
@@ -244,8 +249,6 @@ Result<Next> Vcpu::handle(const Exit &exit)
 		SrcuRead read(vm_.srcu());
 		next = handle_exit(state_, identity_, exit, GuestMemory(vm_.slots(read)));
 	}
-	if (next == Next::ept_violation)
-		return handle_ept_violation(exit);
 	if (next == Next::spin) {
 		vm_.yield_from(*entry_);
 		return Next::resume;
@@ -267,6 +270,7 @@ Result<Next> Vcpu::step()
 		return entry.error();
 	switch (*entry) {
 	case Entry::work:
+	case Entry::interrupted: /* by what has brought it, often */
 		if (Result<> r = from_errno(glue_work_handle()); !r)
 			return r.error();
 		return Next::resume;
@@ -281,7 +285,6 @@ Result<Next> Vcpu::step()
 					      .cpu = static_cast<u32>(exit.cpu.value)}};
 		return Next::user;
 	case Entry::asked:
-	case Entry::interrupted:
 		return Next::resume;
 	case Entry::handled:
 		return past_bus(next);
@@ -367,6 +370,13 @@ Result<Next> Vcpu::past_bus(Result<Next> next)
 {
 	if (lapic_)
 		follow_apic();
+	return next && *next == Next::user ? offer_to_bus() : next;
+}
+
+Result<Next> Vcpu::offer_to_bus()
+{
+	Result<Next> next = Next::user;
+
 	while (next && *next == Next::user) {
 		IoWrite write;
 		u8 data[8] = {};
@@ -397,8 +407,12 @@ bool Vcpu::read_immediate_exit() const
 void Vcpu::follow_clock()
 {
 	vm_.clock().follow_sleep(clock_, state_);
-	if (!vm_.clock().is_due(clock_, state_)) [[likely]]
-		return;
+	if (vm_.clock().is_due(clock_, state_)) [[unlikely]]
+		tell_time();
+}
+
+void Vcpu::tell_time()
+{
 	SrcuRead read(vm_.srcu());
 	vm_.clock().update(clock_, state_, GuestMemory(vm_.slots(read)));
 }

@@ -74,6 +74,7 @@ private:
 	Result<Next> finish_pending() REQUIRES(mutex_);
 	Result<Next> complete_pending(const u8 (&data)[8]) REQUIRES(mutex_);
 	Result<Next> past_bus(Result<Next> next) REQUIRES(mutex_);
+	Result<Next> offer_to_bus() REQUIRES(mutex_);
 	bool take_string() REQUIRES(mutex_);
 	bool user_wants_window() const REQUIRES(mutex_);
 	bool read_immediate_exit() const;
@@ -101,6 +102,7 @@ private:
 	Result<> get_lapic(unsigned long argument) REQUIRES(mutex_) MAY_SLEEP;
 	Result<> set_lapic(unsigned long argument) REQUIRES(mutex_) MAY_SLEEP;
 	void follow_clock() REQUIRES(mutex_) MAY_SLEEP;
+	[[gnu::noinline]] void tell_time() REQUIRES(mutex_) MAY_SLEEP;
 	void follow_steal_time() REQUIRES(mutex_) MAY_SLEEP;
 	void show_exit() REQUIRES(mutex_);
 	/* The state that moves with a guest, in vcpu_state_ioctls.cpp. False: @command is none of it. */

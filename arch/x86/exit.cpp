@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "exit.hpp"
 
+#include "events.hpp"
+
 namespace kvmpp
 {
 
@@ -60,6 +62,9 @@ constexpr Groups state_of(ExitReason reason)
 	case ExitReason::control_register_access:
 	case ExitReason::mov_dr:
 		return emulation_state;
+	/* Of them many are kicks, after which user space sees it. */
+	case ExitReason::external_interrupt:
+		return window_state;
 	default:
 		return {};
 	}

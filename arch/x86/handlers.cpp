@@ -221,8 +221,6 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 		return Next::resume; /* taken when interrupts were switched on */
 	case ExitReason::exception_or_nmi:
 		return handle_exception(s, exit);
-	case ExitReason::ept_violation:
-		return Next::ept_violation;
 	case ExitReason::io_instruction:
 		return handle_string_io(s, exit, memory); /* the others are bare */
 	case ExitReason::rdmsr:

@@ -14,10 +14,9 @@ namespace kvmpp
 {
 
 enum class Next {
-	resume,        /* enter the guest again */
-	user,          /* return to user space with VcpuState::user */
-	spin,          /* it spins: its CPU may go to another of the VM; then enter again */
-	ept_violation, /* the memory of the VM has to say what is at Exit::guest_phys */
+	resume, /* enter the guest again */
+	user,   /* return to user space with VcpuState::user */
+	spin,   /* it spins: its CPU may go to another of the VM; then enter again */
 };
 
 /* A vCPU's part that handlers need and never change. */

@@ -100,11 +100,6 @@ TEST_F(Handlers, triple_fault_shuts_down)
 	EXPECT_EQ(s.user.reason, u32{KVM_EXIT_SHUTDOWN});
 }
 
-TEST_F(Handlers, ept_violation_is_for_the_vms_memory)
-{
-	EXPECT_EQ(handle(exit_of(ExitReason::ept_violation)), Next::ept_violation);
-}
-
 TEST_F(Handlers, instructions_that_cpuid_does_not_offer)
 {
 	for (ExitReason reason :
@@ -172,10 +167,10 @@ TEST_F(Handlers, unknown_exit_is_an_internal_error)
 TEST_F(Handlers, interrupted_event_is_delivered_again)
 {
 	protected_mode();
-	Exit exit = exit_of(ExitReason::ept_violation, 0, 2);
+	Exit exit = exit_of(ExitReason::page_modification_log_full, 0, 2);
 	exit.vectoring = {0x80000b0e | 1 << 12};
 	exit.vectoring_error_code = 4;
-	EXPECT_EQ(handle(exit), Next::ept_violation);
+	EXPECT_EQ(handle(exit), Next::resume);
 	expect_event(Vector::page_fault);
 	EXPECT_EQ(s.event.error_code, 4u);
 	EXPECT_EQ(s.event.info.raw & 1 << 12, 0u) << "undefined in the one, reserved in the other";
