@@ -75,21 +75,28 @@ Owned<MemslotTable> MemslotTable::with_change(u32 removed_id, const Memslot *add
 	return table;
 }
 
+const Memslot *GuestMemory::slot_of(GuestPhys address) const
+{
+	if (!last_ || !last_->contains(address.frame()))
+		last_ = table_.find_frame(address.frame());
+	return last_;
+}
+
 bool GuestMemory::is_ram(GuestPhys address) const
 {
-	return table_.find_frame(address.frame()) != nullptr;
+	return slot_of(address) != nullptr;
 }
 
 bool GuestMemory::takes_writes(GuestPhys address) const
 {
-	const Memslot *slot = table_.find_frame(address.frame());
+	const Memslot *slot = slot_of(address);
 
 	return slot && !slot->read_only;
 }
 
 Result<> GuestMemory::read(GuestPhys address, void *to, u32 length) const
 {
-	const Memslot *slot = table_.find_frame(address.frame());
+	const Memslot *slot = slot_of(address);
 
 	if (!slot)
 		return Errno::noent;
@@ -99,7 +106,7 @@ Result<> GuestMemory::read(GuestPhys address, void *to, u32 length) const
 
 Result<> GuestMemory::read_entry(GuestPhys address, u64 &entry, u32 length) const
 {
-	const Memslot *slot = table_.find_frame(address.frame());
+	const Memslot *slot = slot_of(address);
 
 	if (!slot)
 		return Errno::noent;
@@ -109,7 +116,7 @@ Result<> GuestMemory::read_entry(GuestPhys address, u64 &entry, u32 length) cons
 
 Result<> GuestMemory::write(GuestPhys address, const void *from, u32 length) const
 {
-	const Memslot *slot = table_.find_frame(address.frame());
+	const Memslot *slot = slot_of(address);
 
 	if (!slot || slot->read_only)
 		return Errno::noent;
@@ -122,7 +129,7 @@ Result<> GuestMemory::write(GuestPhys address, const void *from, u32 length) con
 
 Result<> GuestMemory::write_if_there(GuestPhys address, const void *from, u32 length) const
 {
-	const Memslot *slot = table_.find_frame(address.frame());
+	const Memslot *slot = slot_of(address);
 
 	if (!slot || slot->read_only)
 		return Errno::noent;
@@ -136,7 +143,7 @@ Result<> GuestMemory::write_if_there(GuestPhys address, const void *from, u32 le
 Result<bool> GuestMemory::compare_exchange(GuestPhys address, u64 expected, u64 desired,
 					   u32 length) const
 {
-	const Memslot *slot = table_.find_frame(address.frame());
+	const Memslot *slot = slot_of(address);
 
 	if (!slot || slot->read_only)
 		return Errno::noent;

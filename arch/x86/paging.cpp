@@ -16,34 +16,34 @@ constexpr u64 address_field = 0x000ffffffffff000;
 constexpr u32 error_present = 1 << 0, error_write = 1 << 1, error_user = 1 << 2,
 	      error_fetch = 1 << 4;
 
-/* Rights along the walk: all entries must grant W and U, one denies X. */
-struct Rights {
-	bool writable = true;
-	bool user = true;
-	bool nx = false;
+/* What a walk has come by: all entries must grant W and U, one denies X. */
+struct Passed {
+	u64 in_all = ~u64{0};
+	u64 in_any = 0;
 
-	void restrict_by(u64 entry, bool nx_enabled)
+	void add(u64 entry)
 	{
-		writable = writable && (entry & entry_writable);
-		user = user && (entry & entry_user);
-		nx = nx || (nx_enabled && (entry & entry_nx));
+		in_all &= entry;
+		in_any |= entry;
 	}
 };
 
 /* "Determination of Access Rights" */
-bool allowed(const VcpuState &s, const Rights &rights, PageAccess access, bool user_mode)
+bool allowed(const VcpuState &s, const Passed &passed, PageAccess access, bool user_mode, bool nx)
 {
-	if (access.fetch && rights.nx)
+	bool writable = passed.in_all & entry_writable, user = passed.in_all & entry_user;
+
+	if (access.fetch && nx && (passed.in_any & entry_nx))
 		return false;
 	if (user_mode)
-		return rights.user && (!access.write || rights.writable);
-	if (rights.user) {
+		return user && (!access.write || writable);
+	if (user) {
 		if (access.fetch)
 			return !(s.cr4 & cr4::smep);
 		if ((s.cr4 & cr4::smap) && !(s.rflags & rflags::ac))
 			return false;
 	}
-	return !access.write || rights.writable || !(s.cr0 & cr0::wp);
+	return !access.write || writable || !(s.cr0 & cr0::wp);
 }
 
 /* The entries that a walk has used. */
@@ -52,7 +52,11 @@ class Used
 public:
 	explicit Used(unsigned entry_bytes) : entry_bytes_(entry_bytes) {}
 
-	void add(u64 address, u64 entry) { entries_[count_++] = {{address}, entry}; }
+	void add(GuestPhys address, u64 entry)
+	{
+		entries_[count_].address = address;
+		entries_[count_++].entry = entry;
+	}
 	/*
 	 * "Accessed and Dirty Flags", from the root on. Tables that cannot be written are left as they
 	 * are. False where an entry has changed since it was read. Errno::fault.
@@ -82,7 +86,7 @@ private:
 		GuestPhys address;
 		u64 entry;
 	};
-	Entry entries_[4] = {};
+	Entry entries_[4]; /* the first count_ */
 	unsigned count_ = 0;
 	unsigned entry_bytes_;
 };
@@ -98,10 +102,13 @@ bool walk(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, Pag
 	bool wide = s.cr4 & cr4::pae;
 	unsigned entry_bytes = wide ? 8 : 4;
 	Used used(entry_bytes);
+	Passed passed;
 	unsigned index_bits = wide ? 9 : 10;
 	int level = s.long_mode() ? 4 : 2;
 	u64 table = s.cr3 & (s.long_mode() ? address_field : 0xfffff000);
-	Rights rights;
+	u64 entry = 0;
+	unsigned shift = 0;
+	bool large = false;
 	u32 error = (access.write ? error_write : 0) | (user_mode ? error_user : 0) |
 		    (access.fetch && (nx_enabled || (s.cr4 & cr4::smep)) ? error_fetch : 0);
 
@@ -110,45 +117,53 @@ bool walk(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, Pag
 	if (s.pae_paging()) {
 		u64 pdpte = s.pdpte[linear.value >> 30];
 
-		result = {Outcome::page_fault, {}, error};
-		if (!(pdpte & entry_present))
+		if (!(pdpte & entry_present)) {
+			result = {Outcome::page_fault, {}, error};
 			return true;
+		}
 		table = pdpte & address_field;
 	}
 	for (;; level--) {
-		unsigned shift = page_shift + (level - 1) * index_bits;
+		shift = page_shift + (level - 1) * index_bits;
 		u64 index = (linear.value >> shift) & low_bits(index_bits);
-		u64 entry = 0;
+		GuestPhys address = {table + index * entry_bytes};
 
-		result = {Outcome::no_tables, {}};
-		if (!memory.read_entry({table + index * entry_bytes}, entry, entry_bytes))
+		if (!memory.read_entry(address, entry, entry_bytes)) {
+			result = {Outcome::no_tables, {}};
 			return true;
-		result = {Outcome::page_fault, {}, error};
-		if (!(entry & entry_present))
-			return true;
-		used.add(table + index * entry_bytes, entry);
-		rights.restrict_by(entry, wide && nx_enabled);
-		bool large = level > 1 && level < 4 && (entry & entry_large) &&
-			     (wide || (s.cr4 & cr4::pse));
-		if (level > 1 && !large) {
-			table = entry & address_field;
-			continue;
 		}
-		result = {Outcome::page_fault, {}, error | error_present};
-		if (!allowed(s, rights, access, user_mode))
+		if (!(entry & entry_present)) {
+			result = {Outcome::page_fault, {}, error};
 			return true;
-		result = {Outcome::no_tables, {}};
-		Result<bool> same = used.set_flags(memory, access.write);
-		if (!same)
-			return true;
-		u64 base = entry & address_field;
-		/* 4 MiB pages: bits 39:32 of the address are in bits 20:13 ("PSE-36"). */
-		if (large && !wide)
-			base = (entry & 0xffc00000) | ((entry >> 13) & 0xff) << 32;
-		result = {Outcome::ok,
-			  {(base & ~low_bits(shift)) | (linear.value & low_bits(shift))}};
-		return *same;
+		}
+		used.add(address, entry);
+		passed.add(entry);
+		large = level > 1 && level < 4 && (entry & entry_large) &&
+			(wide || (s.cr4 & cr4::pse));
+		if (level == 1 || large)
+			break;
+		table = entry & address_field;
 	}
+	if (!allowed(s, passed, access, user_mode, wide && nx_enabled)) {
+		result = {Outcome::page_fault, {}, error | error_present};
+		return true;
+	}
+	if (!(passed.in_all & entry_accessed) || (access.write && !(entry & entry_dirty))) {
+		Result<bool> same = used.set_flags(memory, access.write);
+
+		if (!same) {
+			result = {Outcome::no_tables, {}};
+			return true;
+		}
+		if (!*same)
+			return false;
+	}
+	u64 base = entry & address_field;
+	/* 4 MiB pages: bits 39:32 of the address are in bits 20:13 ("PSE-36"). */
+	if (large && !wide)
+		base = (entry & 0xffc00000) | ((entry >> 13) & 0xff) << 32;
+	result = {Outcome::ok, {(base & ~low_bits(shift)) | (linear.value & low_bits(shift))}};
+	return true;
 }
 
 } // namespace

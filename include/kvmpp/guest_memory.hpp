@@ -11,6 +11,7 @@
 namespace kvmpp
 {
 
+struct Memslot;
 class MemslotTable;
 
 class GuestMemory
@@ -39,7 +40,11 @@ public:
 				      u32 length) const;
 
 private:
+	const Memslot *slot_of(GuestPhys address) const;
+
 	const MemslotTable &table_;
+	/* What was looked for last: most accesses are neighbours of another. */
+	mutable const Memslot *last_ = nullptr;
 };
 
 } // namespace kvmpp
