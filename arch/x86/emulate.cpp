@@ -121,7 +121,7 @@ private:
 	VcpuState &s_;
 	const Exit &exit_;
 	const GuestMemory &memory_;
-	const Instruction i_; /* a copy: PendingAccess, which it may come from, changes */
+	const Instruction &i_;
 	/* Of the fragments in PendingAccess, those that this run has come by. */
 	unsigned fragments_ = 0;
 	unsigned fragment_bytes_ = 0;
@@ -134,8 +134,6 @@ Fault Execution::locate_operand(const Operand &o, bool write, Place &place) cons
 	u64 displacement = 0;
 	bool bit_string = i_.operation >= Operation::bt && i_.operation <= Operation::btc;
 
-	if (!o.is_memory())
-		return {};
 	/* "Bit(BitBase, BitOffset)": the register's number may lead anywhere. */
 	if (bit_string && i_.source.kind == Operand::Kind::reg) {
 		u64 bit = sign_extend(read_register(s_, i_.source), i_.source.size);
@@ -314,11 +312,12 @@ Next Execution::execute()
 		return Next::resume;
 	}
 	/* All faults come before the first access: a device is not asked twice. */
-	if (Fault fault = locate_operand(i_.source, false, source)) {
-		s_.pending.kind = PendingAccess::Kind::none;
-		return deliver(s_, exit_, fault);
-	}
-	if (Fault fault = locate_operand(i_.destination, writes, destination)) {
+	Fault fault;
+	if (i_.source.is_memory())
+		fault = locate_operand(i_.source, false, source);
+	if (!fault && i_.destination.is_memory())
+		fault = locate_operand(i_.destination, writes, destination);
+	if (fault) {
 		s_.pending.kind = PendingAccess::Kind::none;
 		return deliver(s_, exit_, fault);
 	}
@@ -360,7 +359,9 @@ Next continue_read(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8])
 
 	for (unsigned i = 0; i < f.length; i++)
 		p.data[f.offset + i] = data[i];
-	return Execution(s, Exit(), memory, p.instruction).execute();
+	/* A copy: PendingAccess changes. */
+	const Instruction instruction = p.instruction;
+	return Execution(s, Exit(), memory, instruction).execute();
 }
 
 } // namespace
@@ -417,7 +418,7 @@ Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 				      exit.guest_phys.value);
 	if (Fault fault = fetch(s, memory, instruction))
 		return deliver(s, exit, fault);
-	s.pending = {};
+	s.pending.fragment_next = 0;
 	return Execution(s, exit, memory, instruction).execute();
 }
 

@@ -2,6 +2,7 @@
 #include "instruction.hpp"
 
 #include <array>
+#include <cstring>
 
 namespace kvmpp
 {
@@ -187,8 +188,12 @@ struct Stream {
 	{
 		u64 value = 0;
 
-		for (unsigned i = 0; i < size; i++)
-			value |= u64{byte()} << (8 * i);
+		if (position + size > count) {
+			ok = false;
+			return 0;
+		}
+		std::memcpy(&value, bytes + position, size);
+		position += size;
 		return value;
 	}
 	s64 signed_number(unsigned size)
@@ -365,11 +370,11 @@ MemoryOperand pointed_to(const Context &c, Gpr base, Seg segment)
 	return {.segment = segment, .address_size = c.address_size, .base = static_cast<s8>(base)};
 }
 
-Operand read_part(Context &c, Part part)
+void read_part(Context &c, Part part, Operand &o)
 {
 	using Kind = Operand::Kind;
-	Operand o{.size = size_of(part, c.operand_size)};
 
+	o.size = size_of(part, c.operand_size);
 	switch (part) {
 	case none:
 		break;
@@ -419,26 +424,21 @@ Operand read_part(Context &c, Part part)
 		o.memory = pointed_to(c, rdi, Seg::es);
 		break;
 	}
-	return o;
 }
 
-constexpr bool is_any_of(Part part, std::initializer_list<Part> parts)
+template <class... Parts> constexpr bool is_any_of(Part part, Parts... parts)
 {
-	for (Part p : parts)
-		if (p == part)
-			return true;
-	return false;
+	return (1u << static_cast<unsigned>(part)) & ((1u << static_cast<unsigned>(parts)) | ...);
 }
 
 constexpr bool has_modrm(const Row &row)
 {
-	return is_any_of(row.destination, {eb, ew, es, eq, ev, gb, gv});
+	return is_any_of(row.destination, eb, ew, es, eq, ev, gb, gv);
 }
 
 constexpr bool is_string(const Row &row)
 {
-	return is_any_of(row.destination, {xb, xv, yb, yv}) ||
-	       is_any_of(row.source, {xb, xv, yb, yv});
+	return is_any_of(row.destination, xb, xv, yb, yv) || is_any_of(row.source, xb, xv, yb, yv);
 }
 
 /* "LOCK" in the instruction set's reference: what may have it. */
@@ -510,11 +510,12 @@ bool decode(Stream &in, CodeSize code, Instruction &i)
 	if (!row)
 		return false;
 
-	i = {.operation = row->operation,
-	     .string = is_string(*row),
-	     .address_size = address_size,
-	     .destination = read_part(c, row->destination),
-	     .source = read_part(c, row->source)};
+	i = {};
+	i.operation = row->operation;
+	i.string = is_string(*row);
+	i.address_size = address_size;
+	read_part(c, row->destination, i.destination);
+	read_part(c, row->source, i.source);
 	i.length = static_cast<u8>(in.position);
 	if (i.string)
 		i.repeat = p.repeat;

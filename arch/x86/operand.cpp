@@ -3,6 +3,8 @@
 
 #include "paging.hpp"
 
+#include <cstring>
+
 namespace kvmpp
 {
 
@@ -45,15 +47,13 @@ u64 load_bytes(const u8 *from, unsigned size)
 {
 	u64 value = 0;
 
-	for (unsigned i = 0; i < size; i++)
-		value |= u64{from[i]} << (8 * i);
+	std::memcpy(&value, from, size);
 	return value;
 }
 
 void store_bytes(u8 *to, u64 value, unsigned size)
 {
-	for (unsigned i = 0; i < size; i++)
-		to[i] = static_cast<u8>(value >> (8 * i));
+	std::memcpy(to, &value, size);
 }
 
 u64 read_register(const VcpuState &s, const Operand &reg)
@@ -142,7 +142,6 @@ Fault locate(const VcpuState &s, const GuestMemory &memory, const TranslatedPage
 
 	if (!segment_allows(s, m.segment, offset, size, write))
 		return {.kind = Fault::Kind::protection, .segment = m.segment};
-	place = {};
 	return for_each_page(
 		s, memory, known, linear_address(s, linear), size, write,
 		[&](GuestPhys address, unsigned done, unsigned length) {

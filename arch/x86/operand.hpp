@@ -78,7 +78,7 @@ bool segment_allows(const VcpuState &state, Seg segment, u64 offset, u64 size, b
 
 /*
  * Checks all of it, before anything of it is accessed. @length is the instruction's; @known spares a walk of
- * the guest's tables.
+ * the guest's tables. @place is an empty one.
  */
 [[nodiscard]] Fault locate(const VcpuState &state, const GuestMemory &memory,
 			   const TranslatedPage &known, const MemoryOperand &operand, u32 length,
