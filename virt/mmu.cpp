@@ -49,6 +49,20 @@ Result<> Mmu::create(int largest_level, bool small_for_fetch, bool accessed_bits
 }
 
 /*
+ * Until the next multiple. With a log, each is to be seen when it is written to; without accessed bits, all
+ * would have been used.
+ */
+unsigned Mmu::pages_of_fault(const Memslot &slot, GuestPhys address) const NO_THREAD_SAFETY_ANALYSIS
+{
+	u64 frame = address.frame(), last = frame | (GLUE_USER_PAGES - 1);
+
+	if (slot.log || !ept_.has_accessed_bits())
+		return 1;
+	return static_cast<unsigned>((last < slot.last_frame() ? last : slot.last_frame()) - frame +
+				     1);
+}
+
+/*
  * Who takes the page away takes its entry out in one access, and flushes: this one comes before it, or finds
  * nothing. The table that the entry is in stays until RCU's readers are out, so that it is this page's.
  */
@@ -79,10 +93,11 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, Gu
 
 	u64 ended = ended_.load(std::memory_order_acquire);
 	u64 user = slot->user_address(address.frame()).value;
-	u64 frame;
+	u64 frames[GLUE_USER_PAGES];
 	int writable;
-	if (Result<> r = from_errno(glue_user_page_get(user, access.write, &frame, &writable));
-	    !r) {
+	int got = glue_user_pages_get(user, static_cast<int>(pages_of_fault(*slot, address)),
+				      access.write, frames, &writable);
+	if (Result<> r = from_errno(got); !r) {
 		if (r.error() == Errno::hwpoison)
 			glue_user_page_lost(user);
 		/* A signal is there now, and seen before the next entry. */
@@ -93,13 +108,13 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, Gu
 	EptLeaf leaf{.host_writable = writable && !slot->read_only};
 	/* With a log, the first write is to be seen. */
 	leaf.dirty = access.write || !slot->log;
-	bool mapped = false, in_the_way = false;
+	bool mapped[GLUE_USER_PAGES] = {}, in_the_way = false;
 	{
 		ReadLocked locked(lock_);
 
 		leaf.writable = leaf.host_writable && (leaf.dirty || ept_.logs_writes());
 		if (!slot->log && !(access.fetch && small_for_fetch_))
-			leaf.level = level_for(*slot, address, frame, largest_level_);
+			leaf.level = level_for(*slot, address, frames[0], largest_level_);
 		leaf.executable = leaf.level == level_4k || !small_for_fetch_;
 		u64 size = frames_of_level(leaf.level) << page_shift;
 		/*
@@ -109,14 +124,24 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, Gu
 		 */
 		if (!is_invalidated(user & ~(size - 1), size) &&
 		    ended == ended_.load(std::memory_order_relaxed)) {
-			mapped = ept_.map(address, {frame << page_shift}, leaf, pages);
-			in_the_way = !mapped;
-			if (mapped && access.write && slot->log)
+			mapped[0] = ept_.map(address, {frames[0] << page_shift}, leaf, pages);
+			in_the_way = !mapped[0];
+			if (mapped[0] && access.write && slot->log)
 				slot->log->add(address.frame() - slot->first_frame);
+			/* Those after it are in the same table, which is there now. */
+			if (mapped[0] && leaf.level == level_4k &&
+			    !is_invalidated(user, static_cast<u64>(got) << page_shift)) {
+				leaf.accessed = false;
+				for (int i = 1; i < got; i++)
+					mapped[i] =
+						ept_.map({address.value + (u64(i) << page_shift)},
+							 {frames[i] << page_shift}, leaf, pages);
+			}
 		}
 	}
 	/* Dirty where it may become so: that, Linux is not told. */
-	glue_user_page_put(frame, mapped && leaf.host_writable);
+	for (int i = 0; i < got; i++)
+		glue_user_page_put(frames[i], mapped[i] && leaf.host_writable);
 	if (in_the_way) {
 		u64 first = address.frame() & ~(frames_of_level(leaf.level) - 1);
 

@@ -84,6 +84,8 @@ public:
 	bool age_user(const MemslotTable &table, u64 start, u64 end) EXCLUDES(lock_) WAITS_FOR_IPIS;
 
 private:
+	/* How many pages a fault at @address may map: what Linux has next to it, the guest often wants next. */
+	unsigned pages_of_fault(const Memslot &slot, GuestPhys address) const;
 	/* Without the lock: what the entry itself allows. Whether that was all. */
 	bool fix(const Memslot &slot, GuestPhys address, GuestAccess access);
 	/*

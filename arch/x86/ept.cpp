@@ -288,8 +288,8 @@ bool Ept::map(GuestPhys guest, HostPhys host, EptLeaf leaf, TablePages &pages)
 			continue;
 		}
 		u64 host_frame = (host.value >> page_shift) & ~(frames_of_level(level) - 1);
-		u64 value = host_frame << page_shift | write_back | readable | accessed |
-			    (leaf.writable ? writable : 0) |
+		u64 value = host_frame << page_shift | write_back | readable |
+			    (leaf.accessed ? accessed : 0) | (leaf.writable ? writable : 0) |
 			    (leaf.writable && leaf.dirty ? dirty : 0) |
 			    (leaf.executable ? executable : 0) |
 			    (leaf.host_writable ? may_be_written : 0) |
@@ -298,6 +298,8 @@ bool Ept::map(GuestPhys guest, HostPhys host, EptLeaf leaf, TablePages &pages)
 			/* What another vCPU got of the same page meanwhile stays. */
 			if ((was ^ value) & address_field)
 				return false;
+			if (!leaf.accessed)
+				return true;
 			value |= restored(was);
 		}
 		if (replace(entry, was, value))

@@ -32,6 +32,8 @@ struct EptLeaf {
 	/* It may be made so as long as it is there: Linux has it writable, and so does its slot. */
 	bool host_writable = false;
 	bool executable = true;
+	/* Else an entry that is there stays as it is. */
+	bool accessed = true;
 };
 
 /* What the guest was about to do. */

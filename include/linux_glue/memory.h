@@ -28,10 +28,13 @@ int glue_user_range_ok(glue_u64 address, glue_u64 bytes);
 /*
  * The page frame behind @address of the current process, faulted in, with a reference that
  * glue_user_page_put() drops. With @write it is made writable, and -EFAULT when that cannot be;
- * without, @writable says whether it happens to be. -EHWPOISON where the hardware has lost what was
- * in it; -EAGAIN when a fatal signal has come. Sleeps.
+ * without, @writable says whether it happens to be. Of the @count - 1 pages that follow, those that are
+ * there and writable, until the first that is not. How many, at least 1; -EHWPOISON where the hardware has
+ * lost what was in the first; -EAGAIN when a fatal signal has come. Sleeps.
  */
-int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable) MAY_SLEEP;
+enum { GLUE_USER_PAGES = 8 };
+int glue_user_pages_get(glue_u64 address, int count, int write, glue_u64 *frames,
+			int *writable) MAY_SLEEP;
 /* @dirty: it was mapped so that it may be written to. */
 void glue_user_page_put(glue_u64 frame, int dirty);
 /* The current thread gets SIGBUS (BUS_MCEERR_AR), as if it had touched such a page at @address itself. */

@@ -76,10 +76,11 @@ int glue_user_range_ok(glue_u64 address, glue_u64 bytes)
 	return access_ok((void __user *)address, bytes);
 }
 
-int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable)
+int glue_user_pages_get(glue_u64 address, int count, int write, glue_u64 *frames, int *writable)
 {
-	struct page *page;
-	long pages;
+	struct page *pages[GLUE_USER_PAGES];
+	long got;
+	int i;
 
 	/*
 	 * Without mmap_lock: who waits for it while somebody changes the mapping over and over looks the page
@@ -87,15 +88,17 @@ int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writab
 	 * spares a second fault where it is already.
 	 */
 	*writable = 1;
-	if (get_user_pages_fast_only(address, 1, FOLL_WRITE, &page) != 1) {
+	got = get_user_pages_fast_only(address, count, FOLL_WRITE, pages);
+	if (got < 1) {
 		*writable = write;
-		pages = get_user_pages_unlocked(address, 1, &page,
-						FOLL_HWPOISON | (write ? FOLL_WRITE : 0));
-		if (pages != 1)
-			return pages < 0 ? pages : -EFAULT;
+		got = get_user_pages_unlocked(address, 1, pages,
+					      FOLL_HWPOISON | (write ? FOLL_WRITE : 0));
+		if (got != 1)
+			return got < 0 ? got : -EFAULT;
 	}
-	*frame = page_to_pfn(page);
-	return 0;
+	for (i = 0; i < got; i++)
+		frames[i] = page_to_pfn(pages[i]);
+	return got;
 }
 
 void glue_user_page_put(glue_u64 frame, int dirty)

@@ -31,6 +31,8 @@ struct State {
 	/* It began with one entry for all of them and more; and has it still. */
 	bool began_large, large;
 	int pages_held;
+	/* How many are there after one that is looked up. */
+	int ahead;
 	/* Of the module to the only eventfd. */
 	int eventfd_references;
 	/* It is known of the page's frame that it may have been written to. */
@@ -63,6 +65,11 @@ void make_memory_large()
 	state.began_large = state.large = true;
 	for (int i = 0; i < pages; i++)
 		state.frame_of[i] = large_frame + static_cast<u64>(i);
+}
+
+void look_ahead()
+{
+	state.ahead = 1;
 }
 
 u64 frame_of_page(u64 page)
@@ -108,19 +115,25 @@ int glue_user_range_ok(glue_u64, glue_u64)
 	return 1;
 }
 
-int glue_user_page_get(glue_u64 address, int, glue_u64 *frame, int *writable)
+int glue_user_pages_get(glue_u64 address, int count, int, glue_u64 *frames, int *writable)
 {
 	u64 page = (address - user_memory) >> kvmpp::page_shift;
 
 	might_sleep("get_user_pages()");
 	if (page >= pages)
 		return -EFAULT;
-	step(Op{.what = "looks page %llu up", .argument = page}.read(
-		object_at(&state.frame_of[page])));
-	*frame = state.frame_of[page];
+	int got = 0;
+	/* Each entry at its own time. */
+	do {
+		u64 next = page + static_cast<u64>(got);
+
+		step(Op{.what = "looks page %llu up", .argument = next}.read(
+			object_at(&state.frame_of[next])));
+		frames[got] = state.frame_of[next];
+		state.pages_held++;
+	} while (++got < count && got <= state.ahead);
 	*writable = 1;
-	state.pages_held++;
-	return 0;
+	return got;
 }
 
 void glue_user_page_put(glue_u64 frame, int dirty)

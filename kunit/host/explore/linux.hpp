@@ -16,6 +16,8 @@ void reset_linux();
 void check_linux_at_rest();
 /* One entry of Linux's page table maps them, and all of the 2 MiB around, to frames that are neighbours. */
 void make_memory_large();
+/* Who looks a page up gets the next one as well. */
+void look_ahead();
 u64 frame_of_page(u64 page);
 /*
  * The MMU notifier's user: the page gets another frame, in an entry of its own, and the old one another owner.

@@ -30,7 +30,7 @@ std::map<u64, UserRange> ranges;
 u64 mapping_frames = 1;
 bool executed_pages_small, swapped_out, caller_is_32_bits;
 std::function<void()> page_get_hook, compare_exchange_hook;
-int pages_held, page_get_error;
+int pages_held, pages_ahead, page_get_error;
 u64 lost_page;
 unsigned pages_dirtied, pages_accessed;
 int current_process;
@@ -73,6 +73,11 @@ void set_executed_pages_must_be_small(bool small)
 void on_user_page_get(std::function<void()> function)
 {
 	page_get_hook = std::move(function);
+}
+
+void set_user_pages_ahead(int pages)
+{
+	pages_ahead = pages;
 }
 
 void fail_next_user_page_get(int error)
@@ -199,7 +204,7 @@ int glue_user_range_ok(glue_u64 address, glue_u64 bytes)
 	return bytes <= end_of_user_space && address <= end_of_user_space - bytes;
 }
 
-int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writable)
+int glue_user_pages_get(glue_u64 address, int count, int write, glue_u64 *frames, int *writable)
 {
 	might_sleep("get_user_pages()");
 	const UserRange *range = range_of(address, 1);
@@ -208,12 +213,17 @@ int glue_user_page_get(glue_u64 address, int write, glue_u64 *frame, int *writab
 	if (int error = std::exchange(page_get_error, 0))
 		return error;
 	*writable = range->writable;
-	*frame = address >> kvmpp::page_shift;
-	pages_held++;
+	int got = 1;
+	while (range->writable && got < count && got <= pages_ahead &&
+	       range_of(address, (static_cast<glue_u64>(got) + 1) << kvmpp::page_shift))
+		got++;
+	for (int i = 0; i < got; i++)
+		frames[i] = (address >> kvmpp::page_shift) + static_cast<glue_u64>(i);
+	pages_held += got;
 	/* A copy: it may replace itself. */
 	if (auto hook = page_get_hook)
 		hook();
-	return 0;
+	return got;
 }
 
 void glue_user_page_put(glue_u64, int dirty)

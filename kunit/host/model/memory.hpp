@@ -34,6 +34,8 @@ void set_user_mapping_frames(u64 frames);
 void set_executed_pages_must_be_small(bool small);
 /* Called in the middle of each look-up of a page, when its frame is known. */
 void on_user_page_get(std::function<void()> function);
+/* So many pages after one that is looked up are there as well. */
+void set_user_pages_ahead(int pages);
 /* The next look-up of a page that is there fails with @error all the same. */
 void fail_next_user_page_get(int error);
 /* What glue_user_page_lost() was called with since it was asked last, or 0. */
@@ -44,7 +46,7 @@ void set_caller_is_32_bits(bool is);
 void set_swapped_out(bool swapped);
 /* Called once, before the next glue_user_compare_exchange() looks at what is there. */
 void on_compare_exchange(std::function<void()> function);
-/* References that glue_user_page_get() gave and glue_user_page_put() has not taken back. */
+/* References that glue_user_pages_get() gave and glue_user_page_put() has not taken back. */
 int user_pages_held();
 unsigned user_pages_dirtied();
 unsigned user_pages_accessed();

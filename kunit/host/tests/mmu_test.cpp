@@ -437,6 +437,103 @@ TEST_F(MmuTest, log_is_cleared_by_hand)
 	EXPECT_EQ(log->taken()[0], 2u);
 }
 
+/* ---- What is next to the page that was touched */
+
+class AheadMmuTest : public MmuTest
+{
+protected:
+	AheadMmuTest() { set_user_pages_ahead(100); }
+	~AheadMmuTest() override
+	{
+		set_user_pages_ahead(0);
+		EXPECT_EQ(user_pages_held(), 0);
+	}
+	u64 mapped()
+	{
+		u64 pages = 0;
+
+		for (u64 i = 0; i < 16; i++)
+			pages |= u64{entry(0x100 + i) != 0} << i;
+		return pages;
+	}
+	bool is_accessed(u64 frame)
+	{
+		return ept_whole_entry(mmu.ept().pointer(), frame << 12) & ept_accessed;
+	}
+};
+
+TEST_F(AheadMmuTest, comes_with_it)
+{
+	EXPECT_EQ(fault(0x102), FaultOutcome::resume);
+	EXPECT_EQ(mapped(), 0xfcu) << "no farther than the next multiple of eight";
+	for (u64 i = 2; i < 8; i++)
+		EXPECT_EQ(entry(0x100 + i), ((user >> 12) + i) << 12 | entry_flags);
+	EXPECT_EQ(user_pages_dirtied(), 6u);
+	EXPECT_TRUE(is_accessed(0x102));
+	EXPECT_FALSE(is_accessed(0x103)) << "the guest has not";
+}
+
+TEST_F(AheadMmuTest, as_much_as_there_is)
+{
+	set_user_pages_ahead(2);
+	EXPECT_EQ(fault(0x101), FaultOutcome::resume);
+	EXPECT_EQ(mapped(), 0xeu);
+	EXPECT_EQ(fault(0x109), FaultOutcome::resume);
+	EXPECT_EQ(mapped(), 0x20eu) << "what is not writable is looked up alone";
+}
+
+TEST_F(AheadMmuTest, not_beyond_the_slot)
+{
+	Memslot slot = slot_with(nullptr);
+	slot.frames = 5;
+	set_slot(slot);
+	EXPECT_EQ(fault(0x103), FaultOutcome::resume);
+	EXPECT_EQ(mapped(), 0x18u);
+}
+
+TEST_F(AheadMmuTest, what_is_mapped_already_stays)
+{
+	EXPECT_EQ(fault(0x104), FaultOutcome::resume);
+	u64 there = ept_whole_entry(mmu.ept().pointer(), 0x104 << 12);
+	EXPECT_EQ(fault(0x100), FaultOutcome::resume);
+	EXPECT_EQ(mapped(), 0xffu);
+	EXPECT_EQ(ept_whole_entry(mmu.ept().pointer(), 0x104 << 12), there);
+}
+
+TEST_F(AheadMmuTest, not_with_a_log)
+{
+	Owned<DirtyLog> log = DirtyLog::create(16);
+	set_slot(slot_with(log.get()));
+	EXPECT_EQ(fault(0x100, true), FaultOutcome::resume);
+	EXPECT_EQ(mapped(), 1u);
+}
+
+TEST_F(AheadMmuTest, not_where_all_would_look_accessed)
+{
+	(void)mmu.give_up_accessed_bits();
+	EXPECT_EQ(fault(0x100), FaultOutcome::resume);
+	EXPECT_EQ(mapped(), 1u);
+}
+
+TEST_F(AheadMmuTest, not_while_any_of_it_is_invalidated)
+{
+	begin(3, 1);
+	EXPECT_EQ(fault(0x100), FaultOutcome::resume);
+	EXPECT_EQ(mapped(), 1u);
+	end(3, 1);
+}
+
+TEST_F(AheadMmuTest, not_when_an_invalidation_came_and_went_meanwhile)
+{
+	on_user_page_get([&] {
+		begin(3, 1);
+		end(3, 1);
+	});
+	EXPECT_EQ(fault(0x100), FaultOutcome::resume);
+	EXPECT_EQ(mapped(), 0u);
+	on_user_page_get({});
+}
+
 TEST_F(LargeMmuTest, as_large_as_in_linux)
 {
 	EXPECT_EQ(mapped_by(first + 5), 1u);

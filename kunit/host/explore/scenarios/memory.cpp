@@ -188,6 +188,22 @@ void fault_second_touch_first()
 	enter(0);
 }
 
+/* Two pages, of which a fault at the first maps the second as well. */
+void set_up_two_pages()
+{
+	look_ahead();
+	set_up_guest();
+	expect(!!set_slot(2 * page_size), "memory is added");
+}
+
+void fault_first_touch_second()
+{
+	map_page(0);
+	guest_touches(1);
+	for (int tries = 0; tries < 3 && !enter(0); tries++)
+		;
+}
+
 // ---- Pages whose writes are logged
 
 /* What a migration has of the page. */
@@ -346,6 +362,11 @@ constexpr Scenario all[] = {
 	 2,
 	 set_up_mapped_table,
 	 {{"vcpu", touch_first}, {"slots", remove_slot}},
+	 finish},
+	{"page_ahead_goes",
+	 2,
+	 set_up_two_pages,
+	 {{"vcpu", fault_first_touch_second}, {"notifier", take_other_page}},
 	 finish},
 	{"slot_comes_during_invalidation",
 	 2,
