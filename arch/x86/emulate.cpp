@@ -159,7 +159,8 @@ Execution::Reading Execution::read(const Operand &o, const Place &place, u64 &va
 	for (unsigned n = 0; n < place.count; n++) {
 		const Place::Piece &piece = place.pieces[n];
 
-		if (!piece.device) {
+		/* Read-only memory is a device to writes alone. */
+		if (!piece.device || memory_.is_ram(piece.address)) {
 			if (!memory_.read(piece.address, data + piece.offset, piece.length))
 				return Reading::failed;
 			continue;
@@ -199,6 +200,7 @@ bool Execution::write(const Place &place, u64 value)
 							   piece.length};
 			p.kind = PendingAccess::Kind::mmio_write;
 		} else if (!memory_.write(piece.address, p.data + piece.offset, piece.length)) {
+			p.kind = PendingAccess::Kind::none;
 			return false;
 		}
 	}

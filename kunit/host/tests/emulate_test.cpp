@@ -270,6 +270,27 @@ TEST_F(Emulate, read_modify_write)
 	expect_done(complete());
 }
 
+TEST_F(Emulate, read_only_memory_is_a_device_to_writes_alone)
+{
+	protected_mode();
+	Memslot rom{.id = 0,
+		    .invalid = false,
+		    .first_frame = 0,
+		    .frames = ram_bytes >> page_shift,
+		    .user = {ram.address()},
+		    .read_only = true};
+	Owned<MemslotTable> table = MemslotTable().with_change(0, &rom);
+	s.gpr[rbx] = 0x9000;
+	s.gpr[rax] = 1;
+	ram.put(0x1000, {0x01, 0x03}); /* addl %eax, (%ebx) */
+	ram.put<u32>(0x9000, 0x11);
+	length = 2;
+	expect_mmio(emulate_mmio(s, exit_of(ExitReason::ept_violation), GuestMemory(*table)), true,
+		    0x9000, {0x12}, 4);
+	EXPECT_EQ(ram.get<u32>(0x9000), 0x11u);
+	expect_done(complete());
+}
+
 TEST_F(Emulate, compare_only_reads)
 {
 	protected_mode();
