@@ -109,8 +109,9 @@ bool walk(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, Pag
 	u64 entry = 0;
 	unsigned shift = 0;
 	bool large = false;
-	u32 error = (access.write ? error_write : 0) | (user_mode ? error_user : 0) |
-		    (access.fetch && (nx_enabled || (s.cr4 & cr4::smep)) ? error_fetch : 0);
+	u32 error =
+		(access.write ? error_write : 0) | (user_mode ? error_user : 0) |
+		(access.fetch && ((wide && nx_enabled) || (s.cr4 & cr4::smep)) ? error_fetch : 0);
 
 	if (!s.long_mode())
 		linear.value = static_cast<u32>(linear.value);

@@ -280,6 +280,7 @@ TEST_F(Paging, rights_of_32_bit_paging)
 	paging32();
 	map32(0x5000, 0x9000 | p | u);
 	s.efer |= efer::nx; /* means nothing here */
+	expect_fault(0, walk(0x6000, {.fetch = true}));
 	expect_at(0x9000, walk(0x5000, {.fetch = true}));
 	expect_at(0x9000, walk(0x5000, {.write = true})); /* no WP */
 	user_mode();
