@@ -269,8 +269,12 @@ Result<Next> Vcpu::step()
 	if (!entry)
 		return entry.error();
 	switch (*entry) {
+	case Entry::
+		interrupted: /* by what has brought it, often; but what before_next() may have comes first */
+		if (user_wants_window())
+			return Next::resume;
+		[[fallthrough]];
 	case Entry::work:
-	case Entry::interrupted: /* by what has brought it, often */
 		if (Result<> r = from_errno(glue_work_handle()); !r)
 			return r.error();
 		return Next::resume;
