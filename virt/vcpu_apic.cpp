@@ -263,7 +263,8 @@ Result<Next> Vcpu::settle_apic()
 			return r.error();
 		if (Result<> r = sleep(); r)
 			lapic_->set_due();
-		else if (r = from_errno(glue_work_handle()); !r)
+		/* A signal has woken it; or Linux has something for a thread that has slept. */
+		if (Result<> r = from_errno(glue_work_handle()); !r)
 			return r.error();
 	}
 }
