@@ -12,7 +12,7 @@ namespace kvmpp
 
 const char *clear_cause_name(ClearCause cause)
 {
-	constexpr const char *names[] = {"move", "free", "offline", "put", "crash"};
+	static constexpr const char *names[] = {"move", "free", "offline", "put", "crash"};
 
 	static_assert(sizeof(names) / sizeof(*names) == clear_causes);
 	return names[static_cast<unsigned>(cause)];

@@ -46,13 +46,14 @@ public:
 class SCOPED_CAPABILITY IrqOff : public OnCpu
 {
 public:
-	IrqOff() ACQUIRE(irqs_off) : flags_(glue_irq_save()) {}
+	IrqOff() ACQUIRE(irqs_off) : flags_(glue_irq_save()), cpu_(OnCpu::cpu()) {}
 	~IrqOff() RELEASE() { glue_irq_restore(flags_); }
 
-	CpuId cpu() const REQUIRES(irqs_off) { return OnCpu::cpu(); }
+	CpuId cpu() const REQUIRES(irqs_off) { return cpu_; }
 
 private:
 	glue_u64 flags_;
+	CpuId cpu_;
 };
 
 /* cpus_read_lock(). May sleep to get there. */
