@@ -108,7 +108,7 @@ exit itself takes, nor of caches. Where a run is more than {_REPEATS_WITHIN:.0%}
 the column furthest right; the aim is met where it has a tick, "no more than kvm_intel" within {_REPEATS_WITHIN:.0%}.
 (1) Without a local APIC in the kernel. The guest's three are among them, and the VMM's ioctl(). Floor: VMRESUME and an exit
     with the guest's registers, reason and next instruction (45; alone it is 4), and an ioctl of /dev/null.
-(2) A read and a write of each of 256 pages: what the pages of the VMM take more than when they are mapped.
+(2) A read and a write of each of 1,024 pages: what the pages of the VMM take more than when they are mapped.
 (3) Local APIC in the kernel; KVM_SIGNAL_MSI of another thread on the same CPU, the handler with its EOI, HLT: all of it.
 (4) With what Linux does later, and while it waits.
 (5) From Linux's interrupt RESCHEDULE to the signal's handler.

@@ -84,7 +84,7 @@ void mmio()
 
 // ---- Faults: a guest that reads and writes one page after the other
 
-constexpr size_t fault_pages = 256;
+constexpr size_t fault_pages = 1024;
 using Pages = window_machine::WindowMachine;
 
 // What it takes for each page more than when nothing faults.
