@@ -37,11 +37,16 @@ void set_up_memory()
 	expect(!!set_slot(page_size), "memory is added");
 }
 
-void touch_memory()
+void touch_page(u64 page)
 {
-	guest_touches(0);
+	guest_touches(page);
 	for (int tries = 0; tries < 3 && !enter(0); tries++)
 		;
+}
+
+void touch_memory()
+{
+	touch_page(0);
 }
 
 void touch_memory_twice()
@@ -199,9 +204,7 @@ void set_up_two_pages()
 void fault_first_touch_second()
 {
 	map_page(0);
-	guest_touches(1);
-	for (int tries = 0; tries < 3 && !enter(0); tries++)
-		;
+	touch_page(1);
 }
 
 // ---- Pages whose writes are logged
