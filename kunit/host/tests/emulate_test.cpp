@@ -273,13 +273,7 @@ TEST_F(Emulate, read_modify_write)
 TEST_F(Emulate, read_only_memory_is_a_device_to_writes_alone)
 {
 	protected_mode();
-	Memslot rom{.id = 0,
-		    .invalid = false,
-		    .first_frame = 0,
-		    .frames = ram_bytes >> page_shift,
-		    .user = {ram.address()},
-		    .read_only = true};
-	Owned<MemslotTable> table = MemslotTable().with_change(0, &rom);
+	Owned<MemslotTable> table = ram.read_only_table();
 	s.gpr[rbx] = 0x9000;
 	s.gpr[rax] = 1;
 	ram.put(0x1000, {0x01, 0x03}); /* addl %eax, (%ebx) */

@@ -32,12 +32,7 @@ public:
 	{
 		std::memset(memory_, 0, bytes);
 		add_user_memory(address(), bytes);
-		Memslot slot{.id = 0,
-			     .invalid = false,
-			     .first_frame = 0,
-			     .frames = bytes >> page_shift,
-			     .user = {address()}};
-		table_ = MemslotTable().with_change(0, &slot);
+		table_ = table_of(false);
 	}
 	~GuestRam()
 	{
@@ -51,6 +46,8 @@ public:
 	u64 bytes() const { return bytes_; }
 	GuestMemory memory() const { return GuestMemory(*table_); }
 	const MemslotTable &table() const { return *table_; }
+	/* The same memory, in a slot that takes no writes. */
+	Owned<MemslotTable> read_only_table() const { return table_of(true); }
 	u8 *at(u64 guest_phys) const { return memory_ + guest_phys; }
 	template <class T> T get(u64 guest_phys) const
 	{
@@ -70,6 +67,17 @@ public:
 	void unmap() { remove_user_memory(address()); }
 
 private:
+	Owned<MemslotTable> table_of(bool read_only) const
+	{
+		Memslot slot{.id = 0,
+			     .invalid = false,
+			     .first_frame = 0,
+			     .frames = bytes_ >> page_shift,
+			     .user = {address()},
+			     .read_only = read_only};
+		return MemslotTable().with_change(0, &slot);
+	}
+
 	u64 bytes_;
 	u8 *memory_;
 	Owned<MemslotTable> table_;

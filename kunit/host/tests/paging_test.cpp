@@ -375,13 +375,7 @@ TEST_F(Paging, flags_that_are_set)
 TEST_F(Paging, tables_that_cannot_be_written)
 {
 	paging4(0x5000, 0x9000 | p | w);
-	Memslot rom{.id = 0,
-		    .invalid = false,
-		    .first_frame = 0,
-		    .frames = ram_bytes >> page_shift,
-		    .user = {ram.address()},
-		    .read_only = true};
-	Owned<MemslotTable> table = MemslotTable().with_change(0, &rom);
+	Owned<MemslotTable> table = ram.read_only_table();
 	expect_at(0x9000, translate(s, GuestMemory(*table), {0x5000}, {.write = true}));
 	EXPECT_EQ(ram.get<u64>(tables), (tables + 0x1000) | p | w | u) << "as it is";
 	/* The VMM's own mapping does not let it: KVM has that fail, too. */
