@@ -310,7 +310,7 @@ Result<Next> Vcpu::complete_pending(const u8 (&data)[8])
 	if (!needs_memory)
 		return complete_in_registers(state_, data);
 	SrcuRead read(vm_.srcu());
-	return complete_access(state_, GuestMemory(vm_.slots(read)), data);
+	return complete_in_memory(state_, GuestMemory(vm_.slots(read)), data);
 }
 
 /* The access that the last KVM_RUN left to user space. */

@@ -459,13 +459,11 @@ Next complete_in_registers(VcpuState &s, const u8 (&data)[8])
 	return Next::resume;
 }
 
-Next complete_access(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8])
+Next complete_in_memory(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8])
 {
 	using Kind = PendingAccess::Kind;
 	PendingAccess &p = s.pending;
 
-	if (!p.needs_memory())
-		return complete_in_registers(s, data);
 	if (s.rip != p.rip) {
 		p.kind = Kind::none;
 		return Next::resume;

@@ -47,9 +47,11 @@ Next emulate_mmio(VcpuState &state, const Exit &exit, const GuestMemory &memory)
 /* INS or OUTS. Needs emulation_state. */
 Next handle_string_io(VcpuState &state, const Exit &exit, const GuestMemory &memory);
 
-/* User space has done the access that VcpuState::pending names; @data holds what it read. */
-Next complete_access(VcpuState &state, const GuestMemory &memory, const u8 (&data)[8]);
-/* Likewise where PendingAccess::needs_memory() says no. Needs skip_state. */
+/*
+ * User space has done the access that VcpuState::pending names; @data holds what it read. Which of the two
+ * PendingAccess::needs_memory() says; they need emulation_state and skip_state.
+ */
+Next complete_in_memory(VcpuState &state, const GuestMemory &memory, const u8 (&data)[8]);
 Next complete_in_registers(VcpuState &state, const u8 (&data)[8]);
 
 /* RDMSR and WRMSR. False is #GP for the guest, and nothing changed. */

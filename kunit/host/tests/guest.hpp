@@ -23,6 +23,13 @@ inline Groups exit_state(const Exit &exit)
 	return kvmpp::exit_state(exit_needs(exit.reason()), exit);
 }
 
+/* As Vcpu has it. */
+inline Next complete_access(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8])
+{
+	return s.pending.needs_memory() ? complete_in_memory(s, memory, data)
+					: complete_in_registers(s, data);
+}
+
 /* RAM from guest-physical 0 on. */
 class GuestRam
 {
