@@ -21,6 +21,8 @@ constexpr VmxRegisters capable_registers()
 	r.exit = 0x01ffffff00036dfb;
 	r.entry = 0x0003ffff000011fb;
 	r.ept_vpid = 0x00000f0106734141;
+	/* The preemption timer counts every 32 ticks. */
+	r.misc = 0x7004c1e5;
 	r.cr0_fixed0 = 0x80000021;
 	r.cr4_fixed0 = 0x2000;
 	return r;

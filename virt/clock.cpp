@@ -151,7 +151,7 @@ void VmClock::follow_sleep()
 	begin(now, now.boot_ns + offset_);
 }
 
-void VmClock::make_up_for_sleep(VcpuClock &vcpu, VcpuState &s)
+u64 VmClock::make_up_for_sleep(VcpuClock &vcpu, VcpuState &s)
 {
 	Locked locked(lock_);
 
@@ -160,6 +160,7 @@ void VmClock::make_up_for_sleep(VcpuClock &vcpu, VcpuState &s)
 	s.tsc_offset += lost;
 	s.mark_dirty(Group::tsc_offset);
 	vcpu.tsc_offset += lost;
+	return lost;
 }
 
 void VmClock::tell_all()

@@ -55,12 +55,13 @@ public:
 
 	/*
 	 * Before anything is done with a vCPU: what the host's TSC lost in a sleep is made up for, so that
-	 * the guest's does not go back.
+	 * the guest's does not go back. Returns how much that is.
 	 */
-	void follow_sleep(VcpuClock &vcpu, VcpuState &state) EXCLUDES(lock_)
+	u64 follow_sleep(VcpuClock &vcpu, VcpuState &state) EXCLUDES(lock_)
 	{
-		if (vcpu.tsc_lost != tsc_lost_.load(std::memory_order_relaxed)) [[unlikely]]
-			make_up_for_sleep(vcpu, state);
+		if (vcpu.tsc_lost == tsc_lost_.load(std::memory_order_relaxed)) [[likely]]
+			return 0;
+		return make_up_for_sleep(vcpu, state);
 	}
 	/* The vCPU's TSC may have been set. */
 	void follow_tsc(VcpuClock &vcpu, u64 tsc_offset) EXCLUDES(lock_) WAITS_FOR_IPIS;
@@ -94,7 +95,7 @@ private:
 	void uncount(VcpuClock &vcpu) REQUIRES(lock_);
 	void begin(const glue_clock &now, u64 ns) REQUIRES(lock_);
 	void follow_sleep() REQUIRES(lock_);
-	void make_up_for_sleep(VcpuClock &vcpu, VcpuState &state) EXCLUDES(lock_);
+	u64 make_up_for_sleep(VcpuClock &vcpu, VcpuState &state) EXCLUDES(lock_);
 	/* Says it to all guests if the TSC is no longer what it was to them. */
 	void settle() REQUIRES(lock_) WAITS_FOR_IPIS;
 	void tell_all() REQUIRES(lock_) WAITS_FOR_IPIS;

@@ -91,7 +91,7 @@ Vcpu::~Vcpu() NO_THREAD_SAFETY_ANALYSIS
 	vm_.clock().remove(clock_);
 	/* Others may still post, but nobody sets it again. */
 	if (lapic_)
-		lapic_->stop_timer();
+		lapic_->timer().stop();
 	if (fpu_)
 		glue_guest_fpu_free(fpu_);
 }
@@ -241,6 +241,10 @@ Result<Next> Vcpu::handle(const Exit &exit)
 	if (exit.reason() == ExitReason::ept_violation) {
 		deliver_again(state_, exit);
 		return handle_ept_violation(exit);
+	}
+	if (exit.reason() == ExitReason::preemption_timer && lapic_) {
+		lapic_->timer().run_down();
+		return Next::resume;
 	}
 	/* It is emulated: see handle_ept_violation(). */
 	if (exit.reason() == ExitReason::io_instruction && IoAccess(exit.qualification).string)
@@ -407,10 +411,19 @@ bool Vcpu::read_immediate_exit() const
 	return read_once(run_page_.as<kvm_run>()->immediate_exit);
 }
 
+/* The host's TSC may have gone back since the last call. */
+void Vcpu::follow_sleep()
+{
+	u64 lost = vm_.clock().follow_sleep(clock_, state_);
+
+	if (lost && lapic_)
+		lapic_->timer().tsc_lost(lost);
+}
+
 /* The guest is about to go on: if its time is another than it was told, it is told. */
 void Vcpu::follow_clock()
 {
-	vm_.clock().follow_sleep(clock_, state_);
+	follow_sleep();
 	if (vm_.clock().is_due(clock_, state_)) [[unlikely]]
 		tell_time();
 }
@@ -488,6 +501,8 @@ Result<Next> Vcpu::run_shared()
 		}
 		follow_clock();
 		follow_steal_time();
+		if (lapic_)
+			follow_timer();
 		next = step();
 		if (next && *next == Next::resume)
 			next = before_next();
@@ -550,6 +565,8 @@ Result<Next> Vcpu::run_dedicated()
 	if (!lent_)
 		if (Result<> r = lend(); !r)
 			return r.error();
+	if (lapic_)
+		lapic_->timer().watch_by_linux();
 	/* After lend(), which takes what has been asked of it: from here on that CPU sees it. */
 	if (lapic_)
 		if (Result<Next> next = settle_apic(); !next || *next != Next::resume)

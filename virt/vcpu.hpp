@@ -81,6 +81,7 @@ private:
 	/* Its local APIC in the kernel, in vcpu_apic.cpp: all but takes_from_user() and the ioctls need one. */
 	Result<> create_apic() MAY_SLEEP;
 	void follow_apic() REQUIRES(mutex_);
+	void follow_timer() REQUIRES(mutex_) MAY_SLEEP;
 	bool take_in_kernel(u8 (&data)[8]) REQUIRES(mutex_) MAY_SLEEP;
 	bool access_device(IoSpace space, u64 address, u32 length, bool is_write, u8 (&data)[8])
 		REQUIRES(mutex_) MAY_SLEEP;
@@ -101,6 +102,7 @@ private:
 	Result<> interrupt(unsigned long argument) REQUIRES(mutex_);
 	Result<> get_lapic(unsigned long argument) REQUIRES(mutex_) MAY_SLEEP;
 	Result<> set_lapic(unsigned long argument) REQUIRES(mutex_) MAY_SLEEP;
+	void follow_sleep() REQUIRES(mutex_);
 	void follow_clock() REQUIRES(mutex_) MAY_SLEEP;
 	[[gnu::noinline]] void tell_time() REQUIRES(mutex_) MAY_SLEEP;
 	void follow_steal_time() REQUIRES(mutex_) MAY_SLEEP;

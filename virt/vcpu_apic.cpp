@@ -13,6 +13,7 @@
 #include "vm.hpp"
 
 #include <linux/kvm.h>
+#include <linux_glue/clock.h>
 #include <linux_glue/memory.h>
 
 #include <cstring>
@@ -42,6 +43,18 @@ void Vcpu::follow_apic()
 	lapic_->set_base(state_.apic_base);
 	if (state_.cr8 != lapic_->priority() >> 4)
 		lapic_->set_priority(static_cast<u32>(state_.cr8 << 4));
+}
+
+/* Where its CPU can watch the APIC's timer, it does, from the next entry on. */
+void Vcpu::follow_timer()
+{
+	LapicTimer &timer = lapic_->timer();
+
+	if (vmx_.has_preemption_timer() && glue_tsc_stable()) [[likely]]
+		timer.watch_by_cpu();
+	else
+		timer.watch_by_linux();
+	vmx_.run_until(timer.tsc_target());
 }
 
 /* An access of the guest, if it is to a device in the kernel; what was read goes to @data. */
@@ -234,6 +247,7 @@ bool Vcpu::is_woken() const
 
 Result<> Vcpu::sleep()
 {
+	lapic_->timer().watch_by_linux();
 	return from_errno(glue_sleep_until(
 		&lapic_->sleeper,
 		[](void *vcpu) NO_THREAD_SAFETY_ANALYSIS -> int {

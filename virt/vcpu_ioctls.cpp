@@ -102,7 +102,7 @@ long Vcpu::ioctl(unsigned command, unsigned long argument)
 	if (!mutex_.lock_killable())
 		return -static_cast<int>(Errno::intr);
 	if (!is_lost())
-		vm_.clock().follow_sleep(clock_, state_);
+		follow_sleep();
 	Result<long> result = 0;
 	switch (command) {
 	/* Ahead of the others: it is what is called all the time. */

@@ -84,6 +84,30 @@ constexpr Requirement requirements[] = {
 	{&VmxRegisters::ept_vpid, ept_cap::invvpid_all, "no all-context INVVPID"},
 };
 
+/*
+ * Intel's specification updates: "VMX-Preemption Timer Does Not Count Down at the Rate Specified", errata AAJ124,
+ * AAK139, AAM126, AAN92, AAO95, AAP86, AAT59, AAU65, AAX65 and BA86; and the Xeon E3-1220 v2.
+ */
+bool counts_wrongly(u32 cpu_signature)
+{
+	constexpr u32 reserved = u32{0xf} << 28 | 3 << 14;
+
+	switch (cpu_signature & ~reserved) {
+	case 0x106a0:
+	case 0x106a1:
+	case 0x106a4:
+	case 0x106a5:
+	case 0x106e5:
+	case 0x20652:
+	case 0x20655:
+	case 0x206e6:
+	case 0x306a8:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* The wanted controls that are allowed, and those the CPU insists on. */
 constexpr u32 settle(u64 capability, u32 wanted)
 {
@@ -102,6 +126,7 @@ VmxRegisters VmxRegisters::read(const OnCpu &)
 	r.cpuid_vmx = insn::cpuid(1).ecx & (1 << 5);
 	if (!r.cpuid_vmx)
 		return r;
+	r.cpu_signature = insn::cpuid(1).eax;
 	r.feature_control = rdmsr_or_zero(msr::feature_control);
 	r.basic = rdmsr_or_zero(msr::vmx_basic);
 	/* Without the "true" registers, controls that the manual's default1 class names stay 1. */
@@ -114,6 +139,7 @@ VmxRegisters VmxRegisters::read(const OnCpu &)
 		r.secondary = rdmsr_or_zero(msr::vmx_procbased_controls2);
 	if (r.secondary & allowed(secondary::enable_ept | secondary::enable_vpid))
 		r.ept_vpid = rdmsr_or_zero(msr::vmx_ept_vpid_cap);
+	r.misc = rdmsr_or_zero(msr::vmx_misc);
 	r.cr0_fixed0 = rdmsr_or_zero(msr::vmx_cr0_fixed0);
 	r.cr4_fixed0 = rdmsr_or_zero(msr::vmx_cr4_fixed0);
 	r.host_cr4 = glue_host_cr4();
@@ -160,7 +186,9 @@ bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 
 	config.revision = static_cast<u32>(r.basic) & 0x7fffffff;
 	config.pin = settle(r.pin,
-			    pin::external_interrupt_exiting | pin::nmi_exiting | pin::virtual_nmis);
+			    pin::external_interrupt_exiting | pin::nmi_exiting | pin::virtual_nmis |
+				    (counts_wrongly(r.cpu_signature) ? 0 : pin::preemption_timer));
+	config.preemption_timer_bit = r.misc & 0x1f;
 	config.primary =
 		settle(r.primary,
 		       primary::hlt_exiting | primary::mwait_exiting | primary::monitor_exiting |

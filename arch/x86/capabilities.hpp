@@ -25,6 +25,8 @@ struct VmxRegisters {
 	u64 exit = 0;
 	u64 entry = 0;
 	u64 ept_vpid = 0;
+	u64 misc = 0;
+	u32 cpu_signature = 0; /* family, model, stepping: CPUID.1:EAX */
 	u64 cr0_fixed0 = 0;
 	u64 cr4_fixed0 = 0;
 	u64 host_cr4 = 0;
@@ -47,12 +49,15 @@ struct VmxConfig {
 	bool ept_2m = false, ept_1g = false;
 	/* They have accessed and dirty bits. */
 	bool ept_accessed = false;
+	/* The VMX-preemption timer counts each time that this bit of the TSC changes. */
+	u8 preemption_timer_bit = 0;
 
 	bool operator==(const VmxConfig &) const = default;
 	bool has_rdtscp() const { return secondary & secondary::enable_rdtscp; }
 	int largest_page_level() const { return ept_2m ? ept_1g ? 3 : 2 : 1; }
 	bool has_invpcid() const { return secondary & secondary::enable_invpcid; }
 	bool has_pml() const { return secondary & secondary::enable_pml; }
+	bool has_preemption_timer() const { return pin & pin::preemption_timer; }
 };
 
 /* Why a CPU is refused: one line for the log. */

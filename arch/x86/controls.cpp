@@ -51,6 +51,8 @@ const char *exit_reason_name(ExitReason reason)
 		return "ept_violation";
 	case ExitReason::ept_misconfiguration:
 		return "ept_misconfiguration";
+	case ExitReason::preemption_timer:
+		return "preemption_timer";
 	case ExitReason::wbinvd:
 		return "wbinvd";
 	case ExitReason::xsetbv:

@@ -11,7 +11,7 @@ namespace kvmpp
 namespace pin
 {
 inline constexpr u32 external_interrupt_exiting = 1 << 0, nmi_exiting = 1 << 3,
-		     virtual_nmis = 1 << 5;
+		     virtual_nmis = 1 << 5, preemption_timer = 1 << 6;
 }
 
 /* "Primary Processor-Based VM-Execution Controls" */
@@ -102,6 +102,7 @@ enum class ExitReason : u16 {
 	ept_misconfiguration = 49,
 	invept = 50,
 	rdtscp = 51,
+	preemption_timer = 52,
 	invvpid = 53,
 	wbinvd = 54,
 	xsetbv = 55,

@@ -14,6 +14,7 @@ constexpr ExitFields fields_of(ExitReason reason)
 	switch (reason) {
 	case ExitReason::external_interrupt:
 	case ExitReason::triple_fault:
+	case ExitReason::preemption_timer:
 		return {};
 	case ExitReason::exception_or_nmi:
 		return {.qualification = true, .interruption = true, .vectoring = true};
@@ -64,6 +65,8 @@ constexpr Groups state_of(ExitReason reason)
 		return emulation_state;
 	/* Of them many are kicks, after which user space sees it. */
 	case ExitReason::external_interrupt:
+	/* The timer's interrupt is next. */
+	case ExitReason::preemption_timer:
 		return window_state;
 	default:
 		return {};

@@ -110,6 +110,7 @@ VMCS_FIELD(guest_ss_access_rights, 0x4818);
 VMCS_FIELD(guest_interruptibility, 0x4824);
 VMCS_FIELD(guest_activity_state, 0x4826);
 VMCS_FIELD(guest_sysenter_cs, 0x482a);
+VMCS_FIELD(preemption_timer_value, 0x482e);
 
 /* 32-bit host-state field */
 VMCS_FIELD(host_sysenter_cs, 0x4c00);

@@ -81,6 +81,8 @@ VmcsControls VmxVcpu::controls(const VcpuState &s) const
 		c.secondary &= ~secondary::enable_pml;
 	if (c.ple_gap == 0)
 		c.secondary &= ~secondary::pause_loop_exiting;
+	if (!s.apic.in_kernel)
+		c.pin &= ~pin::preemption_timer;
 	/* What CPUID does not offer raises #UD. */
 	if (!s.model.rdtscp && !s.model.rdpid)
 		c.secondary &= ~secondary::enable_rdtscp;
@@ -129,6 +131,23 @@ void VmxVcpu::leave_guest(const IrqOff &irq, VcpuState &s)
 	here.put(irq);
 }
 
+/* "VMX-Preemption Timer": it counts while the guest runs only, so each entry needs it anew. */
+void VmxVcpu::set_preemption_timer(ActiveVmcs &vmcs)
+{
+	constexpr u32 longest = ~u32{0};
+	u64 now = insn::rdtsc();
+
+	timer_runs_ = run_until_ != never;
+	if (run_until_ <= now) {
+		vmcs.write(field::preemption_timer_value, 0);
+		return;
+	}
+	/* One more: it counts when the bit changes, which the first time may be at once. */
+	u64 counts = ((run_until_ - now - 1) >> config_.preemption_timer_bit) + 2;
+	vmcs.write(field::preemption_timer_value,
+		   counts < longest ? static_cast<u32>(counts) : longest);
+}
+
 /* What the guest was changed to since its last entry. */
 [[gnu::always_inline]] inline void VmxVcpu::prepare_entry(const IrqOff &irq, ActiveVmcs &vmcs,
 							  VcpuState &s)
@@ -139,6 +158,8 @@ void VmxVcpu::leave_guest(const IrqOff &irq, VcpuState &s)
 		(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
 		s.flush_tlb = false;
 	}
+	if (timer_runs_)
+		set_preemption_timer(vmcs);
 	write_state(vmcs, s, config_);
 }
 
@@ -316,8 +337,9 @@ Result<> VmxVcpu::lend(VcpuState &s, DedicatedRun &run)
 	run.controls = controls(s);
 	run.msr_bitmap = msr_bitmap_.phys();
 	run.x2apic_bitmap = x2apic_bitmap_.phys();
-	/* It has nobody to give its CPU to. */
+	/* It has nobody to give its CPU to, and Linux watches its timer. */
 	run.controls.secondary &= ~secondary::pause_loop_exiting;
+	run.controls.pin &= ~pin::preemption_timer;
 	if (run.passthrough) {
 		run.controls.pin &= ~pin::external_interrupt_exiting;
 		run.controls.primary &= ~(primary::hlt_exiting | primary::cr8_load_exiting |

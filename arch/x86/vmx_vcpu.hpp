@@ -56,6 +56,18 @@ public:
 	{
 		return (groups - state.valid).empty() ? Result<>() : fetch_invalid(state, groups);
 	}
+	bool has_preemption_timer() const { return config_.has_preemption_timer(); }
+	/*
+	 * From the next entry on the guest comes out when the host's TSC is @tsc, by
+	 * ExitReason::preemption_timer, if it has been in the guest until then; no earlier, and it
+	 * may come out for no reason. All bits set: never.
+	 */
+	void run_until(u64 tsc)
+	{
+		run_until_ = tsc;
+		if (tsc != never)
+			timer_runs_ = true;
+	}
 	/* The thread has been at what is not the guest's, and may have left some of it in the L1 data cache. */
 	void flush_l1d_at_entry() { l1d_flush_due_ = true; }
 	/*
@@ -87,6 +99,7 @@ private:
 	VmcsControls controls(const VcpuState &state) const;
 	void enter_guest(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void load_guest_msrs(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
+	void set_preemption_timer(ActiveVmcs &vmcs);
 	void prepare_entry(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state)
 		REQUIRES(irqs_off);
 	Entry pass(VmxCpu &here, bool perf_switches, ActiveVmcs &vmcs, VcpuState &state,
@@ -109,6 +122,10 @@ private:
 	bool in_guest_state_ = false;
 	bool syscall_msrs_loaded_ = false;
 	bool l1d_flush_due_ = true;
+	/* In the host's TSC. And the VMCS's timer has another value than that for `never`. */
+	static constexpr u64 never = ~u64{0};
+	u64 run_until_ = never;
+	bool timer_runs_ = false;
 	glue_thread_state thread_{};
 };
 

@@ -62,7 +62,7 @@ inline constexpr u32 platform_id = 0x17, apic_base = 0x1b, tsc = 0x10, ebl_cr_po
 		     mcg_cap = 0x179, mcg_status = 0x17a, mcg_ctl = 0x17b, p6_event0 = 0x186,
 		     p6_event1 = 0x187, perf_status = 0x198, perf_ctl = 0x199, misc_enable = 0x1a0,
 		     debugctl = 0x1d9, power_ctl = 0x1fc, pat = 0x277, vmx_basic = 0x480,
-		     vmx_cr0_fixed0 = 0x486, vmx_cr4_fixed0 = 0x488,
+		     vmx_misc = 0x485, vmx_cr0_fixed0 = 0x486, vmx_cr4_fixed0 = 0x488,
 		     vmx_procbased_controls2 = 0x48b, vmx_ept_vpid_cap = 0x48c,
 		     vmx_true_pinbased_controls = 0x48d, vmx_true_procbased_controls = 0x48e,
 		     vmx_true_exit_controls = 0x48f, vmx_true_entry_controls = 0x490,

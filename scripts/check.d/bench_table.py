@@ -119,9 +119,9 @@ the column furthest right; the aim is met where it has a tick, "no more than kvm
 Dedicated CPU: kvm_intel is as it is by default, which on this CPU is without APICv. With it there would be no exit for an EOI,
 nor for an IPI to a guest that computes. In parentheses: the least and the most of the samples, if they are 10 % and more away.
 (a) Not on a dedicated CPU: with those by the host's own tick, 250 a second.
-(b) kvm_intel: from the exit by the VMX preemption timer, which takes the place of an interrupt; with preemption_timer=0, and
-    kvmpp: from the host's timer interrupt (vector 0xec) in the IRR of that CPU's APIC. Dedicated CPU: from the guest's vector
-    in the IRR, here and below.
+(b) From the exit by the VMX-preemption timer, which takes the place of an interrupt; kvm_intel with preemption_timer=0, and
+    where the guest halts: from the host's timer interrupt (vector 0xec) in the IRR of that CPU's APIC. Dedicated CPU: from
+    the guest's vector in the IRR, here and below.
 (c) From the IPI by which Linux reaches that CPU: to a guest that computes RESCHEDULE (0xfd); to one that
     has halted what wakes its thread, CALL_FUNCTION_SINGLE (0xfb).
 (d) From RESCHEDULE, or from the NMI to a dedicated CPU. Of that CPU it is all while it waits, halted, for the

@@ -259,13 +259,10 @@ void time_ticks(const char *name, uint64_t entry, Stopwatch::Start start)
 
 void tick_delay_computing()
 {
-	Stopwatch::Start start = Stopwatch::interrupt(local_timer_vector);
-	if (dedicated())
-		start = Stopwatch::interrupt(ApicMachine::tick_vector);
-	else if (!Device::is_kvmpp())
-		// KVM has the VMX preemption timer do it.
-		start = Stopwatch::Start::vm_exit;
-	time_ticks("tick_delay_computing", apic::ticks_busy, start);
+	// On a CPU of Linux's the VMX-preemption timer does it, for both hypervisors.
+	time_ticks("tick_delay_computing", apic::ticks_busy,
+		   dedicated() ? Stopwatch::interrupt(ApicMachine::tick_vector)
+			       : Stopwatch::Start::vm_exit);
 }
 
 // For kvm_intel with preemption_timer=0.

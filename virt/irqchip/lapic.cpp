@@ -214,12 +214,12 @@ bool Lapic::timer_is_periodic() const
 	return (get(lvt_timer) & timer_mode) == timer_periodic;
 }
 
-void Lapic::timer_expired()
+void Lapic::timer_expired(bool by_itself)
 {
 	u32 lvt = get(lvt_timer);
 
 	if (!(lvt & lvt_masked))
-		(void)accept({.vector = static_cast<u8>(lvt)});
+		(void)accept({.vector = static_cast<u8>(lvt)}, by_itself);
 }
 
 int Lapic::highest(u32 first) const

@@ -87,8 +87,8 @@ public:
 	u32 arbitration() const { return arbitration_.load(std::memory_order_relaxed); }
 	u32 vcpu() const { return vcpu_; }
 
-	/* By the timer, interrupts off. */
-	void timer_expired();
+	/* By the timer: interrupts off, or its vCPU's thread. */
+	void timer_expired(bool by_itself);
 	bool timer_is_periodic() const;
 
 	/* The rest: by the vCPU's thread, or another that holds its mutex. */
@@ -121,7 +121,7 @@ public:
 	void set_has_deadline(bool has) { has_deadline_ = has; }
 	/* INIT: IA32_APIC_BASE and, in xAPIC mode, the id stay. */
 	void init() MAY_SLEEP;
-	void stop_timer() MAY_SLEEP { timer_.stop(); }
+	LapicTimer &timer() { return timer_; }
 
 	u32 priority() const { return get(tpr); }
 	void set_priority(u32 value);

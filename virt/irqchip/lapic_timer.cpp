@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "lapic_timer.hpp"
 
+#include "arch/x86/cpu_insn.hpp"
 #include "lapic.hpp"
 
 #include <linux_glue/x86.h>
@@ -25,19 +26,75 @@ u64 tsc_to_ns(u64 ticks)
 	return ticks / khz * 1'000'000 + ticks % khz * 1'000'000 / khz;
 }
 
+u64 ns_to_tsc(u64 ns)
+{
+	u64 khz = glue_tsc_khz();
+
+	return ns / 1'000'000 * khz + ns % 1'000'000 * khz / 1'000'000;
+}
+
+constexpr u64 left_until(u64 target, u64 now)
+{
+	return target > now ? target - now : 0;
+}
+
 } // namespace
 
 void LapicTimer::stop()
 {
-	glue_timer_cancel(this);
+	if (!by_cpu_)
+		glue_timer_cancel(this);
 	target_.store(0, std::memory_order_relaxed);
 	deadline_.store(0, std::memory_order_relaxed);
+	tsc_target_ = never;
 }
 
-void LapicTimer::start_at(u64 when)
+/* What target_ and deadline_ say. */
+void LapicTimer::watch()
 {
-	target_.store(when, std::memory_order_relaxed);
-	glue_timer_start(this, when);
+	u64 target = target_.load(std::memory_order_relaxed);
+
+	tsc_target_ = never;
+	if (!target && !deadline())
+		return;
+	if (by_cpu_) {
+		tsc_target_ = deadline() ? deadline_tsc_
+					 : insn::rdtsc() +
+						   ns_to_tsc(left_until(target, glue_timer_now()));
+		return;
+	}
+	if (deadline())
+		target = glue_timer_now() + tsc_to_ns(left_until(deadline_tsc_, insn::rdtsc()));
+	glue_timer_start(this, target);
+}
+
+void LapicTimer::hand_to_cpu()
+{
+	glue_timer_cancel(this);
+	by_cpu_ = true;
+	watch();
+}
+
+void LapicTimer::hand_to_linux()
+{
+	run_down();
+	by_cpu_ = false;
+	watch();
+}
+
+void LapicTimer::run_down()
+{
+	if (tsc_target_ == never || insn::rdtsc() < tsc_target_)
+		return;
+	(void)expire(true);
+	watch();
+}
+
+void LapicTimer::tsc_lost(u64 ticks)
+{
+	deadline_tsc_ -= ticks;
+	if (by_cpu_)
+		watch();
 }
 
 void LapicTimer::start(u32 initial, u32 left, u32 divisor)
@@ -51,7 +108,8 @@ void LapicTimer::start(u32 initial, u32 left, u32 divisor)
 	u64 ns = u64{left} * divisor;
 	if (lapic_.timer_is_periodic() && left == initial)
 		ns = period_;
-	start_at(glue_timer_now() + ns);
+	target_.store(glue_timer_now() + ns, std::memory_order_relaxed);
+	watch();
 }
 
 void LapicTimer::change_divisor(u32 initial, u32 divisor)
@@ -71,7 +129,7 @@ u32 LapicTimer::left() const
 	if (!target || deadline())
 		return 0;
 	/* 0 is for what has gone off: whoever saves the state at this moment is to restore a timer that does. */
-	u64 counts = target > now ? (target - now) / divisor_ : 0;
+	u64 counts = left_until(target, now) / divisor_;
 	return counts ? static_cast<u32>(counts) : 1;
 }
 
@@ -80,16 +138,19 @@ void LapicTimer::start_deadline(u64 deadline, u64 tsc)
 	stop();
 	if (!deadline)
 		return;
+	u64 now = insn::rdtsc(), left = left_until(deadline, tsc);
+	deadline_tsc_ = left < never - now ? now + left : never;
 	deadline_.store(deadline, std::memory_order_relaxed);
-	start_at(glue_timer_now() + (deadline > tsc ? tsc_to_ns(deadline - tsc) : 0));
+	watch();
 }
 
 u64 LapicTimer::expired(glue_timer *timer)
 {
-	return static_cast<LapicTimer *>(timer)->expire();
+	return static_cast<LapicTimer *>(timer)->expire(false);
 }
 
-u64 LapicTimer::expire()
+/* Returns when it goes off next, 0 for never. */
+u64 LapicTimer::expire(bool by_thread)
 {
 	u64 target = 0;
 
@@ -104,7 +165,7 @@ u64 LapicTimer::expire()
 	/* Before the guest can look: it is told last. */
 	target_.store(target, std::memory_order_relaxed);
 	deadline_.store(0, std::memory_order_relaxed);
-	lapic_.timer_expired();
+	lapic_.timer_expired(by_thread);
 	return target;
 }
 

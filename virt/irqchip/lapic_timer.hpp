@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The timer of a local APIC, "APIC Timer": its bus has a cycle of one nanosecond, as KVM's. */
+/*
+ * The timer of a local APIC, "APIC Timer": its bus has a cycle of one nanosecond, as KVM's.
+ *
+ * Who watches it: while the vCPU's thread runs the guest on a CPU of Linux's, that CPU, which comes out of the
+ * guest by its VMX-preemption timer. So neither setting it nor its end takes a timer of Linux's and an interrupt
+ * of the host's. Else Linux does: while the thread sleeps in HLT, and while the guest has a CPU of its own.
+ */
 #pragma once
 
 #include "include/kvmpp/contexts.hpp"
@@ -19,6 +25,7 @@ class LapicTimer : private glue_timer
 public:
 	/* As KVM's: none goes off more often. */
 	static constexpr u64 shortest_period = 200'000;
+	static constexpr u64 never = ~u64{0};
 
 	explicit LapicTimer(Lapic &lapic) : lapic_(lapic) { glue_timer_init(this, expired); }
 	LapicTimer(const LapicTimer &) = delete;
@@ -35,17 +42,41 @@ public:
 	void start_deadline(u64 deadline, u64 tsc) MAY_SLEEP;
 	u64 deadline() const { return deadline_.load(std::memory_order_relaxed); }
 
+	/* The CPU that runs the guest watches it, or Linux does, as at first. */
+	void watch_by_cpu() MAY_SLEEP
+	{
+		if (!by_cpu_)
+			hand_to_cpu();
+	}
+	void watch_by_linux()
+	{
+		if (by_cpu_)
+			hand_to_linux();
+	}
+	/* When the CPU is to come out of the guest and call run_down(), in the host's TSC; `never` if Linux watches. */
+	u64 tsc_target() const { return tsc_target_; }
+	/* It goes off if its time has come. */
+	void run_down();
+	/* The host's TSC has gone back by @ticks. */
+	void tsc_lost(u64 ticks);
+
 private:
 	static u64 expired(glue_timer *timer);
-	u64 expire();
-	void start_at(u64 when) MAY_SLEEP;
+	u64 expire(bool by_thread);
+	void watch();
+	void hand_to_cpu() MAY_SLEEP;
+	void hand_to_linux();
 
 	Lapic &lapic_;
 	u32 divisor_ = 1;
 	u64 period_ = 0;
-	/* When it goes off, 0 for never; expire(), too, writes these. */
+	/* When it goes off: as glue_timer_now(), or a deadline; 0 for never. expire(), too, writes these. */
 	std::atomic<u64> target_{0};
 	std::atomic<u64> deadline_{0};
+	/* The deadline in the host's TSC. */
+	u64 deadline_tsc_ = 0;
+	bool by_cpu_ = false;
+	u64 tsc_target_ = never;
 };
 
 } // namespace kvmpp

@@ -487,6 +487,8 @@ u64 rdmsr(u32 msr)
 		return capable.entry;
 	case msr::vmx_ept_vpid_cap:
 		return capable.ept_vpid;
+	case msr::vmx_misc:
+		return capable.misc;
 	case msr::vmx_cr0_fixed0:
 		return capable.cr0_fixed0;
 	case msr::vmx_cr4_fixed0:

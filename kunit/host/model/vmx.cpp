@@ -184,6 +184,7 @@ void set_registers(int cpu, const VmxRegisters &r)
 	m[msr::vmx_true_entry_controls] = r.entry;
 	m[msr::vmx_procbased_controls2] = r.secondary;
 	m[msr::vmx_ept_vpid_cap] = r.ept_vpid;
+	m[msr::vmx_misc] = r.misc;
 	m[msr::vmx_cr0_fixed0] = r.cr0_fixed0;
 	m[msr::vmx_cr4_fixed0] = r.cr4_fixed0;
 }

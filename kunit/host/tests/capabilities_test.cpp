@@ -199,8 +199,8 @@ TEST_F(Capabilities, controls_are_what_is_wanted_and_what_the_cpu_insists_on)
 	VmxRegisters r = capable_registers();
 	Verdict v = judge(r);
 
-	EXPECT_EQ(v.config.pin,
-		  0x16u | pin::external_interrupt_exiting | pin::nmi_exiting | pin::virtual_nmis);
+	EXPECT_EQ(v.config.pin, 0x16u | pin::external_interrupt_exiting | pin::nmi_exiting |
+					pin::virtual_nmis | pin::preemption_timer);
 	EXPECT_EQ(v.config.primary & static_cast<u32>(r.primary), static_cast<u32>(r.primary));
 	EXPECT_TRUE(v.config.primary & primary::unconditional_io_exiting);
 	EXPECT_FALSE(v.config.primary & (primary::cr3_load_exiting | primary::cr3_store_exiting |
@@ -211,6 +211,26 @@ TEST_F(Capabilities, controls_are_what_is_wanted_and_what_the_cpu_insists_on)
 	/* An interrupt stays pending until interrupts are switched on, where Linux takes it. */
 	EXPECT_FALSE(v.config.exit & exit_control::acknowledge_interrupt);
 	EXPECT_FALSE(v.config.entry & entry_control::ia32e_mode_guest);
+}
+
+TEST_F(Capabilities, preemption_timer_where_it_is_and_counts_rightly)
+{
+	VmxRegisters r = capable_registers();
+	Verdict v = judge(r);
+
+	EXPECT_TRUE(v.config.has_preemption_timer());
+	EXPECT_EQ(v.config.preemption_timer_bit, 5u);
+	/* An i7-900, with a reserved bit; the one after it. */
+	r.cpu_signature = 0x400106a5;
+	v = judge(r);
+	EXPECT_TRUE(v.ok);
+	EXPECT_FALSE(v.config.has_preemption_timer());
+	r.cpu_signature = 0x106a6;
+	EXPECT_TRUE(judge(r).config.has_preemption_timer());
+	r.pin &= ~allowed(pin::preemption_timer);
+	v = judge(r);
+	EXPECT_TRUE(v.ok);
+	EXPECT_FALSE(v.config.has_preemption_timer());
 }
 
 TEST_F(Capabilities, no_control_is_set_that_may_not_be)

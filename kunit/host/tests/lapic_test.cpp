@@ -124,7 +124,7 @@ protected:
 		apic().set_has_deadline(true);
 		write(0, Lapic::divide, by_one);
 	}
-	~TimerTest() override { apic().stop_timer(); }
+	~TimerTest() override { apic().timer().stop(); }
 	void start(u32 mode, u32 initial)
 	{
 		write(0, Lapic::lvt_timer, mode | 0x60);
@@ -679,6 +679,96 @@ TEST_F(TimerTest, tsc_deadline)
 	apic().set_deadline(~u64{0}, 0);
 	write(0, Lapic::lvt_timer, one_shot | 0x60);
 	EXPECT_EQ(timers_set(), 0) << "the mode has changed";
+}
+
+TEST_F(TimerTest, cpu_watches)
+{
+	LapicTimer &timer = apic().timer();
+	auto pass = [&](u64 ns) {
+		advance_timers(ns);
+		set_tsc(insn::rdtsc() + ns);
+		timer.run_down();
+	};
+
+	set_tsc_khz(1'000'000);
+	EXPECT_EQ(timer.tsc_target(), LapicTimer::never);
+	timer.watch_by_cpu();
+	EXPECT_EQ(timer.tsc_target(), LapicTimer::never);
+	start(one_shot, 1000);
+	EXPECT_EQ(timers_set(), 0);
+	EXPECT_EQ(timer.tsc_target(), insn::rdtsc() + 1000);
+	pass(999);
+	EXPECT_EQ(take(), -1);
+	EXPECT_EQ(read(0, Lapic::current_count), 1u);
+	pass(1);
+	EXPECT_EQ(take(), 0x60);
+	write(0, Lapic::eoi, 0);
+	EXPECT_EQ(timer.tsc_target(), LapicTimer::never);
+	EXPECT_EQ(read(0, Lapic::current_count), 0u);
+
+	start(periodic, 1'000'000);
+	for (int i = 0; i < 3; i++) {
+		pass(1'000'000);
+		EXPECT_EQ(take(), 0x60);
+		write(0, Lapic::eoi, 0);
+		EXPECT_EQ(timer.tsc_target(), insn::rdtsc() + 1'000'000);
+	}
+	/* To Linux and back, under way. */
+	pass(400'000);
+	timer.watch_by_linux();
+	EXPECT_EQ(timer.tsc_target(), LapicTimer::never);
+	pass(599'999);
+	EXPECT_EQ(take(), -1);
+	pass(1);
+	EXPECT_EQ(take(), 0x60);
+	write(0, Lapic::eoi, 0);
+	pass(300'000);
+	timer.watch_by_cpu();
+	EXPECT_EQ(timers_set(), 0);
+	EXPECT_EQ(timer.tsc_target(), insn::rdtsc() + 700'000);
+	/* What has gone by when it is handed over goes off. */
+	advance_timers(700'000);
+	set_tsc(insn::rdtsc() + 700'000);
+	timer.watch_by_linux();
+	EXPECT_EQ(take(), 0x60);
+	write(0, Lapic::eoi, 0);
+	EXPECT_EQ(timers_set(), 1);
+	timer.watch_by_cpu();
+	timer.stop();
+	EXPECT_EQ(timer.tsc_target(), LapicTimer::never);
+}
+
+TEST_F(TimerTest, cpu_watches_a_deadline)
+{
+	LapicTimer &timer = apic().timer();
+
+	set_tsc_khz(1'000'000);
+	set_tsc(1'000'000);
+	write(0, Lapic::lvt_timer, deadline | 0x60);
+	timer.watch_by_cpu();
+	/* The guest's TSC is another one. */
+	apic().set_deadline(700, 200);
+	EXPECT_EQ(timers_set(), 0);
+	EXPECT_EQ(timer.tsc_target(), 1'000'500u);
+	timer.watch_by_linux();
+	EXPECT_EQ(timers_set(), 1);
+	timer.watch_by_cpu();
+	EXPECT_EQ(timer.tsc_target(), 1'000'500u);
+	timer.tsc_lost(400'000);
+	EXPECT_EQ(timer.tsc_target(), 600'500u);
+	set_tsc(600'499);
+	timer.run_down();
+	EXPECT_EQ(take(), -1);
+	set_tsc(600'500);
+	timer.run_down();
+	EXPECT_EQ(take(), 0x60);
+	EXPECT_EQ(apic().deadline(), 0u);
+	write(0, Lapic::eoi, 0);
+	apic().set_deadline(100, 200);
+	EXPECT_EQ(timer.tsc_target(), 600'500u) << "it has passed";
+	apic().set_deadline(~u64{0}, 200);
+	EXPECT_EQ(timer.tsc_target(), LapicTimer::never) << "as good as never";
+	EXPECT_EQ(apic().deadline(), ~u64{0});
 }
 
 TEST_F(TimerTest, masked_is_silent)

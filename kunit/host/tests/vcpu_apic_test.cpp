@@ -111,6 +111,43 @@ protected:
 		sregs.apic_base |= apic_base_bit::extended;
 		EXPECT_EQ(vcpu_ioctl(fd, KVM_SET_SREGS, sregs), 0);
 	}
+	/* The APIC's timer is in TSC-deadline mode, with vector 0x61. */
+	void use_deadline()
+	{
+		CpuidArgument cpuid = supported();
+
+		for (u32 i = 0; i < cpuid.count; i++)
+			if (cpuid.entries[i].function == 1)
+				cpuid.entries[i].ecx |= 1 << 24;
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_CPUID2, cpuid), 0);
+		poke(vcpu, Lapic::lvt_timer, 2 << 17 | 0x61);
+	}
+	/* Of the host's TSC. */
+	static Step sets_deadline(u64 tsc)
+	{
+		return [=](Vmcs &vmcs, u64 *gprs) {
+			u64 offset = vmcs.fields[field::tsc_offset.encoding];
+			writes_msr(msr::tsc_deadline, tsc + offset)(vmcs, gprs);
+		};
+	}
+	/* The VMX-preemption timer is at @counts when the guest is entered. */
+	static constexpr u32 longest = ~u32{0};
+	static Step timer_says(u32 counts, Step step)
+	{
+		return [=](Vmcs &vmcs, u64 *gprs) {
+			EXPECT_TRUE(vmcs.fields[field::pin_based_controls.encoding] &
+				    pin::preemption_timer);
+			EXPECT_EQ(vmcs.fields[field::preemption_timer_value.encoding], counts);
+			step(vmcs, gprs);
+		};
+	}
+	static Step at_tsc(u64 tsc, Step step)
+	{
+		return [=](Vmcs &vmcs, u64 *gprs) {
+			set_tsc(tsc);
+			step(vmcs, gprs);
+		};
+	}
 	/* mov %eax, (%bx), with EBX as wide. */
 	Step stores32(u64 address, u32 value) { return access32(address, 0x89, value); }
 	Step loads32(u64 address) { return access32(address, 0x8b, 0); }
@@ -399,15 +436,7 @@ TEST_F(ApicVm, timer_wakes)
 
 TEST_F(ApicVm, deadline_is_an_msr)
 {
-	CpuidArgument cpuid = supported();
-	kvm_lapic_state state{};
-
-	for (u32 i = 0; i < cpuid.count; i++)
-		if (cpuid.entries[i].function == 1)
-			cpuid.entries[i].ecx |= 1 << 24;
-	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_CPUID2, cpuid), 0);
-	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_LAPIC, state), 0);
-	poke(vcpu, Lapic::lvt_timer, 2 << 17 | 0x61);
+	use_deadline();
 	u64 read = 0;
 	set_tsc(1000);
 	guest({writes_msr(msr::tsc_deadline, u64{1} << 40), reads_msr(msr::tsc_deadline),
@@ -417,10 +446,87 @@ TEST_F(ApicVm, deadline_is_an_msr)
 	       }});
 	expect_exit(KVM_EXIT_IO);
 	EXPECT_EQ(read, u64{1} << 40);
+	EXPECT_EQ(timers_set(), 0) << "the CPU watches it";
+	/* A signal ends its sleep, in which Linux watches. */
+	on_sleep([] { set_signal_pending(true); });
+	guest({halts()});
+	EXPECT_EQ(run(vcpu), -EINTR);
 	EXPECT_EQ(timers_set(), 1);
 	close_fd(vcpu);
 	vcpu = -1;
 	EXPECT_EQ(timers_set(), 0) << "a timer of a vCPU that is gone";
+}
+
+TEST_F(ApicVm, deadline_of_a_guest_that_computes)
+{
+	use_x2apic(vcpu);
+	use_deadline();
+	allow(vcpu);
+	set_tsc_khz(1'000'000);
+	set_tsc(5000);
+
+	guest({timer_says(longest, sets_deadline(15'000)),
+	       /* Bit 5 of the TSC changes every 32 ticks. */
+	       timer_says(9999 / 32 + 2, at_tsc(14'000, exits(ExitReason::cpuid, 0, 2))),
+	       timer_says(999 / 32 + 2, at_tsc(14'999, exits(ExitReason::preemption_timer))),
+	       gets_nothing(timer_says(2, at_tsc(15'001, exits(ExitReason::preemption_timer)))),
+	       gets(0x61, timer_says(longest, leaves()))});
+	expect_exit(KVM_EXIT_IO);
+	EXPECT_EQ(entries, 5u);
+	EXPECT_EQ(apic(vcpu).deadline(), 0u);
+	/* Farther than the timer can count: it comes out for no reason. */
+	guest({writes_msr(0x80b, 0), sets_deadline(u64{1} << 40),
+	       timer_says(longest, at_tsc(u64{1} << 39, exits(ExitReason::preemption_timer))),
+	       /* One that has passed. */
+	       gets_nothing(at_tsc(u64{1} << 41, leaves()))});
+	expect_exit(KVM_EXIT_IO);
+	guest({timer_says(0, exits(ExitReason::preemption_timer)), gets(0x61, leaves())});
+	expect_exit(KVM_EXIT_IO);
+}
+
+TEST_F(ApicVm, deadline_goes_to_linux_for_a_sleep)
+{
+	use_x2apic(vcpu);
+	use_deadline();
+	allow(vcpu);
+	set_tsc_khz(1'000'000);
+	set_tsc(5000);
+
+	on_sleep([&] {
+		EXPECT_EQ(timers_set(), 1);
+		advance_timers(4000);
+		set_tsc(9000);
+		post(vcpu, 0x55);
+	});
+	guest({sets_deadline(15'000), halts(), gets(0x55, timer_says(5999 / 32 + 2, leaves()))});
+	expect_exit(KVM_EXIT_IO);
+	EXPECT_EQ(timers_set(), 0);
+	on_sleep([&] { advance_timers(6000); });
+	guest({writes_msr(0x80b, 0), halts(), gets(0x61, timer_says(longest, leaves()))});
+	expect_exit(KVM_EXIT_IO);
+}
+
+TEST_F(ApicVm, deadline_after_the_machine_has_slept)
+{
+	use_deadline();
+	set_tsc_khz(1'000'000);
+	set_tsc(1'000'000);
+
+	guest({sets_deadline(1'010'000), leaves()});
+	expect_exit(KVM_EXIT_IO);
+	sleep_for(1'000'000);
+	EXPECT_EQ(insn::rdtsc(), 7u);
+	guest({timer_says(9999 / 32 + 2, leaves())});
+	expect_exit(KVM_EXIT_IO);
+}
+
+TEST_F(ApicVm, deadline_is_linuxs_where_tscs_differ)
+{
+	use_deadline();
+	set_tsc_stable(false);
+	guest({writes_msr(msr::tsc_deadline, u64{1} << 40), timer_says(longest, leaves())});
+	expect_exit(KVM_EXIT_IO);
+	EXPECT_EQ(timers_set(), 1);
 }
 
 TEST_F(ApicVm, second_processor_is_started)
