@@ -565,12 +565,12 @@ Result<Next> Vcpu::run_dedicated()
 	if (!lent_)
 		if (Result<> r = lend(); !r)
 			return r.error();
-	if (lapic_)
-		lapic_->timer().watch_by_linux();
 	/* After lend(), which takes what has been asked of it: from here on that CPU sees it. */
-	if (lapic_)
+	if (lapic_) {
+		lapic_->timer().watch_by_linux();
 		if (Result<Next> next = settle_apic(); !next || *next != Next::resume)
 			return next;
+	}
 	follow_clock();
 	if (steal_time_.has_grown(state_))
 		state_.paravirtual.steal_due = true;

@@ -32,6 +32,7 @@ Result<> Vcpu::create_apic() NO_THREAD_SAFETY_ANALYSIS
 	if (!entry_->lapic)
 		return Errno::nomem;
 	lapic_ = entry_->lapic.get();
+	vmx_.use_apic(*lapic_, *irqchip);
 	state_.apic.in_kernel = true;
 	mp_state_ = identity_.id == 0 ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
 	return {};

@@ -5,11 +5,14 @@
 #include "cpuid.hpp"
 #include "dedicated_cpu.hpp"
 #include "events.hpp"
+#include "virt/irqchip/irqchip.hpp"
+#include "virt/irqchip/lapic.hpp"
 #include "vmcs_state.hpp"
 #include "vmx_cpu.hpp"
 #include "vpid.hpp"
 #include "x2apic.hpp"
 
+#include <linux/kvm.h>
 #include <linux_glue/parameters.h>
 #include <linux_glue/speculation.h>
 #include <linux_glue/x86.h>
@@ -197,6 +200,19 @@ void VmxVcpu::set_preemption_timer(ActiveVmcs &vmcs)
 	return exit.reason() == ExitReason::external_interrupt ? Entry::interrupted : Entry::exited;
 }
 
+/* What has been left for user space, if it is a write to the local APIC that can be done here and now. */
+bool VmxVcpu::write_apic(const IrqOff &irq, VcpuState &s)
+{
+	if (s.user.reason != KVM_EXIT_X86_WRMSR ||
+	    !irqchip_->write_at_once(*lapic_, s.user.msr.index, s.user.msr.data,
+				     insn::rdtsc() + s.tsc_offset))
+		return false;
+	s.pending.kind = PendingAccess::Kind::none;
+	s.skip_instruction(s.pending.instruction_length);
+	run_until(lapic_->timer().tsc_target());
+	return true;
+}
+
 /*
  * Into the guest, again and again as long as nobody but this code is needed: what is the thread's in the CPU comes
  * back once, after the last exit. An interrupt of the host's ends it, since it ends the guest's run.
@@ -230,6 +246,11 @@ Entry VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const Vcpu
 		if (u64 own = s.cr4 & cr4::osxsave ? s.xcr0 : host_xcr0; own != xcr0)
 			insn::xsetbv(0, xcr0 = own);
 		entry = pass(here, perf_switches, vmcs, s, identity, exit, next);
+		if (next == Next::user && entry == Entry::handled && lapic_ && write_apic(irq, s)) {
+			next = Next::resume;
+			if (lapic_->has_work())
+				entry = Entry::asked;
+		}
 		if (entry != Entry::handled || next != Next::resume || s.debug.step_due ||
 		    glue_work_pending())
 			break;

@@ -19,6 +19,8 @@ namespace kvmpp
 {
 
 struct DedicatedRun;
+class Irqchip;
+class Lapic;
 
 enum class Entry {
 	exited,      /* the guest ran, or was refused at entry: see the Exit */
@@ -26,8 +28,8 @@ enum class Entry {
 	interrupted, /* the guest ran, until an interrupt of the host's, which has been taken */
 	work,        /* Linux wants the thread first: a signal, a reschedule */
 	vmx_off,     /* this CPU is on its way out: wait a tick and try again, elsewhere */
-	asked,  /* somebody asked it to come out, and to look where it is to run, or at its APIC */
-	vmfail, /* VMLAUNCH or VMRESUME failed; Exit::raw_reason is the VM-instruction error */
+	asked,       /* it was asked to come out, and to look where it is to run, or at its APIC */
+	vmfail,      /* VMLAUNCH or VMRESUME failed; Exit::raw_reason is the VM-instruction error */
 };
 
 class VmxVcpu
@@ -68,6 +70,15 @@ public:
 		if (tsc != never)
 			timer_runs_ = true;
 	}
+	/*
+	 * It has a local APIC in the kernel: what the guest writes there is done with interrupts off, on
+	 * the way back into the guest, where Irqchip::write_at_once() can do that. Before the first entry.
+	 */
+	void use_apic(Lapic &lapic, Irqchip &irqchip)
+	{
+		lapic_ = &lapic;
+		irqchip_ = &irqchip;
+	}
 	/* The thread has been at what is not the guest's, and may have left some of it in the L1 data cache. */
 	void flush_l1d_at_entry() { l1d_flush_due_ = true; }
 	/*
@@ -100,6 +111,7 @@ private:
 	void enter_guest(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void load_guest_msrs(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void set_preemption_timer(ActiveVmcs &vmcs);
+	bool write_apic(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void prepare_entry(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state)
 		REQUIRES(irqs_off);
 	Entry pass(VmxCpu &here, bool perf_switches, ActiveVmcs &vmcs, VcpuState &state,
@@ -110,6 +122,9 @@ private:
 
 	const VmxConfig &config_;
 	Ept &ept_;
+	/* Null without one in the kernel. */
+	Lapic *lapic_ = nullptr;
+	Irqchip *irqchip_ = nullptr;
 	VmcsPool vmcss_;
 	Page msr_bitmap_;
 	Page x2apic_bitmap_;

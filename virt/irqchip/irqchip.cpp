@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "irqchip.hpp"
 
+#include "arch/x86/x86.hpp"
+#include "lapic.hpp"
 #include "pit.hpp"
 
 #include <algorithm>
@@ -271,6 +273,28 @@ u64 Irqchip::resend(glue_timer *timer)
 
 	irqchip.ioapic_.resend();
 	return 0;
+}
+
+bool Irqchip::write_at_once(Lapic &lapic, u32 index, u64 value, u64 tsc)
+{
+	switch (index) {
+	case msr::tsc_deadline:
+		return lapic.set_deadline_at_once(value, tsc);
+	case Lapic::first_msr + Lapic::icr:
+		return lapic.write_icr(value);
+	case Lapic::first_msr + Lapic::eoi: {
+		int vector = lapic.in_service();
+
+		if (value || !lapic.is_x2apic() ||
+		    (vector >= 0 && (ioapic_vectors_.has(static_cast<u8>(vector)) ||
+				     lapic.is_level(static_cast<u8>(vector)))))
+			return false;
+		lapic.end_edge();
+		return true;
+	}
+	default:
+		return false;
+	}
 }
 
 bool Irqchip::user_wants_end_of(u8 vector)

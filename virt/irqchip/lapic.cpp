@@ -21,6 +21,8 @@ constexpr u32 lvt_vector = 0xff | lvt_masked, lvt_delivery = 7 << 8, lvt_pins = 
 /* Of the timer's: one-shot where none of both, which is all that there are without the last one. */
 constexpr u32 timer_periodic = 1 << 17, timer_deadline = 1 << 18, timer_mode = 3 << 17;
 constexpr u32 external = 7 << 8;
+/* Of ICR: always idle. */
+constexpr u32 delivery_status = 1 << 12;
 
 /* As an integrated APIC with six entries in its LVT. */
 constexpr u32 version_value = 0x14 | 5 << 16;
@@ -271,9 +273,24 @@ int Lapic::take_ended(bool &level)
 {
 	int vector = std::exchange(ended_, -1);
 
-	level = vector >= 0 &&
-		(get(tmr + word(static_cast<u8>(vector))) & bit(static_cast<u8>(vector)));
+	level = vector >= 0 && is_level(static_cast<u8>(vector));
 	return vector;
+}
+
+bool Lapic::is_level(u8 vector) const
+{
+	return get(tmr + word(vector)) & bit(vector);
+}
+
+void Lapic::end_edge()
+{
+	end_interrupt();
+	ended_ = -1;
+}
+
+bool Lapic::has_work() const
+{
+	return is_due() && (has_signals() || has_nmis() || pending() >= 0);
 }
 
 void Lapic::set_priority(u32 value)
@@ -396,8 +413,6 @@ void Lapic::send() const
 
 bool Lapic::write(u32 reg, u32 value)
 {
-	constexpr u32 delivery_status = 1 << 12;
-
 	switch (reg) {
 	case id:
 	case ldr:
@@ -484,16 +499,21 @@ bool Lapic::read_msr(u32 index, u64 &value) const
 
 bool Lapic::write_msr(u32 index, u64 value)
 {
+	if (index - first_msr == icr)
+		return write_icr(value);
+	return is_x2apic() && !(value >> 32) && write(index - first_msr, static_cast<u32>(value));
+}
+
+bool Lapic::write_icr(u64 value)
+{
 	constexpr u64 icr_reserved = 0xfff32000;
 
-	if (!is_x2apic())
-		return false;
-	if (index - first_msr != icr)
-		return !(value >> 32) && write(index - first_msr, static_cast<u32>(value));
-	if (value & icr_reserved)
+	if (!is_x2apic() || (value & icr_reserved))
 		return false;
 	put(icr_high, static_cast<u32>(value >> 32));
-	return write(icr, static_cast<u32>(value));
+	put(icr, static_cast<u32>(value) & ~delivery_status);
+	send();
+	return true;
 }
 
 u64 Lapic::deadline() const
@@ -505,6 +525,12 @@ void Lapic::set_deadline(u64 value, u64 tsc)
 {
 	if (is_present() && (get(lvt_timer) & timer_deadline))
 		timer_.start_deadline(value, tsc);
+}
+
+bool Lapic::set_deadline_at_once(u64 value, u64 tsc)
+{
+	return is_present() && (get(lvt_timer) & timer_deadline) &&
+	       timer_.start_deadline_at_once(value, tsc);
 }
 
 bool Lapic::is_at(u64 address, u32 length) const

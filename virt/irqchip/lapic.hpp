@@ -98,6 +98,12 @@ public:
 	void take_due() { (void)due_.exchange(false, std::memory_order_acquire); }
 	void set_due() { due_.store(true, std::memory_order_relaxed); }
 
+	/*
+	 * After a write of the guest's, whether its thread is to look now: what others post it is asked for, and for
+	 * what waits until the guest allows it there is a window. It stays due.
+	 */
+	bool has_work() const;
+
 	/* The interrupt that is to be delivered next, if its priority lets it; or -1. And that it is. */
 	int pending() const;
 	void acknowledge(u8 vector);
@@ -132,6 +138,16 @@ public:
 	/* IA32_TSC_DEADLINE of a guest whose TSC is @tsc. */
 	u64 deadline() const;
 	void set_deadline(u64 value, u64 tsc) MAY_SLEEP;
+	/*
+	 * Of these what needs no sleep; false: nothing was done, and write_msr(), set_deadline() and take_ended()
+	 * are to do it. EOI is for the one in_service(), edge-triggered, or for none.
+	 */
+	bool write_icr(u64 value);
+	bool set_deadline_at_once(u64 value, u64 tsc);
+	void end_edge();
+	/* The highest vector whose handler runs, or -1; and how it was triggered. */
+	int in_service() const { return highest(isr); }
+	bool is_level(u8 vector) const;
 	/* In xAPIC mode; false: it is not at that address. */
 	bool read_memory(u64 address, u32 length, u8 *data) const;
 	bool write_memory(u64 address, u32 length, const u8 *data) MAY_SLEEP;

@@ -136,9 +136,21 @@ u32 LapicTimer::left() const
 void LapicTimer::start_deadline(u64 deadline, u64 tsc)
 {
 	stop();
-	if (!deadline)
-		return;
+	set_deadline(deadline, tsc);
+}
+
+bool LapicTimer::start_deadline_at_once(u64 deadline, u64 tsc)
+{
+	if (!by_cpu_)
+		return false;
+	set_deadline(deadline, tsc);
+	return true;
+}
+
+void LapicTimer::set_deadline(u64 deadline, u64 tsc)
+{
 	u64 now = insn::rdtsc(), left = left_until(deadline, tsc);
+
 	deadline_tsc_ = left < never - now ? now + left : never;
 	deadline_.store(deadline, std::memory_order_relaxed);
 	watch();

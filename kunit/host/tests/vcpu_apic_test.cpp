@@ -457,6 +457,58 @@ TEST_F(ApicVm, deadline_is_an_msr)
 	EXPECT_EQ(timers_set(), 0) << "a timer of a vCPU that is gone";
 }
 
+TEST_F(ApicVm, end_of_interrupt_brings_the_next)
+{
+	allow(vcpu);
+	use_x2apic(vcpu);
+	post(vcpu, 0x55);
+	post(vcpu, 0x44);
+	guest({gets(0x55, exits(ExitReason::cpuid, 0, 2)), gets_nothing(writes_msr(0x80b, 0)),
+	       gets(0x44, writes_msr(0x80b, 0)), gets_nothing(leaves())});
+	expect_exit(KVM_EXIT_IO);
+	EXPECT_EQ(entries, 4u);
+	EXPECT_EQ(rip(), 0x1000u + 2 + 2 + 2);
+}
+
+TEST_F(ApicVm, ipis_by_the_msr)
+{
+	allow(vcpu);
+	use_x2apic(vcpu);
+	use_x2apic(other);
+	guest({writes_msr(0x830, u64{1} << 32 | 0x77), writes_msr(0x830, 1 << 18 | 0x66),
+	       gets(0x66, reads_msr(0x830)), gets_nothing(writes_msr(0x830, 1 << 13)),
+	       gets(0x30d, leaves())});
+	expect_exit(KVM_EXIT_IO);
+	EXPECT_EQ(peek(other, Lapic::irr + 3), 1u << (0x77 - 96));
+	EXPECT_EQ(peek(vcpu, Lapic::isr + 3), 1u << (0x66 - 96));
+}
+
+TEST_F(ChipsVm, whoever_waits_for_the_end_of_an_edge_is_told)
+{
+	struct Listener final : IrqAckListener {
+		Listener() { gsi = 20; }
+		void acknowledged() override { count++; }
+		int count = 0;
+	} listener;
+	Irqchip &irqchip = *static_cast<Vm *>(object_of(vm))->irqchip();
+	kvm_irqchip chip{};
+
+	chip.chip_id = KVM_IRQCHIP_IOAPIC;
+	EXPECT_EQ(vm_ioctl(vm, KVM_GET_IRQCHIP, chip), 0);
+	chip.chip.ioapic.redirtbl[20].bits = 0x60;
+	EXPECT_EQ(vm_ioctl(vm, KVM_SET_IRQCHIP, chip), 0);
+	irqchip.add(listener);
+	allow(vcpu);
+	use_x2apic(vcpu);
+	poke(vcpu, Lapic::lvt_lint0, 0x10000);
+	post(vcpu, 0x70);
+	EXPECT_EQ(irqchip.set_irq(IrqSource::user, 20, true), 1);
+	guest({gets(0x70, writes_msr(0x80b, 0)), gets(0x60, writes_msr(0x80b, 0)), leaves()});
+	expect_exit(KVM_EXIT_IO);
+	EXPECT_EQ(listener.count, 1);
+	irqchip.remove(listener);
+}
+
 TEST_F(ApicVm, deadline_of_a_guest_that_computes)
 {
 	use_x2apic(vcpu);
@@ -701,6 +753,13 @@ TEST_F(ApicVm, user_space_hears_of_the_end_of_its_io_apics)
 	post(vcpu, 0x31, false);
 	guest({gets(0x51, stores32(apic_page + 0xb0, 0)), gets(0x31, stores32(apic_page + 0xb0, 0)),
 	       leaves()});
+	expect_exit(KVM_EXIT_IOAPIC_EOI);
+	EXPECT_EQ(shared(vcpu).eoi.vector, 0x51);
+	expect_exit(KVM_EXIT_IO);
+	/* The same by the MSR. */
+	use_x2apic(vcpu);
+	post(vcpu, 0x51, true);
+	guest({gets(0x51, writes_msr(0x80b, 0)), leaves()});
 	expect_exit(KVM_EXIT_IOAPIC_EOI);
 	EXPECT_EQ(shared(vcpu).eoi.vector, 0x51);
 	expect_exit(KVM_EXIT_IO);
