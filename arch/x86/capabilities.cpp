@@ -188,7 +188,8 @@ bool vmx_configure(const VmxRegisters &r, VmxConfig &config, Refusal &refusal)
 	config.pin = settle(r.pin,
 			    pin::external_interrupt_exiting | pin::nmi_exiting | pin::virtual_nmis |
 				    (counts_wrongly(r.cpu_signature) ? 0 : pin::preemption_timer));
-	config.preemption_timer_bit = r.misc & 0x1f;
+	if (config.has_preemption_timer())
+		config.preemption_timer_bit = r.misc & 0x1f;
 	config.primary =
 		settle(r.primary,
 		       primary::hlt_exiting | primary::mwait_exiting | primary::monitor_exiting |

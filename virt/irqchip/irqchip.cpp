@@ -280,8 +280,15 @@ bool Irqchip::write_at_once(Lapic &lapic, u32 index, u64 value, u64 tsc)
 	switch (index) {
 	case msr::tsc_deadline:
 		return lapic.set_deadline_at_once(value, tsc);
-	case Lapic::first_msr + Lapic::icr:
+	case Lapic::first_msr + Lapic::icr: {
+		constexpr u64 delivery = 7 << 8, logical = 1 << 11, shorthand = 3 << 18;
+
+		/* To one: what may be for all takes long. */
+		if ((value & (delivery | logical | shorthand)) ||
+		    value >> 32 >= ApicMessage::xapic_broadcast)
+			return false;
 		return lapic.write_icr(value);
+	}
 	case Lapic::first_msr + Lapic::eoi: {
 		int vector = lapic.in_service();
 

@@ -95,7 +95,7 @@ public:
 	 */
 	void end_of_interrupt(u8 vector, bool level) EXCLUDES(lock_);
 	/*
-	 * What a vCPU writes to an MSR of its local APIC, if that takes no sleep and nobody else's time: ICR,
+	 * What a vCPU writes to an MSR of its local APIC, if that takes no sleep and little time: ICR for one vCPU,
 	 * EOI whose interrupt nobody waits for, and IA32_TSC_DEADLINE, of which @tsc is the guest's TSC, where the
 	 * CPU watches it. False: nothing was done. By its thread; interrupts may be off.
 	 */

@@ -595,7 +595,9 @@ bool Lapic::set_state(const kvm_lapic_state &state, bool wide_ids)
 
 	if (is_x2apic() && value_of(id) != (wide_ids ? vcpu_ : vcpu_ << 24))
 		return false;
-	timer_.stop();
+	/* A deadline is not among the registers, and stays as long as the timer's mode does. */
+	if (!(get(lvt_timer) & value_of(lvt_timer) & timer_deadline))
+		timer_.stop();
 	for (u32 reg = 0; reg < register_count; reg++)
 		put(reg, value_of(reg));
 	put(version, version_value);

@@ -2,6 +2,7 @@
 #include "lapic_timer.hpp"
 
 #include "arch/x86/cpu_insn.hpp"
+#include "include/kvmpp/guards.hpp"
 #include "lapic.hpp"
 
 #include <linux_glue/x86.h>
@@ -52,19 +53,22 @@ void LapicTimer::stop()
 /* What target_ and deadline_ say. */
 void LapicTimer::watch()
 {
+	/* Of the two clocks, read at one moment, the one that counts on is last: late, never early. */
+	IrqOff irq;
 	u64 target = target_.load(std::memory_order_relaxed);
 
 	tsc_target_ = never;
 	if (!target && !deadline())
 		return;
 	if (by_cpu_) {
-		tsc_target_ = deadline() ? deadline_tsc_
-					 : insn::rdtsc() +
-						   ns_to_tsc(left_until(target, glue_timer_now()));
+		u64 left = deadline() ? 0 : left_until(target, glue_timer_now());
+		tsc_target_ = deadline() ? deadline_tsc_ : insn::rdtsc() + ns_to_tsc(left);
 		return;
 	}
-	if (deadline())
-		target = glue_timer_now() + tsc_to_ns(left_until(deadline_tsc_, insn::rdtsc()));
+	if (deadline()) {
+		u64 left = left_until(deadline_tsc_, insn::rdtsc());
+		target = glue_timer_now() + tsc_to_ns(left);
+	}
 	glue_timer_start(this, target);
 }
 
@@ -77,22 +81,23 @@ void LapicTimer::hand_to_cpu()
 
 void LapicTimer::hand_to_linux()
 {
-	run_down();
+	/* It may be on its way into the guest, past its look at the APIC. */
+	run_down(false);
 	by_cpu_ = false;
 	watch();
 }
 
-void LapicTimer::run_down()
+void LapicTimer::run_down(bool looks_yet)
 {
 	if (tsc_target_ == never || insn::rdtsc() < tsc_target_)
 		return;
-	(void)expire(true);
+	(void)expire(looks_yet);
 	watch();
 }
 
 void LapicTimer::tsc_lost(u64 ticks)
 {
-	deadline_tsc_ -= ticks;
+	deadline_tsc_ = left_until(deadline_tsc_, ticks);
 	if (by_cpu_)
 		watch();
 }

@@ -57,8 +57,11 @@ public:
 	}
 	/* When the CPU is to come out of the guest and call run_down(), in the host's TSC; `never` if Linux watches. */
 	u64 tsc_target() const { return tsc_target_; }
-	/* It goes off if its time has come. */
-	void run_down();
+	/*
+	 * It goes off if its time has come. @looks_yet: the thread is still to look at the APIC before the
+	 * guest goes on; else it is asked to.
+	 */
+	void run_down(bool looks_yet = true);
 	/* The host's TSC has gone back by @ticks. */
 	void tsc_lost(u64 ticks);
 

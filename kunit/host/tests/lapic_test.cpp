@@ -766,9 +766,45 @@ TEST_F(TimerTest, cpu_watches_a_deadline)
 	write(0, Lapic::eoi, 0);
 	apic().set_deadline(100, 200);
 	EXPECT_EQ(timer.tsc_target(), 600'500u) << "it has passed";
+	timer.tsc_lost(1'000'000);
+	set_tsc(7);
+	EXPECT_EQ(timer.tsc_target(), 0u) << "it had passed before the TSC went back";
+	timer.run_down();
+	EXPECT_EQ(take(), 0x60);
+	write(0, Lapic::eoi, 0);
+	set_tsc(600'500);
 	apic().set_deadline(~u64{0}, 200);
 	EXPECT_EQ(timer.tsc_target(), LapicTimer::never) << "as good as never";
 	EXPECT_EQ(apic().deadline(), ~u64{0});
+}
+
+TEST_F(TimerTest, deadline_stays_as_the_registers_are_restored)
+{
+	auto state = std::make_unique<kvm_lapic_state>();
+
+	write(0, Lapic::lvt_timer, deadline | 0x60);
+	apic().set_deadline(1000, 0);
+	apic().get_state(*state, false);
+	EXPECT_TRUE(apic().set_state(*state, false));
+	EXPECT_EQ(apic().deadline(), 1000u);
+	EXPECT_EQ(timers_set(), 1);
+	write(0, Lapic::lvt_timer, one_shot | 0x60);
+	EXPECT_TRUE(apic().set_state(*state, false));
+	EXPECT_EQ(apic().deadline(), 0u) << "the mode has changed";
+	EXPECT_EQ(timers_set(), 0);
+}
+
+TEST_F(TimerTest, late_hand_over_is_posted)
+{
+	LapicTimer &timer = apic().timer();
+
+	set_tsc_khz(1'000'000);
+	timer.watch_by_cpu();
+	start(one_shot, 1000);
+	set_tsc(insn::rdtsc() + 1000);
+	apic().take_due();
+	timer.watch_by_linux();
+	EXPECT_TRUE(entries[0]->kick.take().has(Request::interrupt)) << "it has looked already";
 }
 
 TEST_F(TimerTest, masked_is_silent)

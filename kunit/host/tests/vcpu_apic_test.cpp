@@ -475,9 +475,9 @@ TEST_F(ApicVm, ipis_by_the_msr)
 	allow(vcpu);
 	use_x2apic(vcpu);
 	use_x2apic(other);
-	guest({writes_msr(0x830, u64{1} << 32 | 0x77), writes_msr(0x830, 1 << 18 | 0x66),
-	       gets(0x66, reads_msr(0x830)), gets_nothing(writes_msr(0x830, 1 << 13)),
-	       gets(0x30d, leaves())});
+	guest({writes_msr(0x830, u64{1} << 32 | 0x77), writes_msr(0x830, 0x46),
+	       gets(0x46, writes_msr(0x830, 1 << 18 | 0x66)), gets(0x66, reads_msr(0x830)),
+	       gets_nothing(writes_msr(0x830, 1 << 13)), gets(0x30d, leaves())});
 	expect_exit(KVM_EXIT_IO);
 	EXPECT_EQ(peek(other, Lapic::irr + 3), 1u << (0x77 - 96));
 	EXPECT_EQ(peek(vcpu, Lapic::isr + 3), 1u << (0x66 - 96));
