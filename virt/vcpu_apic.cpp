@@ -3,7 +3,6 @@
  * A vCPU whose local APIC is in the kernel: its interrupts on their way to the guest, the devices in the
  * kernel that it reaches, waiting in HLT and for a start-up IPI, and the ioctls.
  */
-#include "arch/x86/cpu_insn.hpp"
 #include "arch/x86/events.hpp"
 #include "arch/x86/guest_debug.hpp"
 #include "irqchip/irqchip.hpp"
@@ -55,7 +54,6 @@ void Vcpu::follow_timer()
 		timer.watch_by_cpu();
 	else
 		timer.watch_by_linux();
-	vmx_.run_until(timer.tsc_target());
 }
 
 /* An access of the guest, if it is to a device in the kernel; what was read goes to @data. */
@@ -80,7 +78,7 @@ void Vcpu::access_apic_msr(u32 index, bool is_write, u64 &value, bool &done)
 {
 	if (index == msr::tsc_deadline) {
 		if (is_write)
-			lapic_->set_deadline(value, insn::rdtsc() + state_.tsc_offset);
+			lapic_->set_deadline(value, state_.tsc_offset);
 		else
 			value = lapic_->deadline();
 		done = true;

@@ -17,7 +17,7 @@ void write_controls(ActiveVmcs &vmcs, const VmxConfig &config, const VmcsControl
 	state.mark_dirty(Group::controls | Group::ept_pointer);
 	vmcs.write(field::pin_based_controls, c.pin);
 	if (c.pin & pin::preemption_timer)
-		vmcs.write(field::preemption_timer_value, ~u32{0});
+		vmcs.write(field::preemption_timer_value, longest_preemption_timer);
 	vmcs.write(field::secondary_processor_based_controls, c.secondary);
 	if (c.secondary & secondary::pause_loop_exiting) {
 		vmcs.write(field::ple_gap, c.ple_gap);

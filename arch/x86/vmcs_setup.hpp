@@ -22,6 +22,9 @@ struct VmcsControls {
 	u16 vpid = 0;
 };
 
+/* As good as never. */
+inline constexpr u32 longest_preemption_timer = ~u32{0};
+
 /* Of a VMCS's life, but for its host state; Group::controls and ept_pointer of @state become dirty. */
 void write_controls(ActiveVmcs &vmcs, const VmxConfig &config, const VmcsControls &controls,
 		    VcpuState &state);

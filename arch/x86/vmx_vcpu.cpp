@@ -137,18 +137,18 @@ void VmxVcpu::leave_guest(const IrqOff &irq, VcpuState &s)
 /* "VMX-Preemption Timer": it counts while the guest runs only, so each entry needs it anew. */
 void VmxVcpu::set_preemption_timer(ActiveVmcs &vmcs)
 {
-	constexpr u32 longest = ~u32{0};
-	u64 now = insn::rdtsc();
+	u64 target = lapic_->timer().tsc_target(), now = insn::rdtsc();
 
-	timer_runs_ = run_until_ != never;
-	if (run_until_ <= now) {
+	timer_runs_ = target != LapicTimer::never;
+	if (target <= now) {
 		vmcs.write(field::preemption_timer_value, 0);
 		return;
 	}
 	/* One more: it counts when the bit changes, which the first time may be at once. */
-	u64 counts = ((run_until_ - now - 1) >> config_.preemption_timer_bit) + 2;
-	vmcs.write(field::preemption_timer_value,
-		   counts < longest ? static_cast<u32>(counts) : longest);
+	u64 counts = ((target - now - 1) >> config_.preemption_timer_bit) + 2;
+	vmcs.write(field::preemption_timer_value, counts < longest_preemption_timer
+							  ? static_cast<u32>(counts)
+							  : longest_preemption_timer);
 }
 
 /* What the guest was changed to since its last entry. */
@@ -161,7 +161,7 @@ void VmxVcpu::set_preemption_timer(ActiveVmcs &vmcs)
 		(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
 		s.flush_tlb = false;
 	}
-	if (timer_runs_)
+	if (lapic_ && (timer_runs_ || lapic_->timer().tsc_target() != LapicTimer::never))
 		set_preemption_timer(vmcs);
 	write_state(vmcs, s, config_);
 }
@@ -204,12 +204,10 @@ void VmxVcpu::set_preemption_timer(ActiveVmcs &vmcs)
 bool VmxVcpu::write_apic(const IrqOff &irq, VcpuState &s)
 {
 	if (s.user.reason != KVM_EXIT_X86_WRMSR ||
-	    !irqchip_->write_at_once(*lapic_, s.user.msr.index, s.user.msr.data,
-				     insn::rdtsc() + s.tsc_offset))
+	    !irqchip_->write_at_once(*lapic_, s.user.msr.index, s.user.msr.data, s.tsc_offset))
 		return false;
 	s.pending.kind = PendingAccess::Kind::none;
 	s.skip_instruction(s.pending.instruction_length);
-	run_until(lapic_->timer().tsc_target());
 	return true;
 }
 

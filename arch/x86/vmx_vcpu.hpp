@@ -60,19 +60,10 @@ public:
 	}
 	bool has_preemption_timer() const { return config_.has_preemption_timer(); }
 	/*
-	 * From the next entry on the guest comes out when the host's TSC is @tsc, by
-	 * ExitReason::preemption_timer, if it has been in the guest until then; no earlier, and it
-	 * may come out for no reason. All bits set: never.
-	 */
-	void run_until(u64 tsc)
-	{
-		run_until_ = tsc;
-		if (tsc != never)
-			timer_runs_ = true;
-	}
-	/*
-	 * It has a local APIC in the kernel: what the guest writes there is done with interrupts off, on
-	 * the way back into the guest, where Irqchip::write_at_once() can do that. Before the first entry.
+	 * It has a local APIC in the kernel, before the first entry. What the guest writes there is done with
+	 * interrupts off, on the way back into the guest, where Irqchip::write_at_once() can do that. And when
+	 * LapicTimer::tsc_target() has come the guest comes out, by ExitReason::preemption_timer; no earlier,
+	 * but it may come out for no reason.
 	 */
 	void use_apic(Lapic &lapic, Irqchip &irqchip)
 	{
@@ -137,9 +128,7 @@ private:
 	bool in_guest_state_ = false;
 	bool syscall_msrs_loaded_ = false;
 	bool l1d_flush_due_ = true;
-	/* In the host's TSC. And the VMCS's timer has another value than that for `never`. */
-	static constexpr u64 never = ~u64{0};
-	u64 run_until_ = never;
+	/* The VMCS's preemption timer has another value than the longest. */
 	bool timer_runs_ = false;
 	glue_thread_state thread_{};
 };

@@ -275,11 +275,11 @@ u64 Irqchip::resend(glue_timer *timer)
 	return 0;
 }
 
-bool Irqchip::write_at_once(Lapic &lapic, u32 index, u64 value, u64 tsc)
+bool Irqchip::write_at_once(Lapic &lapic, u32 index, u64 value, u64 tsc_offset)
 {
 	switch (index) {
 	case msr::tsc_deadline:
-		return lapic.set_deadline_at_once(value, tsc);
+		return lapic.set_deadline_at_once(value, tsc_offset);
 	case Lapic::first_msr + Lapic::icr: {
 		constexpr u64 delivery = 7 << 8, logical = 1 << 11, shorthand = 3 << 18;
 

@@ -96,10 +96,10 @@ public:
 	void end_of_interrupt(u8 vector, bool level) EXCLUDES(lock_);
 	/*
 	 * What a vCPU writes to an MSR of its local APIC, if that takes no sleep and little time: ICR for one vCPU,
-	 * EOI whose interrupt nobody waits for, and IA32_TSC_DEADLINE, of which @tsc is the guest's TSC, where the
-	 * CPU watches it. False: nothing was done. By its thread; interrupts may be off.
+	 * EOI whose interrupt nobody waits for, and IA32_TSC_DEADLINE, of a guest's TSC with that offset, where
+	 * the CPU watches it. False: nothing was done. By its thread; interrupts may be off.
 	 */
-	bool write_at_once(Lapic &lapic, u32 index, u64 value, u64 tsc);
+	bool write_at_once(Lapic &lapic, u32 index, u64 value, u64 tsc_offset);
 	/* Whether user space is to be told of that instead: KVM_EXIT_IOAPIC_EOI. */
 	bool user_wants_end_of(u8 vector);
 

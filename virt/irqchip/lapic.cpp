@@ -521,16 +521,16 @@ u64 Lapic::deadline() const
 	return is_present() && (get(lvt_timer) & timer_deadline) ? timer_.deadline() : 0;
 }
 
-void Lapic::set_deadline(u64 value, u64 tsc)
+void Lapic::set_deadline(u64 value, u64 tsc_offset)
 {
 	if (is_present() && (get(lvt_timer) & timer_deadline))
-		timer_.start_deadline(value, tsc);
+		timer_.start_deadline(value, tsc_offset);
 }
 
-bool Lapic::set_deadline_at_once(u64 value, u64 tsc)
+bool Lapic::set_deadline_at_once(u64 value, u64 tsc_offset)
 {
 	return is_present() && (get(lvt_timer) & timer_deadline) &&
-	       timer_.start_deadline_at_once(value, tsc);
+	       timer_.start_deadline_at_once(value, tsc_offset);
 }
 
 bool Lapic::is_at(u64 address, u32 length) const

@@ -135,15 +135,15 @@ public:
 	/* False: #GP. In x2APIC mode. */
 	bool read_msr(u32 index, u64 &value) const;
 	bool write_msr(u32 index, u64 value) MAY_SLEEP;
-	/* IA32_TSC_DEADLINE of a guest whose TSC is @tsc. */
+	/* IA32_TSC_DEADLINE of a guest whose TSC is the host's plus @tsc_offset. */
 	u64 deadline() const;
-	void set_deadline(u64 value, u64 tsc) MAY_SLEEP;
+	void set_deadline(u64 value, u64 tsc_offset) MAY_SLEEP;
 	/*
 	 * Of these what needs no sleep; false: nothing was done, and write_msr(), set_deadline() and take_ended()
 	 * are to do it. EOI is for the one in_service(), edge-triggered, or for none.
 	 */
 	bool write_icr(u64 value);
-	bool set_deadline_at_once(u64 value, u64 tsc);
+	bool set_deadline_at_once(u64 value, u64 tsc_offset);
 	void end_edge();
 	/* The highest vector whose handler runs, or -1; and how it was triggered. */
 	int in_service() const { return highest(isr); }

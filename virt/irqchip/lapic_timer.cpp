@@ -39,6 +39,23 @@ constexpr u64 left_until(u64 target, u64 now)
 	return target > now ? target - now : 0;
 }
 
+/* A moment of the one clock in the other. Both are read at once, the one that goes on last: late, never early. */
+u64 tsc_of(u64 ns)
+{
+	IrqOff irq;
+	u64 left = left_until(ns, glue_timer_now());
+
+	return insn::rdtsc() + ns_to_tsc(left);
+}
+
+u64 ns_of(u64 tsc)
+{
+	IrqOff irq;
+	u64 left = left_until(tsc, insn::rdtsc());
+
+	return glue_timer_now() + tsc_to_ns(left);
+}
+
 } // namespace
 
 void LapicTimer::stop()
@@ -53,23 +70,15 @@ void LapicTimer::stop()
 /* What target_ and deadline_ say. */
 void LapicTimer::watch()
 {
-	/* Of the two clocks, read at one moment, the one that counts on is last: late, never early. */
-	IrqOff irq;
 	u64 target = target_.load(std::memory_order_relaxed);
 
 	tsc_target_ = never;
 	if (!target && !deadline())
 		return;
-	if (by_cpu_) {
-		u64 left = deadline() ? 0 : left_until(target, glue_timer_now());
-		tsc_target_ = deadline() ? deadline_tsc_ : insn::rdtsc() + ns_to_tsc(left);
-		return;
-	}
-	if (deadline()) {
-		u64 left = left_until(deadline_tsc_, insn::rdtsc());
-		target = glue_timer_now() + tsc_to_ns(left);
-	}
-	glue_timer_start(this, target);
+	if (by_cpu_)
+		tsc_target_ = deadline() ? deadline_tsc_ : tsc_of(target);
+	else
+		glue_timer_start(this, deadline() ? ns_of(deadline_tsc_) : target);
 }
 
 void LapicTimer::hand_to_cpu()
@@ -138,23 +147,23 @@ u32 LapicTimer::left() const
 	return counts ? static_cast<u32>(counts) : 1;
 }
 
-void LapicTimer::start_deadline(u64 deadline, u64 tsc)
+void LapicTimer::start_deadline(u64 deadline, u64 tsc_offset)
 {
 	stop();
-	set_deadline(deadline, tsc);
+	set_deadline(deadline, tsc_offset);
 }
 
-bool LapicTimer::start_deadline_at_once(u64 deadline, u64 tsc)
+bool LapicTimer::start_deadline_at_once(u64 deadline, u64 tsc_offset)
 {
 	if (!by_cpu_)
 		return false;
-	set_deadline(deadline, tsc);
+	set_deadline(deadline, tsc_offset);
 	return true;
 }
 
-void LapicTimer::set_deadline(u64 deadline, u64 tsc)
+void LapicTimer::set_deadline(u64 deadline, u64 tsc_offset)
 {
-	u64 now = insn::rdtsc(), left = left_until(deadline, tsc);
+	u64 now = insn::rdtsc(), left = left_until(deadline, now + tsc_offset);
 
 	deadline_tsc_ = left < never - now ? now + left : never;
 	deadline_.store(deadline, std::memory_order_relaxed);

@@ -38,10 +38,10 @@ public:
 	/* What is left goes on with counts of another length. */
 	void change_divisor(u32 initial, u32 divisor) MAY_SLEEP;
 	u32 left() const;
-	/* IA32_TSC_DEADLINE of a guest whose TSC is @tsc now; 0 is stopped. */
-	void start_deadline(u64 deadline, u64 tsc) MAY_SLEEP;
+	/* IA32_TSC_DEADLINE of a guest whose TSC is the host's plus @tsc_offset; 0 is stopped. */
+	void start_deadline(u64 deadline, u64 tsc_offset) MAY_SLEEP;
 	/* False, and nothing is done, if Linux watches it. */
-	[[nodiscard]] bool start_deadline_at_once(u64 deadline, u64 tsc);
+	[[nodiscard]] bool start_deadline_at_once(u64 deadline, u64 tsc_offset);
 	u64 deadline() const { return deadline_.load(std::memory_order_relaxed); }
 
 	/* The CPU that runs the guest watches it, or Linux does, as at first. */
@@ -68,7 +68,7 @@ public:
 private:
 	static u64 expired(glue_timer *timer);
 	u64 expire(bool by_thread);
-	void set_deadline(u64 deadline, u64 tsc);
+	void set_deadline(u64 deadline, u64 tsc_offset);
 	void watch();
 	void hand_to_cpu() MAY_SLEEP;
 	void hand_to_linux();

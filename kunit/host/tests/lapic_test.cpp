@@ -130,6 +130,8 @@ protected:
 		write(0, Lapic::lvt_timer, mode | 0x60);
 		write(0, Lapic::initial_count, initial);
 	}
+	/* Of a guest whose TSC is @tsc now. */
+	void set_deadline(u64 value, u64 tsc) { apic().set_deadline(value, tsc - insn::rdtsc()); }
 	/* How many ticks come in steps of @ns. */
 	unsigned ticks(unsigned steps, u64 ns)
 	{
@@ -654,14 +656,14 @@ TEST_F(TimerTest, becomes_periodic_under_way)
 TEST_F(TimerTest, tsc_deadline)
 {
 	write(0, Lapic::lvt_timer, one_shot | 0x60);
-	apic().set_deadline(1000, 0);
+	set_deadline(1000, 0);
 	EXPECT_EQ(apic().deadline(), 0u) << "not in this mode";
 	EXPECT_EQ(timers_set(), 0);
 	write(0, Lapic::lvt_timer, deadline | 0x60);
 	write(0, Lapic::initial_count, 1000);
 	EXPECT_EQ(read(0, Lapic::initial_count), 0u) << "nor that in this";
 	u64 khz = glue_tsc_khz();
-	apic().set_deadline(5 * khz, 2 * khz);
+	set_deadline(5 * khz, 2 * khz);
 	EXPECT_EQ(apic().deadline(), 5 * khz);
 	EXPECT_EQ(read(0, Lapic::current_count), 0u);
 	advance_timers(2'999'999);
@@ -670,13 +672,13 @@ TEST_F(TimerTest, tsc_deadline)
 	EXPECT_EQ(take(), 0x60);
 	EXPECT_EQ(apic().deadline(), 0u);
 	write(0, Lapic::eoi, 0);
-	apic().set_deadline(khz, 2 * khz);
+	set_deadline(khz, 2 * khz);
 	EXPECT_EQ(ticks(2, 1), 1u) << "it has passed";
-	apic().set_deadline(~u64{0}, 0);
+	set_deadline(~u64{0}, 0);
 	EXPECT_EQ(ticks(3, 1'000'000'000'000), 0u);
-	apic().set_deadline(0, 0);
+	set_deadline(0, 0);
 	EXPECT_EQ(timers_set(), 0);
-	apic().set_deadline(~u64{0}, 0);
+	set_deadline(~u64{0}, 0);
 	write(0, Lapic::lvt_timer, one_shot | 0x60);
 	EXPECT_EQ(timers_set(), 0) << "the mode has changed";
 }
@@ -747,7 +749,7 @@ TEST_F(TimerTest, cpu_watches_a_deadline)
 	write(0, Lapic::lvt_timer, deadline | 0x60);
 	timer.watch_by_cpu();
 	/* The guest's TSC is another one. */
-	apic().set_deadline(700, 200);
+	set_deadline(700, 200);
 	EXPECT_EQ(timers_set(), 0);
 	EXPECT_EQ(timer.tsc_target(), 1'000'500u);
 	timer.watch_by_linux();
@@ -764,7 +766,7 @@ TEST_F(TimerTest, cpu_watches_a_deadline)
 	EXPECT_EQ(take(), 0x60);
 	EXPECT_EQ(apic().deadline(), 0u);
 	write(0, Lapic::eoi, 0);
-	apic().set_deadline(100, 200);
+	set_deadline(100, 200);
 	EXPECT_EQ(timer.tsc_target(), 600'500u) << "it has passed";
 	timer.tsc_lost(1'000'000);
 	set_tsc(7);
@@ -773,7 +775,7 @@ TEST_F(TimerTest, cpu_watches_a_deadline)
 	EXPECT_EQ(take(), 0x60);
 	write(0, Lapic::eoi, 0);
 	set_tsc(600'500);
-	apic().set_deadline(~u64{0}, 200);
+	set_deadline(~u64{0}, 200);
 	EXPECT_EQ(timer.tsc_target(), LapicTimer::never) << "as good as never";
 	EXPECT_EQ(apic().deadline(), ~u64{0});
 }
@@ -783,7 +785,7 @@ TEST_F(TimerTest, deadline_stays_as_the_registers_are_restored)
 	auto state = std::make_unique<kvm_lapic_state>();
 
 	write(0, Lapic::lvt_timer, deadline | 0x60);
-	apic().set_deadline(1000, 0);
+	set_deadline(1000, 0);
 	apic().get_state(*state, false);
 	EXPECT_TRUE(apic().set_state(*state, false));
 	EXPECT_EQ(apic().deadline(), 1000u);
