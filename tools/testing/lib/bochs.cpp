@@ -3,6 +3,7 @@
 
 #include "expect.hpp"
 
+#include <atomic>
 #include <ctime>
 #include <mutex>
 #include <sys/io.h>
@@ -42,12 +43,35 @@ enum Register : uint16_t {
 	raise_vector = base + 0x5c,
 };
 
-// The right to the ports is a thread's own; threads and processes that it makes have it, too.
-bool allowed()
+std::atomic<bool> keeps_ports{true};
+
+// The right to the ports. It is a thread's own; threads and processes that it makes have it, too.
+class Ports
 {
-	static thread_local const bool result = !ioperm(base, size, 1);
-	return result;
-}
+public:
+	Ports() : allowed_(allow()) {}
+	Ports(const Ports &) = delete;
+	Ports &operator=(const Ports &) = delete;
+	~Ports()
+	{
+		if (!keeps_ports)
+			ioperm(base, size, 0);
+	}
+
+	bool has_device() const { return allowed_ && inl(magic_or_cpu) == magic; }
+
+private:
+	static bool allow()
+	{
+		static thread_local bool has_asked = false, allowed;
+		if (!has_asked || !keeps_ports)
+			allowed = !ioperm(base, size, 1);
+		has_asked = true;
+		return allowed;
+	}
+
+	const bool allowed_;
+};
 
 // The registers of one CPU, as long as it lives: the choice of the CPU is the device's, not the
 // thread's.
@@ -56,7 +80,7 @@ class Registers
 public:
 	explicit Registers(unsigned cpu) : lock_(mutex_)
 	{
-		expect::that("the emulator's test device is there", present());
+		expect::that("the emulator's test device is there", ports_.has_device());
 		outl(cpu, magic_or_cpu);
 	}
 
@@ -76,6 +100,7 @@ public:
 private:
 	static inline std::mutex mutex_;
 	const std::lock_guard<std::mutex> lock_;
+	const Ports ports_;
 };
 
 uint64_t milliseconds_now()
@@ -89,7 +114,13 @@ uint64_t milliseconds_now()
 
 bool present()
 {
-	return allowed() && inl(magic_or_cpu) == magic;
+	return Ports().has_device();
+}
+
+void give_up_ports()
+{
+	keeps_ports = false;
+	ioperm(base, size, 0);
 }
 
 bool exact()

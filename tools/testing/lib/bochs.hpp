@@ -12,6 +12,9 @@ namespace bochs
 
 // Is it there? All else in this file fails the test if not, or without the right to its ports.
 bool present();
+// From here on a thread has the right to the ports only while something in this file uses them. With it, Linux reloads TR each
+// time that the thread leaves a guest, and writes the TSS each time that it goes back to user space.
+void give_up_ports();
 // Is each instruction a turn of its own (testhost --exact)? If not, addresses are seen only where
 // the emulator happens to begin a trace, so that Aim and Stopwatch miss most.
 bool exact();

@@ -33,6 +33,7 @@ void need_one_cpu()
 	need_device();
 	if (host::online_cpus().size() != 1)
 		ktap::skip("more than one CPU");
+	bochs::give_up_ports();
 }
 
 unsigned wanted(const char *variable, unsigned otherwise)
