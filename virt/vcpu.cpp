@@ -264,7 +264,7 @@ Result<Next> Vcpu::handle(const Exit &exit)
 Result<Next> Vcpu::step()
 {
 	Exit exit;
-	Next next = Next::resume;
+	Next next = Next::needs_linux;
 	Result<Entry> entry = Entry::exited;
 	{
 		LoggedRun logged(vm_, *entry_, vmx_, state_);
@@ -294,12 +294,10 @@ Result<Next> Vcpu::step()
 		return Next::user;
 	case Entry::asked:
 		return Next::resume;
-	case Entry::handled:
-		return past_bus(next);
 	case Entry::exited:
 		break;
 	}
-	return past_bus(handle(exit));
+	return past_bus(next == Next::needs_linux ? handle(exit) : Result<Next>(next));
 }
 
 /* An access that waits for @data, or for its end. */
@@ -601,8 +599,8 @@ Result<Next> Vcpu::run_dedicated()
 	case Answer::failed:
 		return Errno::io;
 	case Answer::exited: {
-		Result<Next> next =
-			past_bus(run.handled ? Result<Next>(run.next) : handle(run.exit));
+		Result<Next> next = past_bus(
+			run.next == Next::needs_linux ? handle(run.exit) : Result<Next>(run.next));
 
 		if (next && *next == Next::resume)
 			dedicated_.count_online();

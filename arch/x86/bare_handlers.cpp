@@ -17,19 +17,32 @@ void write_gpr32(VcpuState &s, Gpr reg, u32 value)
 	s.gpr[reg] = value; /* the upper half is cleared */
 }
 
-Next handle_cpuid(VcpuState &s, const Exit &exit)
+[[gnu::always_inline]] inline Next end_cpuid(VcpuState &s, const Exit &exit,
+					     const insn::CpuidResult &r)
 {
-	insn::CpuidResult r{};
-
-	if (s.cpuid)
-		r = s.cpuid->ask(s, static_cast<u32>(s.gpr[rax]), static_cast<u32>(s.gpr[rcx]));
-
 	write_gpr32(s, rax, r.eax);
 	write_gpr32(s, rbx, r.ebx);
 	write_gpr32(s, rcx, r.ecx);
 	write_gpr32(s, rdx, r.edx);
 	s.skip_instruction(exit.instruction_length);
 	return Next::resume;
+}
+
+[[gnu::noinline]] Next handle_other_cpuid(VcpuState &s, const Exit &exit)
+{
+	return end_cpuid(
+		s, exit,
+		s.cpuid->ask(s, static_cast<u32>(s.gpr[rax]), static_cast<u32>(s.gpr[rcx])));
+}
+
+/* Not inline, as others are not: handle_bare() has nothing to save for them. */
+[[gnu::noinline]] Next handle_cpuid(VcpuState &s, const Exit &exit)
+{
+	insn::CpuidResult r;
+
+	if (!s.cpuid->ask_constant(static_cast<u32>(s.gpr[rax]), static_cast<u32>(s.gpr[rcx]), r))
+		return handle_other_cpuid(s, exit);
+	return end_cpuid(s, exit, r);
 }
 
 /*
@@ -46,7 +59,22 @@ bool is_msr_for_thread(const VcpuState &s, u32 index, bool write)
 			  index == paravirtual::steal_time || index == paravirtual::pv_eoi));
 }
 
-Next handle_xsetbv(VcpuState &s, const Exit &exit)
+[[gnu::noinline]] Next handle_bare_msr(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
+				       bool write)
+{
+	if (is_msr_for_thread(s, static_cast<u32>(s.gpr[rcx]), write))
+		return Next::needs_linux;
+	return handle_msr(s, identity, exit, write);
+}
+
+/* Guest memory is coherent: there is nothing to write back, and INVD must not lose it. */
+[[gnu::noinline]] Next handle_wbinvd(VcpuState &s, const Exit &exit)
+{
+	s.skip_instruction(exit.instruction_length);
+	return Next::resume;
+}
+
+[[gnu::noinline]] Next handle_xsetbv(VcpuState &s, const Exit &exit)
 {
 	if (s.cpl() > 0 || static_cast<u32>(s.gpr[rcx]) != 0 ||
 	    !write_xcr0(s, s.gpr[rdx] << 32 | static_cast<u32>(s.gpr[rax])))
@@ -56,8 +84,12 @@ Next handle_xsetbv(VcpuState &s, const Exit &exit)
 }
 
 /* IN or OUT: user space is to do it, or a device in the kernel. */
-Next handle_port_io(VcpuState &s, const Exit &exit, const IoAccess &access)
+[[gnu::noinline]] Next handle_port_io(VcpuState &s, const Exit &exit)
 {
+	const IoAccess access(exit.qualification);
+
+	if (access.string)
+		return Next::needs_linux;
 	s.user.reason = KVM_EXIT_IO;
 	s.user.io = {.direction = static_cast<u8>(access.in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT),
 		     .size = access.size,
@@ -120,50 +152,31 @@ bool write_xcr0(VcpuState &s, u64 value)
 	if (!(value & x87) || ((value & avx) && !(value & sse)) || (value & ~(s.model.xcr0 | x87)))
 		return false;
 	s.xcr0 = value;
+	s.cpu_registers_dirty = true;
 	return true;
 }
 
-bool handle_bare(VcpuState &s, const VcpuIdentity &identity, const Exit &exit, Next &next)
+Next handle_bare(VcpuState &s, const VcpuIdentity &identity, const Exit &exit)
 {
 	switch (exit.reason()) {
 	case ExitReason::cpuid:
-		next = handle_cpuid(s, exit);
-		return true;
+		return handle_cpuid(s, exit);
 	case ExitReason::rdmsr:
-	case ExitReason::wrmsr: {
-		bool write = exit.reason() == ExitReason::wrmsr;
-
-		if (is_msr_for_thread(s, static_cast<u32>(s.gpr[rcx]), write))
-			return false;
-		next = handle_msr(s, identity, exit, write);
-		return true;
-	}
-	case ExitReason::io_instruction: {
-		IoAccess access(exit.qualification);
-
-		if (access.string)
-			return false;
-		next = handle_port_io(s, exit, access);
-		return true;
-	}
+		return handle_bare_msr(s, identity, exit, false);
+	case ExitReason::wrmsr:
+		return handle_bare_msr(s, identity, exit, true);
+	case ExitReason::io_instruction:
+		return handle_port_io(s, exit);
 	case ExitReason::xsetbv:
-		next = handle_xsetbv(s, exit);
-		return true;
+		return handle_xsetbv(s, exit);
 	case ExitReason::invd:
 	case ExitReason::wbinvd:
-		/*
-		 * Guest memory is coherent: there is nothing to write back, and INVD must not lose
-		 * it.
-		 */
-		s.skip_instruction(exit.instruction_length);
-		next = Next::resume;
-		return true;
+		return handle_wbinvd(s, exit);
 	case ExitReason::nmi_window:
 		/* The next entry delivers it. */
-		next = Next::resume;
-		return true;
+		return Next::resume;
 	default:
-		return false;
+		return Next::needs_linux;
 	}
 }
 

@@ -70,11 +70,6 @@ inline u64 read_cr2()
 	return value;
 }
 
-inline void write_cr2(u64 value)
-{
-	asm volatile("mov %0, %%cr2" : : "r"(value));
-}
-
 inline void write_cr4(u64 value)
 {
 	asm volatile("mov %0, %%cr4" : : "r"(value) : "memory");

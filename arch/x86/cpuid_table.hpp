@@ -20,6 +20,14 @@ struct CpuidEntry {
 	/* KVM_CPUID_FLAG_SIGNIFCANT_INDEX: it is for this subleaf only. */
 	static constexpr u32 has_index = 1;
 
+	bool is_for(u32 leaf, u32 subleaf) const
+	{
+		if (function != leaf)
+			return false;
+		return !(flags & has_index) || index == subleaf;
+	}
+	insn::CpuidResult result() const { return {eax, ebx, ecx, edx}; }
+
 	bool operator==(const CpuidEntry &) const = default;
 };
 
@@ -53,46 +61,43 @@ public:
 	bool is_same(const GuestCpuid &other, const VcpuState &state) const;
 
 	/* The instruction. */
-	insn::CpuidResult ask(const VcpuState &state, u32 leaf, u32 subleaf) const
+	insn::CpuidResult ask(const VcpuState &state, u32 leaf, u32 subleaf) const;
+	/* The same where an entry has it as it stands; else false. */
+	bool ask_constant(u32 leaf, u32 subleaf, insn::CpuidResult &result) const
 	{
-		u32 i = find(leaf, subleaf);
+		/* Of those that as_found() changes. */
+		const u32 depend = 1u << chain_of(1) | 1u << chain_of(7) | 1u << chain_of(0xd);
+		u32 chain = chain_of(leaf);
 
-		if (i == none || depends_on_state(leaf))
-			return ask_further(state, leaf, subleaf, i);
-		const CpuidEntry &e = entries_[i];
-		return {e.eax, e.ebx, e.ecx, e.edx};
+		if (1u << chain & depend)
+			return false;
+		for (u32 i = first_[chain]; i != none; i = next_[i]) {
+			if (!entries_[i].is_for(leaf, subleaf))
+				continue;
+			result = entries_[i].result();
+			return true;
+		}
+		return false;
 	}
 
 private:
 	static constexpr u16 none = 0xffff;
 
-	/* as_found() changes it. */
-	static bool depends_on_state(u32 function)
-	{
-		return function < 32 && (1u << function & (1 << 1 | 1 << 7 | 1 << 0xd));
-	}
 	/* Where the search for a function's entries begins; in order they are linked by next_. */
 	static constexpr u32 chains = 32;
-	static u32 chain_of(u32 function) { return (function ^ function >> 27) % chains; }
-
-	/* The first entry for both, or none; for a function alone, whatever its index. */
-	u32 find(u32 function, u32 index) const
+	static constexpr u32 chain_of(u32 function) { return (function ^ function >> 27) % chains; }
+	/* The first entry for both, or null; for a function alone, whatever its index. */
+	const CpuidEntry *find(u32 function, u32 index) const
 	{
-		u32 i = first_[chain_of(function)];
-
-		for (; i != none; i = next_[i])
-			if (entries_[i].function == function &&
-			    (!(entries_[i].flags & CpuidEntry::has_index) ||
-			     entries_[i].index == index))
-				break;
-		return i;
+		for (u32 i = first_[chain_of(function)]; i != none; i = next_[i])
+			if (entries_[i].is_for(function, index))
+				return &entries_[i];
+		return nullptr;
 	}
-	u32 find(u32 function) const;
-	/* @i: what find() has found. */
-	insn::CpuidResult ask_further(const VcpuState &state, u32 leaf, u32 subleaf, u32 i) const;
+	const CpuidEntry *find(u32 function) const;
 	/* as_seen() of one that find() has found. */
-	CpuidEntry as_found(u32 i, const VcpuState &state) const;
-	u32 find_out_of_range(u32 &function, u32 index) const;
+	static CpuidEntry as_found(CpuidEntry entry, const VcpuState &state);
+	const CpuidEntry *find_out_of_range(u32 &function, u32 index) const;
 	bool is_amd() const;
 
 	u32 count_ = 0;

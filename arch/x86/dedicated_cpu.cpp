@@ -32,7 +32,7 @@ void load_guest_msrs(VcpuState &s, const VmxConfig &config)
 	insn::wrmsr(msr::syscall_mask, s.syscall_mask);
 	if (config.has_rdtscp())
 		insn::wrmsr(msr::tsc_aux, s.tsc_aux);
-	s.syscall_msrs_dirty = false;
+	s.cpu_registers_dirty = false;
 }
 
 /* What the CPU has of the guest beside the VMCS and what a dirty bit tells of; and back. */
@@ -102,14 +102,15 @@ void prepare_entry(const DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 		(void)insn::invvpid(insn::Invalidate::single_context, run.controls.vpid);
 		s.flush_tlb = false;
 	}
-	if (s.syscall_msrs_dirty)
+	if (s.cpu_registers_dirty)
 		load_guest_msrs(s, *run.config);
 	/* What is injected wakes a guest that has halted, and so does who sets it elsewhere. */
 	bool elsewhere = s.dirty.has(Group::rip);
-	write_state(vmcs, s, *run.config);
+	if (s.is_due())
+		write_due(vmcs, s);
+	write_registers(vmcs, s, *run.config);
 	if (s.delivering != Delivery::none || elsewhere)
 		vmcs.write(field::guest_activity_state, 0);
-	insn::write_cr2(s.cr2);
 	if (s.effective_dr7() & dr7::enabled)
 		insn::write_debug_registers(s.effective_dr());
 	if (own_xcr0(cpu, s))
@@ -120,20 +121,16 @@ void after_exit(DedicatedCpu &cpu, DedicatedRun &run, ActiveVmcs &vmcs)
 {
 	VcpuState &s = *run.state;
 
-	s.cr2 = insn::read_cr2();
 	run.exit.cpu = cpu.cpu;
-	const ExitNeeds &needs = read_exit(vmcs, run.exit);
-	if (run.exit.entry_failed()) {
+	ReadExit read = read_exit(vmcs, run.exit);
+	if (!read.guest_ran) {
 		cancel_delivery(vmcs, s);
 		return;
 	}
 	vmcs.set_launched();
 	end_delivery(s);
-	forget_state(s);
-	read_state(vmcs, s, exit_state(needs, run.exit));
-	if (auto reason = static_cast<unsigned>(run.exit.reason());
-	    reason < static_cast<unsigned>(ExitReason::count))
-		cpu.exits[reason]++;
+	read_state_anew(vmcs, s, read.state);
+	cpu.exits[read.row]++;
 }
 
 /* True: it has been seen to, and the guest goes on. */
@@ -141,15 +138,15 @@ bool handle_here(DedicatedRun &run)
 {
 	const Exit &exit = run.exit;
 
-	run.handled = false;
+	run.next = Next::needs_linux;
 	if (exit.entry_failed())
 		return false;
 	if (exit.reason() == ExitReason::external_interrupt) {
 		kvmpp_take_interrupts();
 		return true;
 	}
-	run.handled = handle_bare(*run.state, *run.identity, exit, run.next);
-	return run.handled && run.next == Next::resume && !run.state->debug.step_due;
+	run.next = handle_bare(*run.state, *run.identity, exit);
+	return run.next == Next::resume && !run.state->debug.step_due;
 }
 
 } // namespace
@@ -198,8 +195,7 @@ Answer run_dedicated(DedicatedCpu &cpu, DedicatedRun &run)
 			break;
 		}
 		run.kick->enter_dedicated(cpu.cpu);
-		int outcome = kvmpp_dedicated_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr),
-						    vmcs.launched(), &run.kick->asked());
+		int outcome = kvmpp_dedicated_enter(&s, vmcs.launched(), &run.kick->asked());
 		run.kick->leave_dedicated();
 		if (own_xcr0(cpu, s))
 			insn::xsetbv(0, cpu.registers.xcr0);

@@ -68,9 +68,8 @@ struct DedicatedRun {
 	} left;
 
 	Exit exit;
-	/* Its handler has run, and says this. */
-	bool handled = false;
-	Next next = Next::resume;
+	/* What handle_bare() has said of it. */
+	Next next = Next::needs_linux;
 	std::atomic<Answer> answer{Answer::none};
 };
 
@@ -189,7 +188,6 @@ void detach_dedicated(DedicatedCpu &cpu, DedicatedRun &run);
  * what is asked of the vCPU is part of it: 2 where something was, or came before the guest was entered, and
  * the guest did not run.
  */
-struct kvmpp_gprs;
 extern "C" int kvmpp_dedicated_enter(kvmpp_gprs *gprs, int launched,
 				     const std::atomic<kvmpp::u32> *asked);
 extern "C" const char kvmpp_dedicated_exit[];

@@ -12,7 +12,7 @@
 #include <asm/percpu.h>
 #include <asm/unwind_hints.h>
 
-/* struct kvmpp_gprs: 16 registers in the order of the encoding in instructions. */
+/* struct kvmpp_gprs: 16 registers in the order of the encoding in instructions, and CR2. */
 #define RAX_ 0x00
 #define RCX_ 0x08
 #define RDX_ 0x10
@@ -28,6 +28,7 @@
 #define R13_ 0x68
 #define R14_ 0x70
 #define R15_ 0x78
+#define CR2_ 0x80
 
 #define HOST_RSP_FIELD 0x6c14
 
@@ -36,7 +37,7 @@
  * int kvmpp_dedicated_enter(struct kvmpp_gprs *gprs, int launched, const u32 *asked)
  *
  * Loads the guest's registers, but for RSP, which is in the VMCS, enters, and stores them after the
- * exit. 0 after a VM exit, 1 after VMfail or a fault of the instruction: the guest did not run.
+ * exit; CR2 is one of them. 0 after a VM exit, 1 after VMfail or a fault of the instruction: the guest did not run.
  * Interrupts off; the VMCS is current on this CPU.
  *
  * On a dedicated CPU (\dedicated) the look whether somebody asks for the vCPU is in here: 2 where it is
@@ -56,6 +57,14 @@ SYM_FUNC_START(\name)
 
 	mov $HOST_RSP_FIELD, %eax
 	vmwrite %rsp, %rax
+
+	/* Nobody has a page fault from here on; an NMI's handler restores it. */
+	mov CR2_(%rdi), %r8
+	mov %cr2, %r9
+	cmp %r8, %r9
+	je .Lcr2\@
+	mov %r8, %cr2
+.Lcr2\@:
 
 	mov %rdi, %rax
 	.if \dedicated
@@ -125,6 +134,8 @@ SYM_INNER_LABEL(\exit, SYM_L_GLOBAL)
 	mov %r13, R13_(%rax)
 	mov %r14, R14_(%rax)
 	mov %r15, R15_(%rax)
+	mov %cr2, %rcx
+	mov %rcx, CR2_(%rax)
 	xor %ebx, %ebx
 
 .Lclear\@:

@@ -138,7 +138,7 @@ void forget_delivered(VcpuState &s)
 		s.nmi.injected = false;
 		break;
 	case Delivery::interrupt:
-		s.interrupt.queued = false;
+		s.interrupt = {};
 		break;
 	}
 }
@@ -171,7 +171,7 @@ void deliver_again(VcpuState &s, const Exit &exit)
 		s.interrupt = {.queued = true,
 			       .soft = info.type() == Type::software_interrupt,
 			       .vector = info.vector(),
-			       .instruction_length = exit.instruction_length};
+			       .instruction_length = static_cast<u8>(exit.instruction_length)};
 		break;
 	default:
 		s.has_event = true;
@@ -261,10 +261,12 @@ Result<> set_vcpu_events(VcpuState &s, const kvm_vcpu_events &k)
 		if (k.exception.has_error_code)
 			s.event.info.raw |= InterruptionInfo::error_code_bit;
 	}
-	s.interrupt = {.queued = k.interrupt.injected != 0,
-		       .soft = k.interrupt.soft != 0,
-		       .vector = k.interrupt.nr,
-		       .instruction_length = s.soft_length};
+	s.interrupt = {};
+	if (k.interrupt.injected)
+		s.interrupt = {.queued = true,
+			       .soft = k.interrupt.soft != 0,
+			       .vector = k.interrupt.nr,
+			       .instruction_length = static_cast<u8>(s.soft_length)};
 	if (k.flags & KVM_VCPUEVENT_VALID_SHADOW) {
 		blocking &= ~blocking_by_sti_or_mov_ss;
 		if (k.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS)

@@ -17,12 +17,11 @@ namespace kvmpp
 
 /* What tells whether an interrupt would be delivered now. */
 inline constexpr Groups window_state = Group::rflags | Group::interruptibility;
-/* settle_events() has something to do: at most entries it has not. */
+/* settle_events() has something to do. */
 inline bool has_to_settle(const VcpuState &s)
 {
-	bool event = s.has_event | s.interrupt.queued | s.nmi.injected;
-
-	return event || (s.nmi.queued | s.nmi.pending) || s.windows || s.window_wanted ||
+	return s.has_event || s.interrupt.queued || s.nmi.injected || s.nmi.queued ||
+	       s.nmi.pending || s.windows || s.window_wanted ||
 	       s.is_debugged(GuestDebug::single_step);
 }
 /* settle_events() looks at it, or changes it. */

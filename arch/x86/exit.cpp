@@ -90,7 +90,7 @@ Groups exception_state(Vector vector)
 
 constexpr NeedsOfExits::NeedsOfExits()
 {
-	for (unsigned i = 0; i <= exit_reasons; i++) {
+	for (unsigned i = 0; i < exit_rows; i++) {
 		ExitReason reason = static_cast<ExitReason>(i);
 		ExitFields fields = fields_of(reason);
 
@@ -103,6 +103,17 @@ constexpr NeedsOfExits::NeedsOfExits()
 }
 
 constinit const NeedsOfExits needs_of_exits;
+
+unsigned odd_exit_row(u32 raw_reason)
+{
+	constexpr unsigned last = exit_rows - 1;
+	Exit exit;
+
+	exit.raw_reason = raw_reason;
+	auto reason = static_cast<unsigned>(exit.reason());
+
+	return reason < last && !exit.entry_failed() ? reason : last;
+}
 
 bool unblocked_nmis(const Exit &exit)
 {

@@ -21,19 +21,28 @@ struct Exit {
 	u32 vectoring_error_code = 0;
 	u32 instruction_info = 0;
 	CpuId cpu; /* the exit happened on */
+	/* More than the reason and the instruction's length is there: else all other fields are 0. */
+	bool has_more = false;
 
 	/* Another one, on the same CPU. */
 	void renew(u32 reason)
 	{
-		CpuId here = cpu;
+		if (has_more) {
+			CpuId here = cpu;
 
-		*this = Exit();
+			*this = Exit();
+			cpu = here;
+		}
 		raw_reason = reason;
-		cpu = here;
 	}
 	ExitReason reason() const { return static_cast<ExitReason>(raw_reason & 0xffff); }
 	/* "VM-entry failure": the guest did not run. */
 	bool entry_failed() const { return raw_reason & (u32{1} << 31); }
+	/* An interrupt of the host's, which comes when interrupts are on again. */
+	bool is_interrupt() const
+	{
+		return raw_reason == static_cast<u32>(ExitReason::external_interrupt);
+	}
 	/* It is the host's NMI. */
 	bool is_nmi() const
 	{
@@ -68,21 +77,22 @@ struct ExitNeeds {
 	bool depends = false;
 	Groups state;
 };
-inline constexpr unsigned exit_reasons = static_cast<unsigned>(ExitReason::count);
+/* Of tables by basic exit reason; the last row is for reasons that there are not, and for failed entries. */
+inline constexpr unsigned exit_rows = static_cast<unsigned>(ExitReason::count) + 1;
+unsigned odd_exit_row(u32 raw_reason);
+inline unsigned exit_row(u32 raw_reason)
+{
+	if (raw_reason >= exit_rows) [[unlikely]]
+		return odd_exit_row(raw_reason);
+	return raw_reason;
+}
+
 struct NeedsOfExits {
-	/* The last is for reasons that there are not. */
-	ExitNeeds of[exit_reasons + 1];
+	ExitNeeds of[exit_rows];
 
 	constexpr NeedsOfExits();
 };
 extern const NeedsOfExits needs_of_exits;
-
-inline const ExitNeeds &exit_needs(ExitReason reason)
-{
-	unsigned i = static_cast<unsigned>(reason);
-
-	return needs_of_exits.of[i < exit_reasons ? i : exit_reasons];
-}
 
 /* "Information for VM Exits Due to Vectored Events": the exit is of an IRET, which is to be done anew. */
 bool unblocked_nmis(const Exit &exit);

@@ -214,7 +214,7 @@ Next handle_exit(VcpuState &s, const VcpuIdentity &identity, const Exit &exit,
 		return Next::user;
 	}
 	deliver_again(s, exit);
-	if (Next next; handle_bare(s, identity, exit, next))
+	if (Next next = handle_bare(s, identity, exit); next != Next::needs_linux)
 		return next;
 	switch (exit.reason()) {
 	case ExitReason::external_interrupt:

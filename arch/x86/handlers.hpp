@@ -14,9 +14,10 @@ namespace kvmpp
 {
 
 enum class Next {
-	resume, /* enter the guest again */
-	user,   /* return to user space with VcpuState::user */
-	spin,   /* it spins: its CPU may go to another of the VM; then enter again */
+	resume,      /* enter the guest again */
+	user,        /* return to user space with VcpuState::user */
+	spin,        /* it spins: its CPU may go to another of the VM; then enter again */
+	needs_linux, /* handle_bare() only: it is for handle_exit(), and nothing was done */
 };
 
 /* A vCPU's part that handlers need and never change. */
@@ -31,9 +32,9 @@ Next handle_exit(VcpuState &state, const VcpuIdentity &identity, const Exit &exi
 
 /*
  * Those of them that need neither Linux nor the guest's memory, and run on a CPU that Linux does not
- * have. False: it is not one of them, and nothing was done.
+ * have.
  */
-bool handle_bare(VcpuState &state, const VcpuIdentity &identity, const Exit &exit, Next &next);
+Next handle_bare(VcpuState &state, const VcpuIdentity &identity, const Exit &exit);
 
 /* RDMSR or WRMSR, whichever it is of. */
 Next handle_msr(VcpuState &state, const VcpuIdentity &identity, const Exit &exit, bool write);

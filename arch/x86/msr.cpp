@@ -29,7 +29,7 @@ bool write_efer(VcpuState &s, u64 value, By by)
 	if ((value ^ s.efer) & efer::nx)
 		s.flush_tlb = true;
 	s.efer = (value & settable) | (s.efer & efer::lma);
-	s.syscall_msrs_dirty = true; /* see VmxVcpu::load_guest_msrs() */
+	s.cpu_registers_dirty = true; /* see VmxVcpu::load_guest_msrs() */
 	s.mark_dirty(Group::efer);
 	return true;
 }
@@ -248,7 +248,7 @@ bool write_msr(VcpuState &s, u32 index, By by, u64 value)
 		return write_efer(s, value, by);
 	case msr::star:
 		s.star = value;
-		s.syscall_msrs_dirty = true;
+		s.cpu_registers_dirty = true;
 		return true;
 	case msr::lstar:
 	case msr::cstar:
@@ -256,19 +256,19 @@ bool write_msr(VcpuState &s, u32 index, By by, u64 value)
 		if (!is_canonical(value))
 			return false;
 		(index == msr::lstar ? s.lstar : s.cstar) = value;
-		s.syscall_msrs_dirty = true;
+		s.cpu_registers_dirty = true;
 		return true;
 	case msr::syscall_mask:
 		if (value >> 32)
 			return false;
 		s.syscall_mask = value;
-		s.syscall_msrs_dirty = true;
+		s.cpu_registers_dirty = true;
 		return true;
 	case msr::tsc_aux:
 		if (!has_tsc_aux(s, by) || (s.model.intel && value >> 32))
 			return false;
 		s.tsc_aux = static_cast<u32>(value);
-		s.syscall_msrs_dirty = true;
+		s.cpu_registers_dirty = true;
 		return true;
 	case msr::bios_sign_id:
 		/* Software writes 0 before it reads it. */

@@ -124,7 +124,7 @@ template <class Sregs> void write_sregs(VcpuState &s, const Sregs &k)
 	s.apic_base = k.apic_base;
 	/* Of the PDPTEs this copy may be an old one. */
 	s.mark_dirty(sregs_groups - Group::pdpte);
-	s.syscall_msrs_dirty = true;
+	s.cpu_registers_dirty = true;
 	s.flush_tlb = true;
 }
 

@@ -88,7 +88,7 @@ void VcpuState::reset_registers()
 	dr6 = dr6::fixed;
 	dr7 = dr7::fixed;
 	mark_dirty(Groups::all());
-	syscall_msrs_dirty = true;
+	cpu_registers_dirty = true;
 	flush_tlb = true;
 	rip_passed_4g = false;
 }
@@ -167,7 +167,7 @@ bool VcpuState::inject(InterruptionInfo info, u32 error_code)
 	}
 	/* INT n whose delivery it came in is executed again: injected later it would return elsewhere. */
 	if (interrupt.soft)
-		interrupt.queued = false;
+		interrupt = {};
 	has_event = true;
 	event = {.info = info, .error_code = error_code, .instruction_length = 0, .again = false};
 	return true;

@@ -21,6 +21,14 @@
 #include "x86.hpp"
 
 #include <atomic>
+#include <bit>
+#include <type_traits>
+
+/* What entry.S moves, as it moves it; gpr[rsp] it leaves to the VMCS. */
+struct kvmpp_gprs {
+	kvmpp::u64 gpr[16] = {};
+	kvmpp::u64 cr2 = 0;
+};
 
 namespace kvmpp
 {
@@ -88,6 +96,7 @@ public:
 	constexpr Groups operator&(Groups other) const { return Groups(bits_ & other.bits_); }
 	constexpr bool has(Group group) const { return bits_ & static_cast<u32>(group); }
 	constexpr bool empty() const { return bits_ == 0; }
+	constexpr bool operator==(const Groups &) const = default;
 
 private:
 	constexpr explicit Groups(u32 bits) : bits_(bits) {}
@@ -113,7 +122,7 @@ struct QueuedInterrupt {
 	bool queued = false;
 	bool soft = false; /* INT n */
 	u8 vector = 0;
-	u32 instruction_length = 0;
+	u8 instruction_length = 0;
 };
 
 struct NmiState {
@@ -278,19 +287,37 @@ struct GuestModel {
 inline constexpr u64 cr4_by_cpuid =
 	cr4::umip | cr4::fsgsbase | cr4::pcide | cr4::osxsave | cr4::smep | cr4::smap;
 
-struct VcpuState {
+/* What an entry has to see to beside registers: at most there is nothing, which is one look at all of it. */
+struct alignas(u64) DueAtEntry {
+	/* The guest changed an MSR that is in the CPU, not in the VMCS, while it runs; or XCR0. */
+	bool cpu_registers_dirty = false;
+	/* RIP went past 4 GiB in skip_instruction(): right in 64-bit code, to be cut elsewhere. */
+	bool rip_passed_4g = false;
+	/* The guest's TLB entries are to be dropped. */
+	bool flush_tlb = false;
+	/* There is an exception to be delivered. */
+	bool has_event = false;
+	NmiState nmi;
+	/* User space wants to know when an interrupt can be delivered. */
+	bool window_wanted = false;
+	QueuedInterrupt interrupt;
+	/* Of the primary controls, the windows to exit for. */
+	u32 windows = 0;
+};
+static_assert(std::has_unique_object_representations_v<DueAtEntry>);
+
+/* gpr[rsp] belongs to Group::rsp. */
+struct VcpuState : kvmpp_gprs, DueAtEntry {
 	/* What it is, and its MSRs in memory of their own: they stay at reset. */
 	GuestModel model;
-	const GuestCpuid *cpuid = nullptr;
+	const GuestCpuid *cpuid = nullptr; /* never null while the guest runs */
 	MachineCheck *machine_check = nullptr;
 	/* Of the VM, if vCPUs are to agree. */
 	TscRecord *tsc_record = nullptr;
 
-	u64 gpr[16] = {}; /* gpr[rsp] belongs to Group::rsp */
 	u64 rip = 0;
 	u64 rflags = 0;
 	u64 cr0 = 0;
-	u64 cr2 = 0;
 	u64 cr3 = 0;
 	u64 cr4 = 0;
 	u64 cr8 = 0;
@@ -326,31 +353,19 @@ struct VcpuState {
 
 	Groups valid;
 	Groups dirty;
-	/* The guest changed an MSR of the first kind: to be loaded before the next entry. */
-	bool syscall_msrs_dirty = false;
-	/* RIP went past 4 GiB in skip_instruction(): right in 64-bit code, to be cut elsewhere. */
-	bool rip_passed_4g = false;
-	/* The guest's TLB entries are to be dropped before the next entry. */
-	bool flush_tlb = false;
 	/* From this entry of the page-modification log on, it has pages that no slot's log has. */
 	u16 pml_first = pml_entries;
 
 	/* In the order of their priority: see settle_events(). */
 	/* An error that it cannot be told of: it shuts down in place of its next entry. */
 	bool shutdown_pending = false;
-	bool has_event = false;
 	Event event; /* an exception, when has_event */
-	NmiState nmi;
-	QueuedInterrupt interrupt;
 	Delivery delivering = Delivery::none;
 	/* Of the software exception or interrupt seen last: for one that user space has injected. */
 	u32 soft_length = 0;
 
-	/* User space wants to know when an interrupt can be delivered. */
-	bool window_wanted = false;
-	/* Of the primary controls: what the VMCS was set up with, and windows to exit for. */
+	/* What the VMCS was set up with, without windows. */
 	u32 primary_controls = 0;
-	u32 windows = 0;
 	/* Of the VM's EPT, as this vCPU uses it: see Ept::give_up_accessed_bits(). */
 	u64 ept_pointer = 0;
 	GuestDebug debug;
@@ -369,6 +384,12 @@ struct VcpuState {
 	bool pae_paging() const { return paging() && (cr4 & cr4::pae) && !long_mode(); }
 	unsigned cpl() const { return seg(Seg::ss).dpl(); }
 	bool is_debugged(u32 how) const { return debug.control & how; }
+	/* The next entry has more to see to than what is dirty. */
+	bool is_due() const
+	{
+		return std::bit_cast<unsigned __int128>(static_cast<const DueAtEntry &>(*this)) ||
+		       is_debugged(GuestDebug::single_step);
+	}
 	/* Those that the guest runs with. */
 	u64 effective_dr7() const
 	{

@@ -59,10 +59,45 @@ u32 exceptions(const VcpuState &s)
 	       ((s.debug.control & both) == both ? 1 << static_cast<u32>(Vector::breakpoint) : 0);
 }
 
+void write_event(ActiveVmcs &vmcs, VcpuState &s)
+{
+	if (needs_window_state(s))
+		read_state(vmcs, s, window_state);
+	Event event = settle_events(s);
+	if (!event.info.valid())
+		return;
+	vmcs.write(field::vm_entry_interruption_info, event.info.raw);
+	if (event.info.has_error_code())
+		vmcs.write(field::vm_entry_exception_error_code, event.error_code);
+	if (event.info.is_software())
+		vmcs.write(field::vm_entry_instruction_length, event.instruction_length);
+}
+
+/* See VcpuState::rip_passed_4g. */
+void cut_rip(ActiveVmcs &vmcs, VcpuState &s)
+{
+	constexpr unsigned cs = static_cast<unsigned>(Seg::cs);
+	u64 rights = s.valid.has(Group::segments)
+			     ? s.segment[cs].access_rights
+			     : vmcs.read_encoding(segment_field(field::guest_es_access_rights, cs));
+
+	if (!s.long_mode() || !(rights & Segment::l_bit))
+		s.rip = static_cast<u32>(s.rip);
+	s.rip_passed_4g = false;
+}
+
 } // namespace
 
-void read_seldom_moved(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
+void read_groups(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 {
+	if (groups.has(Group::rip))
+		s.rip = vmcs.read(field::guest_rip);
+	if (groups.has(Group::rsp))
+		s.gpr[rsp] = vmcs.read(field::guest_rsp);
+	if (groups.has(Group::rflags))
+		s.rflags = vmcs.read(field::guest_rflags);
+	if (groups.has(Group::interruptibility))
+		s.interruptibility = vmcs.read(field::guest_interruptibility);
 	if (groups.has(Group::cr0))
 		s.cr0 = merge(vmcs.read(field::guest_cr0), s.cr0, cr0_guest_owned);
 	if (groups.has(Group::cr3))
@@ -92,8 +127,16 @@ void read_seldom_moved(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 	}
 }
 
-void write_seldom_moved(ActiveVmcs &vmcs, const VcpuState &s, Groups dirty, const VmxConfig &config)
+void write_groups(ActiveVmcs &vmcs, const VcpuState &s, Groups dirty, const VmxConfig &config)
 {
+	if (dirty.has(Group::rip))
+		vmcs.write(field::guest_rip, s.rip);
+	if (dirty.has(Group::rsp))
+		vmcs.write(field::guest_rsp, s.gpr[rsp]);
+	if (dirty.has(Group::rflags))
+		vmcs.write(field::guest_rflags, s.rflags);
+	if (dirty.has(Group::interruptibility))
+		vmcs.write(field::guest_interruptibility, s.interruptibility);
 	if (dirty.has(Group::cr0)) {
 		vmcs.write(field::guest_cr0, (s.cr0 & ~cr0_never_real) | config.cr0_must_be_set);
 		vmcs.write(field::cr0_read_shadow, s.cr0);
@@ -145,31 +188,12 @@ void write_seldom_moved(ActiveVmcs &vmcs, const VcpuState &s, Groups dirty, cons
 		vmcs.write(field::ept_pointer, s.ept_pointer);
 }
 
-void write_event(ActiveVmcs &vmcs, VcpuState &s)
+void write_due(ActiveVmcs &vmcs, VcpuState &s)
 {
-	if (needs_window_state(s))
-		read_state(vmcs, s, window_state);
-	Event event = settle_events(s);
-	if (!event.info.valid())
-		return;
-	vmcs.write(field::vm_entry_interruption_info, event.info.raw);
-	if (event.info.has_error_code())
-		vmcs.write(field::vm_entry_exception_error_code, event.error_code);
-	if (event.info.is_software())
-		vmcs.write(field::vm_entry_instruction_length, event.instruction_length);
-}
-
-/* See VcpuState::rip_passed_4g. */
-void cut_rip(ActiveVmcs &vmcs, VcpuState &s)
-{
-	constexpr unsigned cs = static_cast<unsigned>(Seg::cs);
-	u64 rights = s.valid.has(Group::segments)
-			     ? s.segment[cs].access_rights
-			     : vmcs.read_encoding(segment_field(field::guest_es_access_rights, cs));
-
-	if (!s.long_mode() || !(rights & Segment::l_bit))
-		s.rip = static_cast<u32>(s.rip);
-	s.rip_passed_4g = false;
+	if (s.rip_passed_4g && s.dirty.has(Group::rip))
+		cut_rip(vmcs, s);
+	if (has_to_settle(s))
+		write_event(vmcs, s);
 }
 
 void cancel_delivery(ActiveVmcs &vmcs, VcpuState &s)
@@ -190,14 +214,9 @@ void read_page_log(ActiveVmcs &vmcs, VcpuState &s)
 	vmcs.write(field::guest_pml_index, empty);
 }
 
-void read_more_of_exit(ActiveVmcs &vmcs, Exit &exit)
+void read_more_of_exit(ActiveVmcs &vmcs, Exit &exit, const ExitFields &fields)
 {
-	const ExitFields &fields = exit_needs(exit.reason()).fields;
-
-	if (exit.entry_failed()) {
-		exit.qualification = vmcs.read(field::exit_qualification);
-		return;
-	}
+	exit.has_more = true;
 	if (fields.qualification)
 		exit.qualification = vmcs.read(field::exit_qualification);
 	if (fields.addresses) {

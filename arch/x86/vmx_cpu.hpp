@@ -11,6 +11,7 @@
 
 #include "capabilities.hpp"
 #include "controls.hpp"
+#include "exit.hpp"
 #include "include/kvmpp/guards.hpp"
 #include "include/kvmpp/list.hpp"
 #include "include/kvmpp/owned.hpp"
@@ -69,8 +70,7 @@ public:
 	 */
 	static u64 *exit_counters(CpuId cpu) { return all_[cpu.value].exits_; }
 	static HostPhys vmxon_region(CpuId cpu) { return all_[cpu.value].vmxon_region_.phys(); }
-	static constexpr std::size_t exit_counters_size =
-		sizeof(u64) * static_cast<unsigned>(ExitReason::count);
+	static constexpr std::size_t exit_counters_size = sizeof(u64) * exit_rows;
 
 	void count_l1d_flush() { l1d_flushes_++; }
 	u64 l1d_flushes() const { return l1d_flushes_; }
@@ -80,12 +80,8 @@ public:
 	u64 enables() const { return enables_; }
 	u64 disables() const { return disables_; }
 	u64 exits(ExitReason reason) const { return exits_[static_cast<unsigned>(reason)]; }
-	void count_exit(ExitReason reason)
-	{
-		if (auto i = static_cast<unsigned>(reason);
-		    i < static_cast<unsigned>(ExitReason::count))
-			exits_[i]++;
-	}
+	/* By exit_row(). */
+	void count_exit(unsigned row) { exits_[row]++; }
 
 private:
 	friend class LoadedVmcs;
@@ -114,7 +110,7 @@ private:
 	u64 enables_ = 0;
 	u64 disables_ = 0;
 	u64 l1d_flushes_ = 0;
-	u64 exits_[static_cast<unsigned>(ExitReason::count)] = {};
+	u64 exits_[exit_rows] = {};
 };
 
 } // namespace kvmpp

@@ -21,8 +21,6 @@
 
 extern "C" const char kvmpp_vmx_exit[]; /* entry.S */
 
-struct kvmpp_gprs;
-
 namespace kvmpp
 {
 
@@ -34,6 +32,16 @@ constexpr u32 guests_own_msrs[] = {
 	msr::sysenter_cs, msr::sysenter_esp, msr::sysenter_eip,
 	msr::fs_base,     msr::gs_base,      msr::kernel_gs_base,
 };
+
+/* The guest's XCR0, where it is not @in_cpu; what is there then. */
+u64 load_xcr0(const VcpuState &s, u64 host, u64 in_cpu)
+{
+	u64 wanted = s.cr4 & cr4::osxsave ? s.xcr0 : host;
+
+	if (wanted != in_cpu)
+		insn::xsetbv(0, wanted);
+	return wanted;
+}
 
 } // namespace
 
@@ -106,7 +114,7 @@ void VmxVcpu::load_guest_msrs(const IrqOff &irq, VcpuState &s)
 	}
 	if (config_.has_rdtscp())
 		insn::wrmsr(msr::tsc_aux, s.tsc_aux);
-	s.syscall_msrs_dirty = false;
+	s.cpu_registers_dirty = false;
 }
 
 /* From the thread's state to the guest's. */
@@ -151,53 +159,46 @@ void VmxVcpu::set_preemption_timer(ActiveVmcs &vmcs)
 							  : longest_preemption_timer);
 }
 
-/* What the guest was changed to since its last entry. */
-[[gnu::always_inline]] inline void VmxVcpu::prepare_entry(const IrqOff &irq, ActiveVmcs &vmcs,
-							  VcpuState &s)
+/* What seldom is to be done before an entry. */
+void VmxVcpu::do_what_is_due(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s)
 {
-	if (s.syscall_msrs_dirty)
+	if (s.cpu_registers_dirty)
 		load_guest_msrs(irq, s);
 	if (s.flush_tlb) {
 		(void)insn::invvpid(insn::Invalidate::single_context, vpid_);
 		s.flush_tlb = false;
 	}
-	if (lapic_ && (timer_runs_ || lapic_->timer().tsc_target() != LapicTimer::never))
-		set_preemption_timer(vmcs);
-	write_state(vmcs, s, config_);
+	write_due(vmcs, s);
 }
 
-/* VM entry and VM exit, and the exit's handler, where that needs nothing of Linux: then Entry::handled. */
-[[gnu::always_inline]] inline Entry VmxVcpu::pass(VmxCpu &here, bool perf_switches,
-						  ActiveVmcs &vmcs, VcpuState &s,
-						  const VcpuIdentity &identity, Exit &exit,
-						  Next &next)
+/* VM entry and VM exit with what is not to be done each time around them. */
+int VmxVcpu::enter_with_care(VmxCpu &here, bool perf_switches, ActiveVmcs &vmcs, VcpuState &s)
 {
 	if (glue_l1d_flush(std::exchange(l1d_flush_due_, false)))
 		here.count_l1d_flush();
 	if (perf_switches)
 		glue_perf_enter_guest();
-	bool failed =
-		glue_vmx_enter(reinterpret_cast<kvmpp_gprs *>(s.gpr), vmcs.launched(), &s.cr2);
+	int failed = glue_vmx_enter(&s, vmcs.launched());
 	if (perf_switches)
 		glue_perf_leave_guest();
-	if (failed) {
-		exit.renew(vmcs.read(field::vm_instruction_error));
-		return Entry::vmfail;
-	}
+	return failed;
+}
 
-	const ExitNeeds &needs = read_exit(vmcs, exit);
-	here.count_exit(exit.reason());
-	if (exit.entry_failed())
-		return Entry::exited;
+/* After a VM exit: what it says, and its handler, where that needs nothing of Linux. */
+[[gnu::always_inline]] inline Next VmxVcpu::take_exit(VmxCpu &here, ActiveVmcs &vmcs, VcpuState &s,
+						      const VcpuIdentity &identity, Exit &exit)
+{
+	ReadExit read = read_exit(vmcs, exit);
+
+	if (!read.guest_ran) [[unlikely]] {
+		here.count_exit(exit_row(static_cast<u32>(exit.reason())));
+		return Next::needs_linux;
+	}
+	here.count_exit(read.row);
 	vmcs.set_launched();
 	end_delivery(s);
-	forget_state(s);
-	read_state(vmcs, s, exit_state(needs, exit));
-	if (vmcs.failed())
-		return Entry::exited;
-	if (handle_bare(s, identity, exit, next))
-		return Entry::handled;
-	return exit.reason() == ExitReason::external_interrupt ? Entry::interrupted : Entry::exited;
+	read_state_anew(vmcs, s, read.state);
+	return vmcs.failed() ? Next::needs_linux : handle_bare(s, identity, exit);
 }
 
 /* What has been left for user space, if it is a write to the local APIC that can be done here and now. */
@@ -223,34 +224,55 @@ Entry VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const Vcpu
 	const u64 debugctl = glue_debugctl();
 	/* Events come and go with interrupts on. */
 	const bool perf_switches = glue_perf_switches();
-	u64 xcr0 = host_xcr0;
+	const volatile glue_u64 &thread_flags = *glue_thread_flags();
 	Entry entry = Entry::asked;
 
+	/* With the host's XCR0, which is what Linux has saved it with. */
 	glue_guest_fpu_restore();
+	u64 xcr0 = load_xcr0(s, host_xcr0, host_xcr0);
 	if (s.effective_dr7() & dr7::enabled)
 		insn::write_debug_registers(s.effective_dr());
 	glue_guest_timing_enter();
 	exit.cpu = irq.cpu();
 
 	Requests asked = kick.enter(irq);
-	for (;;) {
+	/* Interrupts, which may have brought what is not the guest's into the L1 data cache, come no more. */
+	const bool always = perf_switches || glue_flushes_l1d_each_time();
+	for (bool with_care = true;; with_care = always) {
 		if (asked.has(Request::flush_ept))
 			ept_.invalidate_here(irq);
 		if (asked.is_for_thread())
 			break;
-		prepare_entry(irq, vmcs, s);
+		if (s.is_due()) [[unlikely]] {
+			do_what_is_due(irq, vmcs, s);
+			xcr0 = load_xcr0(s, host_xcr0, xcr0);
+		}
+		if (lapic_ && (timer_runs_ || lapic_->timer().tsc_target() != LapicTimer::never))
+			set_preemption_timer(vmcs);
+		write_registers(vmcs, s, config_);
 		if (vmcs.failed())
 			break;
-		if (u64 own = s.cr4 & cr4::osxsave ? s.xcr0 : host_xcr0; own != xcr0)
-			insn::xsetbv(0, xcr0 = own);
-		entry = pass(here, perf_switches, vmcs, s, identity, exit, next);
-		if (next == Next::user && entry == Entry::handled && lapic_ && write_apic(irq, s)) {
+		int failed;
+		if (with_care) [[unlikely]] {
+			failed = enter_with_care(here, perf_switches, vmcs, s);
+			entry = Entry::exited;
+		} else {
+			failed = glue_vmx_enter(&s, vmcs.launched());
+		}
+		if (failed) [[unlikely]] {
+			exit.renew(vmcs.read(field::vm_instruction_error));
+			entry = Entry::vmfail;
+			break;
+		}
+		next = take_exit(here, vmcs, s, identity, exit);
+		if (next != Next::resume) {
+			if (next != Next::user || !lapic_ || !write_apic(irq, s))
+				break;
 			next = Next::resume;
 			if (lapic_->has_work())
-				entry = Entry::asked;
+				break;
 		}
-		if (entry != Entry::handled || next != Next::resume || s.debug.step_due ||
-		    glue_work_pending())
+		if (s.debug.step_due || (thread_flags & GLUE_WORK_FLAGS))
 			break;
 		/* Who asks from now on sends an interrupt, which is pending at the entry: no barrier. */
 		asked = kick.take();
@@ -265,10 +287,14 @@ Entry VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const Vcpu
 	glue_debug_registers_restore();
 	glue_debugctl_restore(debugctl);
 	/* Linux's to handle, before interrupts come: NMIs are blocked until the handler's IRET. */
-	if (entry == Entry::exited && exit.is_nmi())
-		glue_deliver_nmi();
-	if (entry == Entry::exited && exit.is_machine_check())
-		glue_deliver_machine_check();
+	if (entry == Entry::exited && next == Next::needs_linux) {
+		if (exit.is_nmi())
+			glue_deliver_nmi();
+		if (exit.is_machine_check())
+			glue_deliver_machine_check();
+		if (exit.is_interrupt())
+			entry = Entry::interrupted;
+	}
 	/* Only an entry that succeeds takes the event out of the VMCS. */
 	cancel_delivery(vmcs, s);
 	return entry;
@@ -286,7 +312,7 @@ Result<Entry> VmxVcpu::enter(VcpuState &s, const VcpuIdentity &identity, Exit &e
 	{
 		IrqOff irq;
 
-		if (glue_work_pending())
+		if (*glue_thread_flags() & GLUE_WORK_FLAGS)
 			return Entry::work;
 		Result<ActiveVmcs> active = own.load(irq);
 		if (!active) {

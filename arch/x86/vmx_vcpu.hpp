@@ -23,8 +23,7 @@ class Irqchip;
 class Lapic;
 
 enum class Entry {
-	exited,      /* the guest ran, or was refused at entry: see the Exit */
-	handled,     /* likewise, and the exit has been seen to: see the Next */
+	exited, /* the guest ran, or was refused at entry: see the Next, by handle_bare(), and the Exit */
 	interrupted, /* the guest ran, until an interrupt of the host's, which has been taken */
 	work,        /* Linux wants the thread first: a signal, a reschedule */
 	vmx_off,     /* this CPU is on its way out: wait a tick and try again, elsewhere */
@@ -103,10 +102,12 @@ private:
 	void load_guest_msrs(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
 	void set_preemption_timer(ActiveVmcs &vmcs);
 	bool write_apic(const IrqOff &irq, VcpuState &state) REQUIRES(irqs_off);
-	void prepare_entry(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state)
+	void do_what_is_due(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state)
 		REQUIRES(irqs_off);
-	Entry pass(VmxCpu &here, bool perf_switches, ActiveVmcs &vmcs, VcpuState &state,
-		   const VcpuIdentity &identity, Exit &exit, Next &next) REQUIRES(irqs_off);
+	int enter_with_care(VmxCpu &here, bool perf_switches, ActiveVmcs &vmcs, VcpuState &state)
+		REQUIRES(irqs_off);
+	Next take_exit(VmxCpu &here, ActiveVmcs &vmcs, VcpuState &state,
+		       const VcpuIdentity &identity, Exit &exit) REQUIRES(irqs_off);
 	Entry run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &state,
 		  const VcpuIdentity &identity, Exit &exit, Next &next, KickTarget &kick)
 		REQUIRES(irqs_off);

@@ -5,6 +5,8 @@
 
 #include "base.h"
 
+#include <generated/glue_sizes.h>
+
 GLUE_BEGIN
 
 struct glue_guest_fpu;
@@ -58,11 +60,10 @@ void glue_guest_timing_enter(void) NEEDS_IRQS_OFF;
 void glue_guest_timing_exit(void) NEEDS_IRQS_OFF;
 
 /*
- * Enters through kvmpp_vmx_enter(), with the guest's CR2, as seen by RCU. Its return value.
- * Interrupts off.
+ * Enters through kvmpp_vmx_enter(), as seen by RCU. Its return value. Interrupts off.
  */
 struct kvmpp_gprs;
-int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched, glue_u64 *cr2) NEEDS_IRQS_OFF;
+int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched) NEEDS_IRQS_OFF;
 
 /* Hands the NMI or machine check that caused a VM exit to Linux's own handler. Interrupts off. */
 void glue_deliver_nmi(void) NEEDS_IRQS_OFF;
@@ -80,10 +81,10 @@ void glue_sched_notifier_register(struct glue_sched_notifier *notifier, void *co
 void glue_sched_notifier_unregister(struct glue_sched_notifier *notifier);
 
 /*
- * Something of Linux's is to be done before the next entry: a signal, a reschedule, what waits for
- * a return to user space. Interrupts off.
+ * Of the calling thread: while one of GLUE_WORK_FLAGS is set, something of Linux's is to be done before the next
+ * entry: a signal, a reschedule, what waits for a return to user space. Looked at with interrupts off.
  */
-int glue_work_pending(void) NEEDS_IRQS_OFF;
+const volatile glue_u64 *glue_thread_flags(void);
 /* Does it. -EINTR when a signal is pending. May sleep. */
 int glue_work_handle(void) MAY_SLEEP;
 int glue_signal_pending(void);

@@ -19,6 +19,8 @@ void glue_branch_predictor_barrier(void) NEEDS_IRQS_OFF;
  * say so themselves. Whether it was flushed.
  */
 int glue_l1d_flush(int due) NEEDS_IRQS_OFF;
+/* It is to be asked before each entry, also of those between which interrupts have stayed off. */
+int glue_flushes_l1d_each_time(void);
 
 GLUE_END
 

@@ -189,23 +189,36 @@ void glue_guest_timing_exit(void)
 	vtime_account_guest_exit();
 }
 
-noinstr int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched, glue_u64 *cr2)
+/* What the guest taught the branch predictor is not for the VMM to follow. */
+static __always_inline bool notes_guests_for_ibpb(void)
+{
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+	return cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER);
+#else
+	return false;
+#endif
+}
+
+static noinstr noinline int enter_noted(struct kvmpp_gprs *gprs, int launched)
 {
 	int failed;
 
 	/* A guest is to RCU what user space is: a quiescent state, for as long as it lasts. */
 	(void)context_tracking_guest_enter();
-	if (native_read_cr2() != *cr2)
-		native_write_cr2(*cr2);
 	failed = kvmpp_vmx_enter(gprs, launched);
-	*cr2 = native_read_cr2();
 #ifdef X86_FEATURE_IBPB_EXIT_TO_USER
-	/* What the guest taught the branch predictor is not for the VMM to follow. */
-	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
+	if (notes_guests_for_ibpb())
 		this_cpu_write(x86_ibpb_exit_to_user, true);
 #endif
 	context_tracking_guest_exit();
 	return failed;
+}
+
+noinstr int glue_vmx_enter(struct kvmpp_gprs *gprs, int launched)
+{
+	if (context_tracking_enabled() || notes_guests_for_ibpb())
+		return enter_noted(gprs, launched);
+	return kvmpp_vmx_enter(gprs, launched);
 }
 
 void glue_deliver_nmi(void)
@@ -260,9 +273,10 @@ void glue_sched_notifier_unregister(struct glue_sched_notifier *glue)
 	preempt_notifier_unregister((struct preempt_notifier *)glue->opaque);
 }
 
-int glue_work_pending(void)
+const volatile glue_u64 *glue_thread_flags(void)
 {
-	return xfer_to_guest_mode_work_pending();
+	BUILD_BUG_ON(sizeof(current_thread_info()->flags) != sizeof(glue_u64));
+	return (const volatile glue_u64 *)&current_thread_info()->flags;
 }
 
 int glue_work_handle(void)

@@ -116,6 +116,11 @@ static bool was_interrupted(void)
 #endif
 }
 
+int glue_flushes_l1d_each_time(void)
+{
+	return static_branch_unlikely(&flushes_l1d_always);
+}
+
 int glue_l1d_flush(int due)
 {
 	if (!static_branch_unlikely(&flushes_l1d))

@@ -456,7 +456,7 @@ int kvmpp_dedicated_enter(kvmpp_gprs *gprs, int launched, const std::atomic<u32>
 {
 	constexpr int guest_did_not_run = 2;
 	Bare &b = here();
-	u64 *registers = reinterpret_cast<u64 *>(gprs);
+	u64 *registers = gprs->gpr;
 
 	b.redirected = b.exited = false;
 	/* Before the window, that is. */
@@ -510,7 +510,7 @@ int kvmpp_dedicated_enter(kvmpp_gprs *gprs, int launched, const std::atomic<u32>
 			continue;
 		}
 		step(Op{.what = deed == Deed::exits   ? "guest does HLT"
-				: deed == Deed::stays ? "guest does CPUID"
+				: deed == Deed::stays ? "guest does WBINVD"
 						      : "guest writes its ICR"}
 			     .read(nmis_here()));
 		if (b.exited)
@@ -520,7 +520,7 @@ int kvmpp_dedicated_enter(kvmpp_gprs *gprs, int launched, const std::atomic<u32>
 		registers[1] = 0x830; /* RCX */
 		registers[0] = 0x20;  /* RAX: the vector */
 		registers[2] = 1;     /* RDX: the destination */
-		note_exit(deed == Deed::exits ? 12 : deed == Deed::stays ? 10 : 32, 0);
+		note_exit(deed == Deed::exits ? 12 : deed == Deed::stays ? 54 : 32, 0);
 		return 0;
 	}
 }

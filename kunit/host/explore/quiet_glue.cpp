@@ -122,6 +122,11 @@ int glue_l1d_flush(int)
 	return 0;
 }
 
+int glue_flushes_l1d_each_time(void)
+{
+	return 0;
+}
+
 void glue_debugctl_restore(glue_u64)
 {
 }
@@ -200,9 +205,11 @@ glue_u64 glue_debugctl(void)
 	return 0;
 }
 
-int glue_work_pending(void)
+const volatile glue_u64 *glue_thread_flags(void)
 {
-	return 0;
+	static constexpr glue_u64 none = 0;
+
+	return &none;
 }
 
 int glue_work_handle(void)

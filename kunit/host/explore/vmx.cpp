@@ -415,7 +415,7 @@ Vmcs &enter(int launched, bool bare)
 
 } // namespace
 
-int glue_vmx_enter(kvmpp_gprs *, int launched, glue_u64 *)
+int glue_vmx_enter(kvmpp_gprs *, int launched)
 {
 	run_guest(enter(launched, false));
 	return 0;
@@ -513,10 +513,6 @@ void write_debug_registers(const u64 (&)[4])
 u64 read_cr2()
 {
 	return 0;
-}
-
-void write_cr2(u64)
-{
 }
 
 void write_cr4(u64 value)

@@ -10,6 +10,7 @@
 #include <linux_glue/entries.h>
 #include <linux_glue/guest.h>
 #include <linux_glue/speculation.h>
+#include <linux_glue/x86.h>
 
 #include <asm/errno.h>
 
@@ -32,18 +33,27 @@ namespace kvmpp::host
 namespace
 {
 
-bool signal_is_pending, need_resched, in_guest_timing, perf_in_guest, fpu_loaded;
+/* Linux's TIF_SIGPENDING and TIF_NEED_RESCHED. */
+constexpr glue_u64 signal_is_pending = 1, need_resched = 2;
+volatile glue_u64 thread_flags;
+bool in_guest_timing, perf_in_guest, fpu_loaded;
 bool perf_events = true;
 unsigned ticks, nmis, barriers, flushes;
 std::optional<kvmpp::u64> signal_mask;
 std::function<void()> wait_hook, reschedule_hook;
 glue_sched_notifier *notifier;
 
+void set_flag(glue_u64 flag, bool on)
+{
+	thread_flags = on ? thread_flags | flag : thread_flags & ~flag;
+}
+
 } // namespace
 
 void reset_thread()
 {
-	signal_is_pending = need_resched = in_guest_timing = perf_in_guest = fpu_loaded = false;
+	thread_flags = 0;
+	in_guest_timing = perf_in_guest = fpu_loaded = false;
 	perf_events = true;
 	ticks = nmis = barriers = flushes = 0;
 	wait_hook = reschedule_hook = nullptr;
@@ -53,12 +63,12 @@ void reset_thread()
 
 void set_signal_pending(bool pending)
 {
-	signal_is_pending = pending;
+	set_flag(signal_is_pending, pending);
 }
 
 void set_need_resched(bool need)
 {
-	need_resched = need;
+	set_flag(need_resched, need);
 }
 
 void set_perf_events(bool there)
@@ -169,6 +179,9 @@ void glue_guest_fpu_restore(void)
 {
 	if (!irqs_off() || !fpu_loaded)
 		violation("guest FPU state restored with interrupts on or outside KVM_RUN");
+	/* XRSTOR of what Linux has saved faults where XCR0 has less than that. */
+	if (here().xcr0 != glue_host_xcr0())
+		violation("guest FPU state restored with the guest's XCR0");
 }
 
 /* XSTATE_BV */
@@ -273,6 +286,11 @@ void glue_branch_predictor_barrier(void)
 	barriers++;
 }
 
+int glue_flushes_l1d_each_time(void)
+{
+	return 0;
+}
+
 int glue_l1d_flush(int due)
 {
 	if (!irqs_off())
@@ -281,11 +299,11 @@ int glue_l1d_flush(int due)
 	return due;
 }
 
-int glue_vmx_enter(kvmpp_gprs *gprs, int launched, glue_u64 *cr2)
+int glue_vmx_enter(kvmpp_gprs *gprs, int launched)
 {
 	if (perf_in_guest != perf_events)
 		violation("VM entry with perf's MSRs of the host");
-	return enter_guest(reinterpret_cast<kvmpp::u64 *>(gprs), launched, *cr2);
+	return enter_guest(*gprs, launched);
 }
 
 void glue_deliver_nmi(void)
@@ -312,17 +330,17 @@ void glue_sched_notifier_unregister(glue_sched_notifier *n)
 	notifier = nullptr;
 }
 
-int glue_work_pending(void)
+const volatile glue_u64 *glue_thread_flags(void)
 {
-	return signal_is_pending || need_resched;
+	return &thread_flags;
 }
 
 int glue_work_handle(void)
 {
 	might_sleep("schedule()");
-	if (signal_is_pending)
+	if (thread_flags & signal_is_pending)
 		return -EINTR;
-	need_resched = false;
+	set_flag(need_resched, false);
 	if (auto hook = std::exchange(reschedule_hook, nullptr))
 		hook();
 	return 0;
@@ -344,7 +362,7 @@ void glue_signal_mask_leave(void)
 
 int glue_signal_pending(void)
 {
-	return signal_is_pending;
+	return (thread_flags & signal_is_pending) != 0;
 }
 
 void glue_wait_a_tick(void)
@@ -352,7 +370,7 @@ void glue_wait_a_tick(void)
 	might_sleep("schedule_timeout()");
 	if (++ticks > 1000) {
 		violation("waits for ever");
-		signal_is_pending = true;
+		set_flag(signal_is_pending, true);
 	}
 	if (auto hook = wait_hook)
 		hook();

@@ -467,8 +467,7 @@ int kvmpp_dedicated_enter(kvmpp_gprs *gprs, int launched, const std::atomic<u32>
 		return guest_did_not_run;
 	if (b.nmi_blocked)
 		violation("VM entry on a dedicated CPU with NMIs blocked");
-	u64 cr2 = here().cr2;
-	return enter_guest(reinterpret_cast<u64 *>(gprs), launched, cr2);
+	return enter_guest(*gprs, launched);
 }
 
 int kvmpp_dedicated_wait(const std::atomic<u32> *bell)

@@ -194,7 +194,7 @@ void set_guest(Guest g)
 	guest = std::move(g);
 }
 
-bool enter_guest(u64 *gprs, bool launched, u64 &cr2)
+bool enter_guest(kvmpp_gprs &gprs, bool launched)
 {
 	if (!irqs_off())
 		violation("VM entry with interrupts on");
@@ -212,9 +212,9 @@ bool enter_guest(u64 *gprs, bool launched, u64 &cr2)
 		violation("VM entry where the test expected none");
 		return true;
 	}
-	here().cr2 = cr2;
-	bool failed = guest(vmcs, gprs);
-	cr2 = here().cr2;
+	here().cr2 = gprs.cr2;
+	bool failed = guest(vmcs, gprs.gpr);
+	gprs.cr2 = here().cr2;
 	if (failed)
 		return true;
 	here().debugctl = 0; /* "Loading MSRs" of "Loading Host State": cleared by every VM exit */
@@ -287,11 +287,6 @@ u64 read_cr0()
 u64 read_cr2()
 {
 	return here().cr2;
-}
-
-void write_cr2(u64 value)
-{
-	here().cr2 = value;
 }
 
 void write_cr4(u64 value)

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "arch/x86/capabilities.hpp"
+#include "arch/x86/vcpu_state.hpp"
 #include "cpus.hpp"
 #include "include/kvmpp/types.hpp"
 
@@ -93,6 +94,6 @@ void set_registers(int cpu, const VmxRegisters &registers);
  */
 using Guest = std::function<bool(Vmcs &vmcs, u64 *gprs)>;
 void set_guest(Guest guest);
-bool enter_guest(u64 *gprs, bool launched, u64 &cr2);
+bool enter_guest(kvmpp_gprs &gprs, bool launched);
 
 } // namespace kvmpp::host

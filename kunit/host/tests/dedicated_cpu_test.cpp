@@ -2,6 +2,7 @@
 /* What a CPU that Linux does not have does with the vCPU it was given: run_dedicated(). */
 #include "vmx_cpu_fixture.hpp"
 
+#include "arch/x86/cpuid_table.hpp"
 #include "arch/x86/dedicated/machine.hpp"
 #include "arch/x86/dedicated_cpu.hpp"
 #include "arch/x86/vmcs_field.hpp"
@@ -40,6 +41,7 @@ protected:
 		processor(on).gdt_base = reinterpret_cast<u64>(machine->gdt);
 		processor(on).msrs[msr::apic_base] =
 			0xfee00000 | apic_base_bit::enabled | apic_base_bit::extended;
+		s.cpuid = &cpuid;
 		s.reset(0, 0);
 		run_record.state = &s;
 		run_record.identity = &identity;
@@ -135,8 +137,9 @@ protected:
 	Ept ept;
 	Owned<VmxVcpu> vmx;
 	DedicatedMachine *machine;
-	u64 exits[static_cast<unsigned>(ExitReason::count)] = {};
+	u64 exits[exit_rows] = {};
 	NmiAccount calls;
+	GuestCpuid cpuid;
 	VcpuState s;
 	VcpuIdentity identity{.id = 0, .physical_address_bits = 39};
 	KickTarget target;
@@ -177,7 +180,7 @@ TEST_F(RunDedicated, exits_that_stay)
 	EXPECT_EQ(run(), Answer::exited);
 	EXPECT_EQ(cpu().stayed.load(), 3u);
 	EXPECT_EQ(run_record.exit.reason(), ExitReason::hlt);
-	EXPECT_FALSE(run_record.handled);
+	EXPECT_EQ(run_record.next, Next::needs_linux);
 	EXPECT_EQ(exits[static_cast<unsigned>(ExitReason::cpuid)], 1u);
 	EXPECT_EQ(exits[static_cast<unsigned>(ExitReason::hlt)], 1u);
 	EXPECT_TRUE(target.where().is_nowhere());
@@ -210,7 +213,7 @@ TEST_F(RunDedicated, exit_that_only_user_space_can_finish_was_handled_there)
 		return exit(ExitReason::wrmsr)(vmcs, gprs);
 	}});
 	EXPECT_EQ(run(), Answer::exited);
-	EXPECT_TRUE(run_record.handled);
+	EXPECT_NE(run_record.next, Next::needs_linux);
 	EXPECT_EQ(run_record.next, Next::user);
 	EXPECT_EQ(s.user.reason, u32{KVM_EXIT_X86_WRMSR});
 	EXPECT_EQ(take_ipis(), std::vector<Ipi>{});
@@ -371,7 +374,7 @@ TEST_F(RunDedicated, entry_that_fails)
 	       exit(ExitReason::hlt)});
 	EXPECT_EQ(run(), Answer::exited);
 	EXPECT_TRUE(run_record.exit.entry_failed());
-	EXPECT_FALSE(run_record.handled);
+	EXPECT_EQ(run_record.next, Next::needs_linux);
 	EXPECT_EQ(run(), Answer::exited) << "VMLAUNCH still";
 }
 

@@ -12,6 +12,7 @@
 
 using namespace kvmpp;
 using kvmpp::host::exit_state;
+using kvmpp::host::needs_of;
 
 TEST(Exit, reason_is_the_low_half)
 {
@@ -23,6 +24,39 @@ TEST(Exit, reason_is_the_low_half)
 	exit.raw_reason = 12;
 	EXPECT_EQ(exit.reason(), ExitReason::hlt);
 	EXPECT_FALSE(exit.entry_failed());
+}
+
+TEST(Exit, rows_are_by_basic_reason)
+{
+	constexpr unsigned last = exit_rows - 1;
+
+	EXPECT_EQ(exit_row(0), 0u);
+	EXPECT_EQ(exit_row(48), 48u);
+	EXPECT_EQ(exit_row(last - 1), last - 1);
+	EXPECT_EQ(exit_row(last), last);
+	EXPECT_EQ(exit_row(0xffff), last);
+	/* Bits that go with a reason: of them all but "VM-entry failure" leave it what it is. */
+	EXPECT_EQ(exit_row(1 << 27 | 48), 48u);
+	EXPECT_EQ(exit_row(0x80000021), last);
+	EXPECT_TRUE(needs_of_exits.of[last].fields.qualification);
+	EXPECT_TRUE(needs_of_exits.of[last].more);
+}
+
+/* A handler that looks at a field that was not read of its exit finds 0, and not what the exit before had there. */
+TEST(Exit, what_is_renewed_has_nothing_of_the_one_before)
+{
+	Exit exit;
+
+	exit.cpu = {3};
+	exit.has_more = true;
+	exit.qualification = exit.guest_linear = exit.guest_phys.value = 1;
+	exit.interruption.raw = exit.vectoring.raw = 0x80000b0e;
+	exit.renew(static_cast<u32>(ExitReason::hlt));
+	EXPECT_EQ(exit.reason(), ExitReason::hlt);
+	EXPECT_EQ(exit.cpu.value, 3);
+	EXPECT_FALSE(exit.has_more);
+	EXPECT_EQ(exit.qualification | exit.guest_linear | exit.guest_phys.value, 0u);
+	EXPECT_FALSE(exit.interruption.valid() || exit.vectoring.valid());
 }
 
 TEST(Exit, cr_access)
@@ -109,16 +143,16 @@ TEST(Exit, fields_and_state_of_each_reason)
 		Exit exit;
 
 		exit.raw_reason = static_cast<u32>(reason);
-		EXPECT_TRUE(exit_needs(reason).fields.instruction_length) << exit.raw_reason;
+		EXPECT_TRUE(needs_of(reason).fields.instruction_length) << exit.raw_reason;
 		EXPECT_TRUE((Groups(Group::rip) - exit_state(exit)).empty()) << exit.raw_reason;
 		EXPECT_TRUE(exit_state(exit).has(Group::rflags)) << exit.raw_reason;
 		EXPECT_TRUE(exit_state(exit).has(Group::interruptibility)) << exit.raw_reason;
 	}
 	for (ExitReason reason :
 	     {ExitReason::ept_violation, ExitReason::exception_or_nmi, ExitReason::task_switch})
-		EXPECT_TRUE(exit_needs(reason).fields.vectoring) << static_cast<unsigned>(reason);
-	EXPECT_TRUE(exit_needs(ExitReason::ept_violation).fields.addresses);
-	EXPECT_TRUE(exit_needs(ExitReason::exception_or_nmi).fields.interruption);
+		EXPECT_TRUE(needs_of(reason).fields.vectoring) << static_cast<unsigned>(reason);
+	EXPECT_TRUE(needs_of(ExitReason::ept_violation).fields.addresses);
+	EXPECT_TRUE(needs_of(ExitReason::exception_or_nmi).fields.interruption);
 }
 
 TEST(Exit, string_io_is_read_with_all_that_emulation_needs)
@@ -129,7 +163,7 @@ TEST(Exit, string_io_is_read_with_all_that_emulation_needs)
 	EXPECT_FALSE(exit_state(exit).has(Group::segments));
 	exit.qualification = 0x10;
 	EXPECT_TRUE((emulation_state - exit_state(exit)).empty());
-	EXPECT_TRUE(exit_needs(exit.reason()).fields.of_string);
+	EXPECT_TRUE(needs_of(exit.reason()).fields.of_string);
 }
 
 TEST(Exit, debug_exception_may_add_to_those_that_are_pending)

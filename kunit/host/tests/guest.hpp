@@ -18,9 +18,14 @@
 namespace kvmpp::host
 {
 
+inline const ExitNeeds &needs_of(ExitReason reason)
+{
+	return needs_of_exits.of[exit_row(static_cast<u32>(reason))];
+}
+
 inline Groups exit_state(const Exit &exit)
 {
-	return kvmpp::exit_state(exit_needs(exit.reason()), exit);
+	return kvmpp::exit_state(needs_of(exit.reason()), exit);
 }
 
 /* As Vcpu has it. */
@@ -136,7 +141,7 @@ protected:
 	void clean()
 	{
 		s.dirty = {};
-		s.flush_tlb = s.syscall_msrs_dirty = false;
+		s.flush_tlb = s.cpu_registers_dirty = false;
 	}
 	/* A mode with flat segments and CS:RIP at @rip. */
 	void flat(u64 rip)

@@ -72,7 +72,7 @@ TEST_F(Handlers, pause_is_skipped_and_spins)
 {
 	protected_mode();
 	EXPECT_TRUE((skip_state - exit_state(exit_of(ExitReason::pause))).empty());
-	EXPECT_TRUE(exit_needs(ExitReason::pause).fields.instruction_length);
+	EXPECT_TRUE(needs_of(ExitReason::pause).fields.instruction_length);
 	EXPECT_EQ(handle(exit_of(ExitReason::pause)), Next::spin);
 	EXPECT_EQ(s.rip, 0x1002u);
 	EXPECT_FALSE(s.has_event);
@@ -129,7 +129,7 @@ TEST_F(Handlers, hypercalls_are_answered_and_unknown)
 	expect_skipped(handle(exit_of(ExitReason::vmcall, 0, 3)), 3);
 	EXPECT_EQ(s.gpr[rax], 0xfffffc18u);
 	EXPECT_TRUE(exit_state(exit_of(ExitReason::vmcall)).has(Group::segments));
-	EXPECT_TRUE(exit_needs(ExitReason::vmcall).fields.instruction_length);
+	EXPECT_TRUE(needs_of(ExitReason::vmcall).fields.instruction_length);
 }
 
 TEST_F(Handlers, rdpmc_is_refused)
@@ -283,7 +283,7 @@ TEST_F(Handlers, msrs_of_syscall_read_what_was_written)
 	for (u32 index : {msr::star, msr::lstar, msr::cstar}) {
 		protected_mode();
 		expect_skipped(wrmsr(index, 0x00007ffff1234567));
-		EXPECT_TRUE(s.syscall_msrs_dirty);
+		EXPECT_TRUE(s.cpu_registers_dirty);
 		s.rip = 0x1000;
 		expect_skipped(rdmsr(index));
 		EXPECT_EQ(msr_read(), 0x00007ffff1234567u);
@@ -303,7 +303,7 @@ TEST_F(Handlers, values_that_would_fault_in_the_host_are_refused)
 	}
 	expect_refused(wrmsr(msr::syscall_mask, u64{1} << 32));
 	expect_refused(wrmsr(msr::tsc_aux, u64{1} << 32));
-	EXPECT_FALSE(s.syscall_msrs_dirty);
+	EXPECT_FALSE(s.cpu_registers_dirty);
 }
 
 TEST_F(Handlers, tsc_aux_needs_rdtscp)
@@ -522,15 +522,12 @@ TEST_F(Handlers, out_shows_the_data_and_completes_when_the_vmm_comes_back)
 
 TEST_F(Handlers, port_access_needs_nothing_of_linux_but_that_of_a_string)
 {
-	Next next = Next::resume;
-
 	protected_mode();
-	EXPECT_TRUE(
-		handle_bare(s, identity, exit_of(ExitReason::io_instruction, 0x03f80000, 1), next));
-	EXPECT_EQ(next, Next::user);
+	EXPECT_EQ(handle_bare(s, identity, exit_of(ExitReason::io_instruction, 0x03f80000, 1)),
+		  Next::user);
 	EXPECT_FALSE(s.pending.needs_memory());
-	EXPECT_FALSE(
-		handle_bare(s, identity, exit_of(ExitReason::io_instruction, 0x03f80010, 1), next));
+	EXPECT_EQ(handle_bare(s, identity, exit_of(ExitReason::io_instruction, 0x03f80010, 1)),
+		  Next::needs_linux);
 }
 
 TEST_F(Handlers, in_writes_the_low_part_of_rax)

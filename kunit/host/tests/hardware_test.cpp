@@ -263,9 +263,9 @@ TEST_F(Hardware, debugfs_shows_exits_of_each_cpu)
 		IrqOff irq;
 
 		here = irq.cpu().value;
-		VmxCpu::here(irq).count_exit(ExitReason::hlt);
-		VmxCpu::here(irq).count_exit(ExitReason::hlt);
-		VmxCpu::here(irq).count_exit(static_cast<ExitReason>(77));
+		VmxCpu::here(irq).count_exit(exit_row(static_cast<u32>(ExitReason::hlt)));
+		VmxCpu::here(irq).count_exit(exit_row(static_cast<u32>(ExitReason::hlt)));
+		VmxCpu::here(irq).count_exit(exit_row(77));
 	}
 	kvmpp_show_exits(reinterpret_cast<glue_text *>(&after));
 	std::string cpu = "cpu " + std::to_string(here);

@@ -102,7 +102,7 @@ TEST_F(Sregs, round_trip_in_each_mode)
 	EXPECT_TRUE(same(get(), long64));
 	EXPECT_TRUE((sregs_groups - s.dirty - Group::pdpte).empty());
 	EXPECT_TRUE(s.flush_tlb);
-	EXPECT_TRUE(s.syscall_msrs_dirty);
+	EXPECT_TRUE(s.cpu_registers_dirty);
 }
 
 TEST_F(Sregs, segment_bits)

@@ -246,7 +246,6 @@ TEST_F(Steal, switched_off)
 
 TEST_F(Steal, on_a_dedicated_cpu)
 {
-	Next next = Next::user;
 	VcpuState s;
 	VcpuIdentity identity{.id = 0, .physical_address_bits = 39};
 	Exit exit;
@@ -256,13 +255,14 @@ TEST_F(Steal, on_a_dedicated_cpu)
 	exit.raw_reason = static_cast<u32>(ExitReason::wrmsr);
 	for (u32 index : {steal_time, pv_eoi}) {
 		s.gpr[rcx] = index;
-		EXPECT_FALSE(handle_bare(s, identity, exit, next)) << index << " is for the thread";
+		EXPECT_EQ(handle_bare(s, identity, exit), Next::needs_linux)
+			<< index << " is for the thread";
 	}
 	s.gpr[rcx] = async_pf_enable;
 	s.gpr[rdx] = 0;
-	EXPECT_TRUE(handle_bare(s, identity, exit, next));
+	EXPECT_EQ(handle_bare(s, identity, exit), Next::resume);
 	EXPECT_FALSE(s.has_event);
 	exit.raw_reason = static_cast<u32>(ExitReason::rdmsr);
 	s.gpr[rcx] = steal_time;
-	EXPECT_TRUE(handle_bare(s, identity, exit, next));
+	EXPECT_EQ(handle_bare(s, identity, exit), Next::resume);
 }

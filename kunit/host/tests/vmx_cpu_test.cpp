@@ -115,8 +115,8 @@ TEST_F(VmxCpuTest, exits_are_counted)
 {
 	enable_all();
 	IrqOff irq;
-	VmxCpu::here(irq).count_exit(ExitReason::hlt);
-	VmxCpu::here(irq).count_exit(ExitReason::hlt);
-	VmxCpu::here(irq).count_exit(static_cast<ExitReason>(0x7fff)); /* beyond the table */
+	VmxCpu::here(irq).count_exit(exit_row(static_cast<u32>(ExitReason::hlt)));
+	VmxCpu::here(irq).count_exit(exit_row(static_cast<u32>(ExitReason::hlt)));
+	VmxCpu::here(irq).count_exit(exit_row(0x7fff)); /* beyond the table */
 	EXPECT_EQ(VmxCpu::of({0}).exits(ExitReason::hlt), 2u);
 }
