@@ -59,8 +59,12 @@ Result<> IoBus::create()
 
 void IoBus::publish(IoSpace space, Owned<IoTable> table)
 {
-	auto old = Owned<IoTable>::adopt(tables_[static_cast<unsigned>(space)].exchange(
-		table.release(), std::memory_order_acq_rel));
+	unsigned i = static_cast<unsigned>(space);
+	bool has_takers = table->count() != 0;
+	auto old = Owned<IoTable>::adopt(
+		tables_[i].exchange(table.release(), std::memory_order_acq_rel));
+
+	has_takers_[i].store(has_takers, std::memory_order_release);
 
 	srcu_.synchronize();
 }

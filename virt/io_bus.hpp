@@ -37,6 +37,11 @@ public:
 
 	/* True: somebody has taken it, and user space need not see it. */
 	bool take(const IoWrite &write);
+	/* Else take() need not be asked, of a write there. */
+	bool has_takers(IoSpace space) const
+	{
+		return has_takers_[static_cast<unsigned>(space)].load(std::memory_order_acquire);
+	}
 	void *ring_page() const { return ring_.page(); }
 
 private:
@@ -54,6 +59,8 @@ private:
 	Mutex lock_;
 	/* Written under lock_, read under srcu_. */
 	std::atomic<IoTable *> tables_[io_spaces] = {};
+	/* Whether the table has any. Written under lock_. */
+	std::atomic<bool> has_takers_[io_spaces] = {};
 	CoalescedRing ring_;
 };
 

@@ -26,24 +26,6 @@ template <class T> T read_once(const T &field)
 	return *const_cast<const volatile T *>(&field);
 }
 
-/* Whether user space is to see a write to a device; which one. */
-bool is_write(const UserExit &user, IoWrite &write)
-{
-	if (user.reason == KVM_EXIT_IO && user.io.direction == KVM_EXIT_IO_OUT) {
-		write = {.space = IoSpace::port, .address = user.io.port, .length = user.io.size};
-		std::memcpy(write.data, user.io.data, user.io.size);
-		return true;
-	}
-	if (user.reason == KVM_EXIT_MMIO && user.mmio.is_write) {
-		write = {.space = IoSpace::mmio,
-			 .address = user.mmio.phys_addr,
-			 .length = user.mmio.len};
-		std::memcpy(write.data, user.mmio.data, user.mmio.len);
-		return true;
-	}
-	return false;
-}
-
 /* The thread's FPU state and the notice of being scheduled away, for the time of a KVM_RUN. */
 class InRun
 {
@@ -261,9 +243,9 @@ Result<Next> Vcpu::handle(const Exit &exit)
 }
 
 /* Into the guest, on this CPU, and what the exit that ends it asks for. */
-Result<Next> Vcpu::step()
+[[gnu::always_inline]] inline Result<Next> Vcpu::step()
 {
-	Exit exit;
+	Exit &exit = exit_;
 	Next next = Next::needs_linux;
 	Result<Entry> entry = Entry::exited;
 	{
@@ -300,31 +282,34 @@ Result<Next> Vcpu::step()
 	return past_bus(next == Next::needs_linux ? handle(exit) : Result<Next>(next));
 }
 
-/* An access that waits for @data, or for its end. */
-Result<Next> Vcpu::complete_pending(const u8 (&data)[8])
+Result<Next> Vcpu::complete_in_guests_memory(const u8 (&data)[8])
 {
-	bool needs_memory = state_.pending.needs_memory();
-
-	if (state_.pending.kind == PendingAccess::Kind::none)
-		return Next::resume;
-	if (Result<> r = vmx_.fetch(state_, needs_memory ? emulation_state : skip_state); !r)
+	if (Result<> r = vmx_.fetch(state_, emulation_state); !r)
 		return r.error();
-	if (!needs_memory)
-		return complete_in_registers(state_, data);
 	SrcuRead read(vm_.srcu());
 	return complete_in_memory(state_, GuestMemory(vm_.slots(read)), data);
 }
 
-/* The access that the last KVM_RUN left to user space. */
-Result<Next> Vcpu::finish_pending()
+/* An access that waits for @data, or for its end. */
+[[gnu::always_inline]] inline Result<Next> Vcpu::complete_pending(const u8 (&data)[8])
+{
+	if (state_.pending.kind == PendingAccess::Kind::none)
+		return Next::resume;
+	if (state_.pending.needs_memory())
+		return complete_in_guests_memory(data);
+	if (Result<> r = vmx_.fetch(state_, skip_state); !r)
+		return r.error();
+	return complete_in_registers(state_, data);
+}
+
+/* What user space has for the access that waits for it. */
+Result<Next> Vcpu::complete_by_user()
 {
 	using Kind = PendingAccess::Kind;
 	const kvm_run &run = *run_page_.as<kvm_run>();
 	u8 data[8] = {};
 
 	switch (state_.pending.kind) {
-	case Kind::none:
-		return Next::resume;
 	case Kind::port_in:
 		std::memcpy(data, port_page_.as<u8>(), state_.pending.size);
 		break;
@@ -342,7 +327,23 @@ Result<Next> Vcpu::finish_pending()
 	default:
 		break;
 	}
-	return past_bus(complete_pending(data));
+	return complete_pending(data);
+}
+
+/* The access that the last KVM_RUN left to user space. */
+Result<Next> Vcpu::finish_pending()
+{
+	static constexpr u8 nothing[8] = {};
+
+	switch (state_.pending.kind) {
+	case PendingAccess::Kind::none:
+		return Next::resume;
+	case PendingAccess::Kind::port_out:
+	case PendingAccess::Kind::mmio_write:
+		return past_bus(complete_pending(nothing));
+	default:
+		return past_bus(complete_by_user());
+	}
 }
 
 /* INS and OUTS, one datum after the other. False: those that are left go to user space. */
@@ -379,19 +380,43 @@ Result<Next> Vcpu::past_bus(Result<Next> next)
 	return next && *next == Next::user ? offer_to_bus() : next;
 }
 
+/* A write to a device that user space is to see, and is not: somebody has asked for it. */
+bool Vcpu::take_on_bus()
+{
+	const UserExit &user = state_.user;
+	IoBus &bus = vm_.io_bus();
+	IoWrite write;
+
+	switch (user.reason) {
+	case KVM_EXIT_IO:
+		if (user.io.direction != KVM_EXIT_IO_OUT || !bus.has_takers(IoSpace::port))
+			return false;
+		write = {.space = IoSpace::port, .address = user.io.port, .length = user.io.size};
+		std::memcpy(write.data, user.io.data, user.io.size);
+		return bus.take(write);
+	case KVM_EXIT_MMIO:
+		if (!user.mmio.is_write || !bus.has_takers(IoSpace::mmio))
+			return false;
+		write = {.space = IoSpace::mmio,
+			 .address = user.mmio.phys_addr,
+			 .length = user.mmio.len};
+		std::memcpy(write.data, user.mmio.data, user.mmio.len);
+		return bus.take(write);
+	default:
+		return false;
+	}
+}
+
 Result<Next> Vcpu::offer_to_bus()
 {
 	Result<Next> next = Next::user;
 
 	while (next && *next == Next::user) {
-		IoWrite write;
 		u8 data[8] = {};
 
 		bool taken = state_.user.reason == KVM_EXIT_IO && state_.user.io.string_count
 				     ? take_string()
-				     : (lapic_ && take_in_kernel(data)) ||
-					       (is_write(state_.user, write) &&
-						vm_.io_bus().take(write));
+				     : (lapic_ && take_in_kernel(data)) || take_on_bus();
 		if (!taken)
 			break;
 		next = complete_pending(data);
@@ -613,7 +638,7 @@ Result<Next> Vcpu::run_dedicated()
 	}
 }
 
-Result<> Vcpu::run_guest()
+[[gnu::always_inline]] inline Result<> Vcpu::run_guest()
 {
 	if (is_lost()) {
 		(void)internal_error(state_, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);

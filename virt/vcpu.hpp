@@ -73,8 +73,11 @@ private:
 	bool give_up_accessed_bits() REQUIRES(mutex_);
 	Result<Next> finish_pending() REQUIRES(mutex_);
 	Result<Next> complete_pending(const u8 (&data)[8]) REQUIRES(mutex_);
+	Result<Next> complete_in_guests_memory(const u8 (&data)[8]) REQUIRES(mutex_);
+	Result<Next> complete_by_user() REQUIRES(mutex_);
 	Result<Next> past_bus(Result<Next> next) REQUIRES(mutex_);
 	Result<Next> offer_to_bus() REQUIRES(mutex_);
+	bool take_on_bus() REQUIRES(mutex_);
 	bool take_string() REQUIRES(mutex_);
 	bool user_wants_window() const REQUIRES(mutex_);
 	bool read_immediate_exit() const;
@@ -140,6 +143,8 @@ private:
 	Owned<GuestCpuid> cpuid_;
 	Owned<MachineCheck> machine_check_;
 	VmxVcpu vmx_ GUARDED_BY(mutex_);
+	/* The last one on a CPU of Linux's. */
+	Exit exit_ GUARDED_BY(mutex_);
 	/* Left by the last fault for the next. */
 	Ept::TablePages table_pages_ GUARDED_BY(mutex_);
 	VcpuClock clock_ GUARDED_BY(mutex_);

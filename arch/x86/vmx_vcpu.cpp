@@ -216,8 +216,9 @@ bool VmxVcpu::write_apic(const IrqOff &irq, VcpuState &s)
  * Into the guest, again and again as long as nobody but this code is needed: what is the thread's in the CPU comes
  * back once, after the last exit. An interrupt of the host's ends it, since it ends the guest's run.
  */
-Entry VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s, const VcpuIdentity &identity,
-		   Exit &exit, Next &next, KickTarget &kick)
+[[gnu::always_inline]] inline Entry VmxVcpu::run(const IrqOff &irq, ActiveVmcs &vmcs, VcpuState &s,
+						 const VcpuIdentity &identity, Exit &exit,
+						 Next &next, KickTarget &kick)
 {
 	VmxCpu &here = VmxCpu::here(irq);
 	const u64 host_xcr0 = guest_features().xcr0 ? glue_host_xcr0() : 0;
