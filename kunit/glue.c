@@ -12,6 +12,7 @@
 #include "../virt/linux/private_map.c"
 #include "../virt/linux/sched.c"
 #include "../virt/linux/speculation.c"
+#include "../virt/linux/vpid.c"
 #include "../virt/linux/x86.c"
 
 #include <linux_glue/crash.h>

@@ -10,7 +10,6 @@ namespace
 
 TEST_CASE(unique_and_not_the_hosts)
 {
-	vpid_init();
 	Result<u16> a = vpid_alloc(), b = vpid_alloc();
 	ASSERT(a && b);
 	EXPECT(*a != 0);
@@ -28,7 +27,6 @@ TEST_CASE(all_in_use)
 {
 	unsigned count = 0;
 
-	vpid_init();
 	/* A debug kernel in an emulator takes many seconds for all of them, without preemption. */
 	while (vpid_alloc())
 		if (++count % 256 == 0)

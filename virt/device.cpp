@@ -2,7 +2,6 @@
 /* The ioctls of the device and of a VM, with KVM's semantics and errnos. */
 #include "arch/x86/cpuid.hpp"
 #include "arch/x86/vcpu_state.hpp"
-#include "arch/x86/vpid.hpp"
 #include "dedicated_cpus.hpp"
 #include "device_state_ioctls.hpp"
 #include "hardware.hpp"
@@ -228,7 +227,6 @@ using namespace kvmpp;
 
 int kvmpp_init(void)
 {
-	vpid_init();
 	if (Result<> r = dedicated_init(); !r)
 		return to_errno(r);
 	Result<> result = hardware_init();

@@ -5,12 +5,13 @@
 #include "include/kvmpp/result.hpp"
 #include "include/kvmpp/types.hpp"
 
+#include <linux_glue/base.h>
+
 namespace kvmpp
 {
 
-void vpid_init();
-/* Errno::nomem when all are in use. */
-Result<u16> vpid_alloc();
+/* May sleep. Errno::nomem, also when all are in use. */
+Result<u16> vpid_alloc() MAY_SLEEP;
 void vpid_free(u16 vpid);
 
 } // namespace kvmpp

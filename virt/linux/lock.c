@@ -16,7 +16,6 @@ static const char *const names[GLUE_LOCK_CLASSES] = {
 	[GLUE_LOCK_VCPU] = "kvmpp_vcpu_mutex",
 	[GLUE_LOCK_SLOTS] = "kvmpp_slots_lock",
 	[GLUE_LOCK_MMU] = "kvmpp_mmu_lock",
-	[GLUE_LOCK_VPID] = "kvmpp_vpid_lock",
 	[GLUE_LOCK_DEDICATED] = "kvmpp_dedicated_lock",
 	[GLUE_LOCK_IO] = "kvmpp_io_lock",
 	[GLUE_LOCK_RING] = "kvmpp_ring_lock",

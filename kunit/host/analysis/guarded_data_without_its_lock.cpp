@@ -3,8 +3,6 @@
 #include "virt/mmu.hpp"
 #include "virt/vcpu_table.hpp"
 
-#include "arch/x86/vpid.cpp"
-
 namespace kvmpp
 {
 
@@ -22,10 +20,18 @@ bool is_taken(VcpuTable &table, u32 id)
 	return table.has(id);
 }
 
-bool is_used(u16 vpid)
+class Count
 {
-	// expected-error@+1 {{reading variable 'used' requires holding spinlock 'vpid_lock'}}
-	return used[vpid / 64] >> vpid % 64 & 1;
-}
+public:
+	unsigned get() const
+	{
+		// expected-error@+1 {{reading variable 'count_' requires holding spinlock 'lock_'}}
+		return count_;
+	}
+
+private:
+	SpinLock lock_;
+	unsigned count_ GUARDED_BY(lock_) = 0;
+};
 
 } // namespace kvmpp

@@ -15,6 +15,7 @@
 #include <linux_glue/speculation.h>
 #include <linux_glue/timer.h>
 #include <linux_glue/trace.h>
+#include <linux_glue/vpid.h>
 #include <linux_glue/workqueue.h>
 
 #include <cstring>
@@ -43,6 +44,27 @@ void glue_trace_vmcs_load(glue_u32, glue_u32, glue_u32)
 }
 void glue_trace_vmcs_clear(glue_u32, glue_u32, glue_u32, const char *)
 {
+}
+
+namespace
+{
+
+/* A bit for each; there are few vCPUs. */
+kvmpp::u64 vpids_used = 1;
+
+} // namespace
+
+int glue_vpid_alloc(void)
+{
+	if (!~vpids_used)
+		return -1;
+	int vpid = __builtin_ctzll(~vpids_used);
+	vpids_used |= kvmpp::u64{1} << vpid;
+	return vpid;
+}
+void glue_vpid_free(glue_u16 vpid)
+{
+	vpids_used &= ~(kvmpp::u64{1} << vpid);
 }
 
 int glue_crash_init(void)

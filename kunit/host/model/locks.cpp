@@ -21,7 +21,6 @@ constexpr LockKind kinds[] = {
 	[GLUE_LOCK_VCPU] = {"kvmpp_vcpu_mutex", 3},
 	[GLUE_LOCK_SLOTS] = {"kvmpp_slots_lock", 4},
 	[GLUE_LOCK_MMU] = {"kvmpp_mmu_lock", place_of_leaves},
-	[GLUE_LOCK_VPID] = {"kvmpp_vpid_lock", place_of_leaves},
 	[GLUE_LOCK_DEDICATED] = {"kvmpp_dedicated_lock", place_of_leaves},
 	[GLUE_LOCK_IO] = {"kvmpp_io_lock", 4},
 	[GLUE_LOCK_RING] = {"kvmpp_ring_lock", place_of_leaves},

@@ -8,7 +8,6 @@
 #include "host_insn.hpp"
 
 #include "arch/x86/cpuid.hpp"
-#include "arch/x86/vpid.hpp"
 #include "model/clock.hpp"
 #include "model/cpus.hpp"
 #include "model/dedicated.hpp"
@@ -56,7 +55,6 @@ protected:
 		(void)take_log();
 		(void)take_violations();
 		live_before_ = live_allocations();
-		vpid_init();
 		init_guest_features(7, true, true);
 	}
 	~MachineTest() override

@@ -25,7 +25,7 @@ protected:
 		vcpu.init(GLUE_LOCK_VCPU);
 		slots.init(GLUE_LOCK_SLOTS);
 		mmu.init(GLUE_LOCK_MMU);
-		vpid.init(GLUE_LOCK_VPID);
+		clock.init(GLUE_LOCK_CLOCK);
 		dedicated.init(GLUE_LOCK_DEDICATED);
 		irqchip.init(GLUE_LOCK_IRQCHIP);
 		EXPECT_TRUE(srcu.init());
@@ -42,7 +42,7 @@ protected:
 	}
 
 	Mutex usage, vm, vcpu, slots;
-	SpinLock mmu, vpid, dedicated;
+	SpinLock mmu, clock, dedicated;
 	IrqSpinLock irqchip;
 	Srcu srcu;
 };
@@ -59,7 +59,7 @@ TEST_F(LockRules, order_that_is_kept)
 		Locked outermost(usage);
 		CpusReadLock cpus;
 		Locked inner(vm);
-		Locked innermost(vpid);
+		Locked innermost(clock);
 	}
 	{
 		Locked outer(vcpu);
@@ -134,9 +134,9 @@ TEST_F(LockRules, spin_lock_is_a_leaf)
 {
 	Locked outer(mmu);
 	{
-		Locked inner(vpid);
+		Locked inner(clock);
 	}
-	expect_violation("kvmpp_vpid_lock taken inside kvmpp_mmu_lock");
+	expect_violation("kvmpp_clock_lock taken inside kvmpp_mmu_lock");
 }
 
 /* Irqchip::set_irq() may be called by who is told of a signal: it tells nobody, and holds nothing around it. */

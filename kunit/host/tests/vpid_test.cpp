@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "fixture.hpp"
 
+#include "arch/x86/vpid.hpp"
+
 #include <set>
 
 using namespace kvmpp;

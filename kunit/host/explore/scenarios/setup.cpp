@@ -8,7 +8,6 @@
 #include "vmx.hpp"
 
 #include "arch/x86/dedicated/machine.hpp"
-#include "arch/x86/vpid.hpp"
 #include "virt/dedicated_cpus.hpp"
 
 #include <linux_glue/crash.h>
@@ -49,7 +48,6 @@ unsigned uses;
 
 void load_module()
 {
-	vpid_init();
 	expect(!!dedicated_init(), "the records are made");
 	expect(!!hardware_init(), "the module comes in");
 }
