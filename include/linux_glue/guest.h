@@ -9,6 +9,10 @@
 
 GLUE_BEGIN
 
+/* Before the first guest and after the last one. 0 or -ENOMEM. */
+int glue_guest_init(void) MAY_SLEEP;
+void glue_guest_exit(void) MAY_SLEEP;
+
 struct glue_guest_fpu;
 /* May sleep; null when there is no memory. */
 struct glue_guest_fpu *glue_guest_fpu_alloc(void) MAY_SLEEP;

@@ -38,6 +38,26 @@
 /* In arch/x86/entry.S. */
 int kvmpp_vmx_enter(struct kvmpp_gprs *gprs, int launched);
 
+/* Where Linux notes a signal that ends KVM_RUN: KVM's structures of a vCPU, which nobody reads here. */
+static struct {
+	struct kvm_vcpu vcpu;
+	struct kvm_run run;
+} *signals;
+
+int glue_guest_init(void)
+{
+	signals = kvzalloc(sizeof(*signals), GFP_KERNEL);
+	if (!signals)
+		return -ENOMEM;
+	signals->vcpu.run = &signals->run;
+	return 0;
+}
+
+void glue_guest_exit(void)
+{
+	kvfree(signals);
+}
+
 struct glue_guest_fpu {
 	struct fpu_guest fpu;
 };
@@ -281,11 +301,7 @@ const volatile glue_u64 *glue_thread_flags(void)
 
 int glue_work_handle(void)
 {
-	/* It notes a signal in KVM's structure of a vCPU, which nobody reads here. */
-	static struct kvm_run run;
-	static struct kvm_vcpu vcpu = {.run = &run};
-
-	return xfer_to_guest_mode_handle_work(&vcpu);
+	return xfer_to_guest_mode_handle_work(&signals->vcpu);
 }
 
 void glue_signal_mask_enter(glue_u64 mask)

@@ -5,6 +5,7 @@
 
 #include <linux_glue/debugfs.h>
 #include <linux_glue/entries.h>
+#include <linux_glue/guest.h>
 #include <linux_glue/speculation.h>
 
 #include "device.h"
@@ -15,6 +16,9 @@ static int __init module_in(void)
 
 	if (error)
 		return error;
+	error = glue_guest_init();
+	if (error)
+		goto no_guest;
 	error = kvmpp_init();
 	if (error)
 		goto no_core;
@@ -32,6 +36,8 @@ no_device:
 	preempt_notifier_dec();
 	kvmpp_exit();
 no_core:
+	glue_guest_exit();
+no_guest:
 	glue_speculation_exit();
 	return error;
 }
@@ -42,6 +48,7 @@ static void __exit module_out(void)
 	glue_debugfs_remove();
 	preempt_notifier_dec();
 	kvmpp_exit();
+	glue_guest_exit();
 	glue_speculation_exit();
 }
 
