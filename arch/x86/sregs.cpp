@@ -9,6 +9,7 @@
 
 #include <linux/kvm.h>
 
+#include <cstddef>
 #include <cstring>
 
 namespace kvmpp
@@ -64,8 +65,22 @@ bool valid_cr0(u64 value)
 	       !((value & cr0::pg) && !(value & cr0::pe));
 }
 
-/* What follows is of kvm_sregs and kvm_sregs2 alike. */
-template <class Sregs> bool valid_sregs(const VcpuState &s, const Sregs &k)
+/* kvm_sregs and kvm_sregs2 begin alike. */
+constexpr std::size_t common_size = offsetof(kvm_sregs2, flags);
+static_assert(common_size == offsetof(kvm_sregs, interrupt_bitmap));
+
+struct SegmentPlace {
+	Seg seg;
+	kvm_segment kvm_sregs2::*place;
+};
+
+constexpr SegmentPlace segment_places[] = {
+	{Seg::cs, &kvm_sregs2::cs}, {Seg::ds, &kvm_sregs2::ds},    {Seg::es, &kvm_sregs2::es},
+	{Seg::fs, &kvm_sregs2::fs}, {Seg::gs, &kvm_sregs2::gs},    {Seg::ss, &kvm_sregs2::ss},
+	{Seg::tr, &kvm_sregs2::tr}, {Seg::ldtr, &kvm_sregs2::ldt},
+};
+
+bool valid_sregs(const VcpuState &s, const kvm_sregs2 &k)
 {
 	u64 beyond = ~low_bits(s.model.physical_address_bits);
 
@@ -79,17 +94,11 @@ template <class Sregs> bool valid_sregs(const VcpuState &s, const Sregs &k)
 	       valid_apic_base(s.model, k.apic_base) && k.cr8 <= 15;
 }
 
-template <class Sregs> void read_sregs(const VcpuState &s, Sregs &k)
+void read_sregs(const VcpuState &s, kvm_sregs2 &k)
 {
 	k = {};
-	k.cs = to_kvm(s.seg(Seg::cs));
-	k.ds = to_kvm(s.seg(Seg::ds));
-	k.es = to_kvm(s.seg(Seg::es));
-	k.fs = to_kvm(s.seg(Seg::fs));
-	k.gs = to_kvm(s.seg(Seg::gs));
-	k.ss = to_kvm(s.seg(Seg::ss));
-	k.tr = to_kvm(s.seg(Seg::tr));
-	k.ldt = to_kvm(s.seg(Seg::ldtr));
+	for (const SegmentPlace &segment : segment_places)
+		k.*segment.place = to_kvm(s.seg(segment.seg));
 	k.gdt.base = s.gdtr.base;
 	k.gdt.limit = s.gdtr.limit;
 	k.idt.base = s.idtr.base;
@@ -103,16 +112,10 @@ template <class Sregs> void read_sregs(const VcpuState &s, Sregs &k)
 	k.apic_base = s.apic_base;
 }
 
-template <class Sregs> void write_sregs(VcpuState &s, const Sregs &k)
+void write_sregs(VcpuState &s, const kvm_sregs2 &k)
 {
-	s.seg(Seg::cs) = from_kvm(k.cs, Seg::cs);
-	s.seg(Seg::ds) = from_kvm(k.ds, Seg::ds);
-	s.seg(Seg::es) = from_kvm(k.es, Seg::es);
-	s.seg(Seg::fs) = from_kvm(k.fs, Seg::fs);
-	s.seg(Seg::gs) = from_kvm(k.gs, Seg::gs);
-	s.seg(Seg::ss) = from_kvm(k.ss, Seg::ss);
-	s.seg(Seg::tr) = from_kvm(k.tr, Seg::tr);
-	s.seg(Seg::ldtr) = from_kvm(k.ldt, Seg::ldtr);
+	for (const SegmentPlace &segment : segment_places)
+		s.seg(segment.seg) = from_kvm(k.*segment.place, segment.seg);
 	s.gdtr = {k.gdt.base, k.gdt.limit};
 	s.idtr = {k.idt.base, k.idt.limit};
 	s.cr0 = k.cr0 | cr0::et;
@@ -178,16 +181,23 @@ void set_regs(VcpuState &s, const kvm_regs &k)
 
 void get_sregs(const VcpuState &s, kvm_sregs &k)
 {
-	read_sregs(s, k);
+	kvm_sregs2 common;
+
+	read_sregs(s, common);
+	k = {};
+	std::memcpy(&k, &common, common_size);
 	if (s.interrupt.queued && !s.interrupt.soft)
 		k.interrupt_bitmap[s.interrupt.vector / 64] |= __u64{1} << s.interrupt.vector % 64;
 }
 
 Result<> set_sregs(VcpuState &s, const kvm_sregs &k, const GuestMemory &memory)
 {
-	if (!valid_sregs(s, k))
+	kvm_sregs2 common{};
+
+	std::memcpy(&common, &k, common_size);
+	if (!valid_sregs(s, common))
 		return Errno::inval;
-	write_sregs(s, k);
+	write_sregs(s, common);
 	load_pdptes_for_pae(s, memory);
 	/* The first; that there is none takes away none. */
 	for (unsigned vector = 0; vector < 256; vector++)
