@@ -113,7 +113,8 @@ private:
 	/* The state that moves with a guest, in vcpu_state_ioctls.cpp. False: @command is none of it. */
 	bool state_ioctl(unsigned command, unsigned long argument, Result<long> &result)
 		REQUIRES(mutex_);
-	template <class KvmEntry> Result<> set_cpuid(unsigned long argument) REQUIRES(mutex_);
+	Result<> set_cpuid(unsigned long argument,
+			   Result<> (*read)(unsigned long from, GuestCpuid &to)) REQUIRES(mutex_);
 	Result<> get_cpuid(unsigned long argument) REQUIRES(mutex_);
 	Result<> access_msr(kvm_msr_entry &entry, bool write, bool &done) REQUIRES(mutex_);
 	Result<long> access_msrs(unsigned long argument, bool write) REQUIRES(mutex_);

@@ -34,6 +34,25 @@ CpuidEntry from_kvm(const kvm_cpuid_entry &k)
 	return {k.function, 0, 0, k.eax, k.ebx, k.ecx, k.edx};
 }
 
+template <class KvmEntry> Result<> read_cpuid(unsigned long from, GuestCpuid &to)
+{
+	kvm_cpuid2 header;
+
+	if (Result<> r = copy_from_user(header, from); !r)
+		return r;
+	if (header.nent > GuestCpuid::max_entries)
+		return Errno::toobig;
+	for (u32 i = 0; i < header.nent; i++) {
+		KvmEntry entry;
+
+		if (Result<> r = copy_from_user(entry, from + sizeof(header) + i * sizeof(entry));
+		    !r)
+			return r;
+		(void)to.add(from_kvm(entry));
+	}
+	return {};
+}
+
 /* The legacy area of XSAVE, as FXSAVE has it. */
 struct LegacyArea {
 	u16 control, status, tags, opcode;
@@ -59,26 +78,15 @@ bool is_host_tsc_khz(u64 khz)
 
 } // namespace
 
-template <class KvmEntry> Result<> Vcpu::set_cpuid(unsigned long argument)
+Result<> Vcpu::set_cpuid(unsigned long argument,
+			 Result<> (*read)(unsigned long from, GuestCpuid &to))
 {
-	kvm_cpuid2 header;
-
-	if (Result<> r = copy_from_user(header, argument); !r)
-		return r;
-	if (header.nent > GuestCpuid::max_entries)
-		return Errno::toobig;
 	Owned<GuestCpuid> wanted = Owned<GuestCpuid>::create();
+
 	if (!wanted)
 		return Errno::nomem;
-	for (u32 i = 0; i < header.nent; i++) {
-		KvmEntry entry;
-
-		if (Result<> r =
-			    copy_from_user(entry, argument + sizeof(header) + i * sizeof(entry));
-		    !r)
-			return r;
-		(void)wanted->add(from_kvm(entry));
-	}
+	if (Result<> r = read(argument, *wanted); !r)
+		return r;
 	if (has_run_)
 		return wanted->is_same(*cpuid_, state_) ? Result<>() : Errno::inval;
 	if (Result<> r = wanted->check(); !r)
@@ -330,10 +338,10 @@ bool Vcpu::state_ioctl(unsigned command, unsigned long argument, Result<long> &r
 		r = set_tsc_khz(argument);
 		break;
 	case KVM_SET_CPUID:
-		r = set_cpuid<kvm_cpuid_entry>(argument);
+		r = set_cpuid(argument, read_cpuid<kvm_cpuid_entry>);
 		break;
 	case KVM_SET_CPUID2:
-		r = set_cpuid<kvm_cpuid_entry2>(argument);
+		r = set_cpuid(argument, read_cpuid<kvm_cpuid_entry2>);
 		break;
 	case KVM_GET_CPUID2:
 		r = get_cpuid(argument);
