@@ -4,7 +4,6 @@
 #include <linux/kvm.h>
 
 #include <algorithm>
-#include <array>
 
 namespace kvmpp
 {
@@ -14,7 +13,7 @@ namespace
 
 constexpr unsigned pins_of[irqchip_ids] = {8, 8, IrqRouting::max_pins};
 
-constexpr kvm_irq_routing_entry pin_entry(u32 gsi, IrqchipId chip, u32 pin)
+kvm_irq_routing_entry pin_entry(u32 gsi, IrqchipId chip, u32 pin)
 {
 	kvm_irq_routing_entry entry{};
 
@@ -23,18 +22,6 @@ constexpr kvm_irq_routing_entry pin_entry(u32 gsi, IrqchipId chip, u32 pin)
 	entry.u.irqchip = {.irqchip = static_cast<u32>(chip), .pin = pin};
 	return entry;
 }
-
-constexpr auto default_entries = [] {
-	std::array<kvm_irq_routing_entry, 16 + IrqRouting::max_pins> entries{};
-	u32 count = 0;
-
-	for (u32 gsi = 0; gsi < 16; gsi++)
-		entries[count++] = pin_entry(
-			gsi, gsi < 8 ? IrqchipId::pic_master : IrqchipId::pic_slave, gsi % 8);
-	for (u32 gsi = 0; gsi < IrqRouting::max_pins; gsi++)
-		entries[count++] = pin_entry(gsi, IrqchipId::ioapic, gsi);
-	return entries;
-}();
 
 } // namespace
 
@@ -70,7 +57,18 @@ Result<Owned<IrqRouting>> IrqRouting::create(std::span<const kvm_irq_routing_ent
 
 Result<Owned<IrqRouting>> IrqRouting::create_default()
 {
-	return create(default_entries, {.has_chips = true, .wide_ids = false, .user_pins = 0});
+	constexpr u32 pic_pins = 16;
+	auto entries = OwnedArray<kvm_irq_routing_entry>::create(pic_pins + max_pins);
+
+	if (!entries)
+		return Errno::nomem;
+	for (u32 gsi = 0; gsi < pic_pins; gsi++)
+		entries[gsi] = pin_entry(
+			gsi, gsi < 8 ? IrqchipId::pic_master : IrqchipId::pic_slave, gsi % 8);
+	for (u32 gsi = 0; gsi < max_pins; gsi++)
+		entries[pic_pins + gsi] = pin_entry(gsi, IrqchipId::ioapic, gsi);
+	return create(std::span(entries.data(), entries.size()),
+		      {.has_chips = true, .wide_ids = false, .user_pins = 0});
 }
 
 Result<> IrqRouting::add(const kvm_irq_routing_entry &entry, const Rules &rules)
