@@ -17,41 +17,23 @@ void glue_text_print(struct glue_text *text, const char *format, ...)
 	va_end(args);
 }
 
-static int cpus_show(struct seq_file *file, void *unused)
+/* What shows a file is its private data. */
+static int text_show(struct seq_file *file, void *unused)
 {
-	kvmpp_show_cpus((struct glue_text *)file);
-	return 0;
-}
-DEFINE_SHOW_ATTRIBUTE(cpus);
+	void (*show)(struct glue_text *text) = file->private;
 
-static int stats_show(struct seq_file *file, void *unused)
-{
-	kvmpp_show_stats((struct glue_text *)file);
+	show((struct glue_text *)file);
 	return 0;
 }
-DEFINE_SHOW_ATTRIBUTE(stats);
-
-static int dedicated_show(struct seq_file *file, void *unused)
-{
-	kvmpp_show_dedicated((struct glue_text *)file);
-	return 0;
-}
-DEFINE_SHOW_ATTRIBUTE(dedicated);
-
-static int exits_show(struct seq_file *file, void *unused)
-{
-	kvmpp_show_exits((struct glue_text *)file);
-	return 0;
-}
-DEFINE_SHOW_ATTRIBUTE(exits);
+DEFINE_SHOW_ATTRIBUTE(text);
 
 void glue_debugfs_create(void)
 {
 	directory = debugfs_create_dir("kvmpp", NULL);
-	debugfs_create_file("cpus", 0400, directory, NULL, &cpus_fops);
-	debugfs_create_file("dedicated", 0400, directory, NULL, &dedicated_fops);
-	debugfs_create_file("stats", 0400, directory, NULL, &stats_fops);
-	debugfs_create_file("exits", 0400, directory, NULL, &exits_fops);
+	debugfs_create_file("cpus", 0400, directory, kvmpp_show_cpus, &text_fops);
+	debugfs_create_file("dedicated", 0400, directory, kvmpp_show_dedicated, &text_fops);
+	debugfs_create_file("stats", 0400, directory, kvmpp_show_stats, &text_fops);
+	debugfs_create_file("exits", 0400, directory, kvmpp_show_exits, &text_fops);
 }
 
 void glue_debugfs_remove(void)
