@@ -227,10 +227,8 @@ void VmClock::remove(VcpuClock &vcpu)
 	settle();
 }
 
-void VmClock::follow_tsc(VcpuClock &vcpu, u64 tsc_offset)
+void VmClock::count_again(VcpuClock &vcpu, u64 tsc_offset)
 {
-	if (vcpu.tsc_offset == tsc_offset)
-		return;
 	Locked locked(lock_);
 	count(vcpu, tsc_offset);
 	settle();

@@ -64,7 +64,11 @@ public:
 		return make_up_for_sleep(vcpu, state);
 	}
 	/* The vCPU's TSC may have been set. */
-	void follow_tsc(VcpuClock &vcpu, u64 tsc_offset) EXCLUDES(lock_) WAITS_FOR_IPIS;
+	void follow_tsc(VcpuClock &vcpu, u64 tsc_offset) EXCLUDES(lock_) WAITS_FOR_IPIS
+	{
+		if (vcpu.tsc_offset != tsc_offset) [[unlikely]]
+			count_again(vcpu, tsc_offset);
+	}
 	/* Before each entry: whether its guest is to be told something, and telling it. */
 	bool is_due(const VcpuClock &vcpu, const VcpuState &state) const
 	{
@@ -96,6 +100,7 @@ private:
 	void begin(const glue_clock &now, u64 ns) REQUIRES(lock_);
 	void follow_sleep() REQUIRES(lock_);
 	u64 make_up_for_sleep(VcpuClock &vcpu, VcpuState &state) EXCLUDES(lock_);
+	void count_again(VcpuClock &vcpu, u64 tsc_offset) EXCLUDES(lock_) WAITS_FOR_IPIS;
 	/* Says it to all guests if the TSC is no longer what it was to them. */
 	void settle() REQUIRES(lock_) WAITS_FOR_IPIS;
 	void tell_all() REQUIRES(lock_) WAITS_FOR_IPIS;
