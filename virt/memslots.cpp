@@ -75,7 +75,8 @@ Owned<MemslotTable> MemslotTable::with_change(u32 removed_id, const Memslot *add
 	return table;
 }
 
-const Memslot *GuestMemory::slot_of(GuestPhys address) const
+/* Most accesses are to the slot of the last one. */
+[[gnu::always_inline]] inline const Memslot *GuestMemory::slot_of(GuestPhys address) const
 {
 	if (!last_ || !last_->contains(address.frame()))
 		last_ = table_.find_frame(address.frame());
