@@ -31,10 +31,10 @@ public:
 	 */
 	static constexpr unsigned shared_pages = 3, ring_page = 2;
 
-	Vcpu(Vm &vm, u32 id);
-	~Vcpu() MAY_SLEEP;
+	[[gnu::cold]] Vcpu(Vm &vm, u32 id);
+	[[gnu::cold]] ~Vcpu() MAY_SLEEP;
 	/* Errno::nomem. May sleep. */
-	Result<> init() MAY_SLEEP;
+	[[gnu::cold]] Result<> init() MAY_SLEEP;
 
 	Vm &vm() { return vm_; }
 	/* What the VM's table has of it. */
@@ -50,7 +50,7 @@ public:
 	void sched_in() REQUIRES(mutex_);
 
 private:
-	Result<> dispatch(unsigned command, unsigned long argument) REQUIRES(mutex_);
+	[[gnu::cold]] Result<> dispatch(unsigned command, unsigned long argument) REQUIRES(mutex_);
 	Result<> run() REQUIRES(mutex_);
 	Result<> run_guest() REQUIRES(mutex_);
 	Result<Next> run_shared() REQUIRES(mutex_);
@@ -67,8 +67,8 @@ private:
 	Result<> set_events(unsigned long argument) REQUIRES(mutex_);
 	Result<> set_debug(unsigned long argument) REQUIRES(mutex_);
 	Result<> set_signal_mask(unsigned long argument) REQUIRES(mutex_);
-	long set_dedicated_cpu(long cpu) MAY_SLEEP;
-	long get_dedicated_cpu(unsigned long argument) MAY_SLEEP;
+	[[gnu::cold]] long set_dedicated_cpu(long cpu) MAY_SLEEP;
+	[[gnu::cold]] long get_dedicated_cpu(unsigned long argument) MAY_SLEEP;
 	Result<Next> handle_ept_violation(const Exit &exit) REQUIRES(mutex_);
 	bool give_up_accessed_bits() REQUIRES(mutex_);
 	Result<Next> finish_pending() REQUIRES(mutex_);

@@ -37,10 +37,10 @@ public:
 	VmxVcpu(const VmxConfig &config, Ept &ept) : config_(config), ept_(ept) {}
 	VmxVcpu(const VmxVcpu &) = delete;
 	VmxVcpu &operator=(const VmxVcpu &) = delete;
-	~VmxVcpu();
+	[[gnu::cold]] ~VmxVcpu();
 
 	/* Errno::nomem. May sleep. */
-	Result<> create(const VmcsOwner &owner) MAY_SLEEP;
+	[[gnu::cold]] Result<> create(const VmcsOwner &owner) MAY_SLEEP;
 
 	/*
 	 * Into the guest, until an exit that needs more than handle_bare(), or Linux wants the thread; @kick is
@@ -82,9 +82,9 @@ public:
 	 * is needed to enter with it; run.passthrough says whether with the CPU's APIC. Errno::nomem, or
 	 * as fetch().
 	 */
-	Result<> lend(VcpuState &state, DedicatedRun &run) MAY_SLEEP;
+	[[gnu::cold]] Result<> lend(VcpuState &state, DedicatedRun &run) MAY_SLEEP;
 	/* And back, after that CPU has let go of it. */
-	void take_back(VcpuState &state, DedicatedRun &run);
+	[[gnu::cold]] void take_back(VcpuState &state, DedicatedRun &run);
 	/* What the CPU has logged as the guest ran last, and nobody has taken yet: visit(frame). */
 	static bool has_page_log(const VcpuState &state) { return state.pml_first < pml_entries; }
 	template <class Visit> void take_page_log(VcpuState &state, Visit visit)
