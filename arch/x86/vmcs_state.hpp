@@ -13,8 +13,7 @@ namespace kvmpp
 
 /*
  * What most exits and entries are about is inline here, since it is most of what they cost; the rest, and what is
- * seldom, has functions of its own. Always: what two objects have in common the linker drops from one of them, with
- * exception tables left behind, and of bare code none may be elsewhere.
+ * seldom, has functions of its own. Always: of what is not inlined, bare code might be given another object's copy.
  */
 inline constexpr Groups changed_by_guest = Group::rip | Group::rsp | Group::rflags | Group::cr0 |
 					   Group::cr3 | Group::cr4 | Group::segments |
