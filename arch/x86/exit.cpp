@@ -62,7 +62,7 @@ constexpr Groups state_of(ExitReason reason)
 		return skip_state | Group::segments;
 	case ExitReason::control_register_access:
 	case ExitReason::mov_dr:
-		return emulation_state;
+		return emulation_state | Group::cr4 | Group::segments;
 	/* Of them many are kicks, after which user space sees it. */
 	case ExitReason::external_interrupt:
 	/* The timer's interrupt is next. */
@@ -146,6 +146,9 @@ Groups dependent_exit_state(const Exit &exit)
 		return state | exception_state(static_cast<Vector>(exit.interruption.vector()));
 	case ExitReason::io_instruction:
 		return IoAccess(exit.qualification).string ? emulation_state : skip_state;
+	/* RAM that is not there yet, or a device: then it spares another visit to the VMCS. */
+	case ExitReason::ept_violation:
+		return EptViolation(exit.qualification).mapped ? state : state | emulation_state;
 	default:
 		return state;
 	}

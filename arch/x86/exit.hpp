@@ -109,10 +109,11 @@ inline Groups exit_state(const ExitNeeds &needs, const Exit &exit)
 inline constexpr Groups skip_state = Group::rip | Group::rflags | Group::interruptibility;
 
 /*
- * What the emulation of an instruction needs: all of an address, and of the way it is translated.
+ * What the emulation of an instruction on memory needs: all of an address, and of the way it is translated.
+ * Of CR4 nothing that the guest changes without an exit.
  */
 inline constexpr Groups emulation_state = Group::rip | Group::rsp | Group::rflags | Group::cr0 |
-					  Group::cr3 | Group::cr4 | Group::segments |
+					  Group::cr3 | Group::segments_in_use |
 					  Group::interruptibility | Group::pdpte;
 
 /* "Exit Qualification for Control-Register Accesses" */
@@ -167,11 +168,14 @@ struct EptViolation {
 	bool linear_valid;
 	/* Of the guest's paging structures, on the way to a linear address. */
 	bool page_walk;
+	/* There was something, which did not allow the access. */
+	bool mapped;
 
 	explicit EptViolation(u64 qualification)
 		: write(qualification & (1 << 1)), fetch(qualification & (1 << 2)),
 		  linear_valid(qualification & (1 << 7)),
-		  page_walk(linear_valid && !(qualification & (1 << 8)))
+		  page_walk(linear_valid && !(qualification & (1 << 8))),
+		  mapped(qualification & (7 << 3))
 	{
 	}
 };

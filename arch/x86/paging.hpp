@@ -26,7 +26,7 @@ struct Translation {
 
 /*
  * Where @linear is, with the rights of the vCPU's privilege level ("Paging"). Accessed and dirty
- * flags are set where all is well. Needs Group::cr0, cr3, cr4, rflags, segments and, with PAE, pdpte.
+ * flags are set where all is well. Needs emulation_state.
  */
 Translation translate(const VcpuState &state, const GuestMemory &memory, GuestLinear linear,
 		      PageAccess access);

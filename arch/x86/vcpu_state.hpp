@@ -73,6 +73,8 @@ enum class Group : u32 {
 	controls = 1 << 15, /* primary controls with the windows, exception bitmap */
 	pending_debug = 1 << 16,
 	ept_pointer = 1 << 17,
+	/* Of segments, what the code's mode uses: in 64-bit code little. Never dirty. */
+	segments_in_use = 1 << 18,
 };
 
 /* Bits that the guest changes without an exit. */
@@ -89,7 +91,7 @@ class Groups
 public:
 	constexpr Groups() = default;
 	constexpr Groups(Group group) : bits_(static_cast<u32>(group)) {}
-	static constexpr Groups all() { return Groups((1 << 18) - 1); }
+	static constexpr Groups all() { return Groups((1 << 19) - 1); }
 
 	constexpr Groups operator|(Groups other) const { return Groups(bits_ | other.bits_); }
 	constexpr Groups operator-(Groups other) const { return Groups(bits_ & ~other.bits_); }

@@ -20,9 +20,10 @@ constexpr u64 merge(u64 real, u64 shadow, u64 owned)
 	return (real & owned) | (shadow & ~owned);
 }
 
-void read_segments(ActiveVmcs &vmcs, VcpuState &s)
+/* The first @count of them. */
+void read_segments(ActiveVmcs &vmcs, VcpuState &s, unsigned count)
 {
-	for (unsigned i = 0; i < segment_count; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		Segment &seg = s.segment[i];
 
 		seg.selector = static_cast<u16>(
@@ -33,6 +34,22 @@ void read_segments(ActiveVmcs &vmcs, VcpuState &s)
 		seg.access_rights = static_cast<u32>(
 			vmcs.read_encoding(segment_field(field::guest_es_access_rights, i)));
 	}
+}
+
+/* As s.code64() and s.cpl() have it, which are right after the first two. */
+void read_segments_in_use(ActiveVmcs &vmcs, VcpuState &s)
+{
+	for (Seg seg : {Seg::cs, Seg::ss})
+		s.seg(seg).access_rights = static_cast<u32>(vmcs.read_encoding(
+			segment_field(field::guest_es_access_rights, static_cast<unsigned>(seg))));
+	if (!s.code64()) {
+		/* Neither LDTR nor TR. */
+		read_segments(vmcs, s, segment_count - 2);
+		return;
+	}
+	for (Seg seg : {Seg::fs, Seg::gs})
+		s.seg(seg).base = vmcs.read_encoding(
+			segment_field(field::guest_es_base, static_cast<unsigned>(seg)));
 }
 
 void write_segments(ActiveVmcs &vmcs, const VcpuState &s)
@@ -105,7 +122,9 @@ void read_groups(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 	if (groups.has(Group::cr4))
 		s.cr4 = merge(vmcs.read(field::guest_cr4), s.cr4, cr4_guest_owned);
 	if (groups.has(Group::segments))
-		read_segments(vmcs, s);
+		read_segments(vmcs, s, segment_count);
+	else if (groups.has(Group::segments_in_use) && !s.valid.has(Group::segments))
+		read_segments_in_use(vmcs, s);
 	if (groups.has(Group::tables)) {
 		s.gdtr = {vmcs.read(field::guest_gdtr_base),
 			  static_cast<u16>(vmcs.read(field::guest_gdtr_limit))};
@@ -119,7 +138,8 @@ void read_groups(ActiveVmcs &vmcs, VcpuState &s, Groups groups)
 		s.sysenter_esp = vmcs.read(field::guest_sysenter_esp);
 		s.sysenter_eip = vmcs.read(field::guest_sysenter_eip);
 	}
-	if (groups.has(Group::pdpte)) {
+	/* Else the CPU has left nothing there. */
+	if (groups.has(Group::pdpte) && s.pae_paging()) {
 		s.pdpte[0] = vmcs.read(field::guest_pdpte0);
 		s.pdpte[1] = vmcs.read(field::guest_pdpte1);
 		s.pdpte[2] = vmcs.read(field::guest_pdpte2);

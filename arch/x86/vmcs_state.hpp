@@ -15,10 +15,10 @@ namespace kvmpp
  * What most exits and entries are about is inline here, since it is most of what they cost; the rest, and what is
  * seldom, has functions of its own. Always: of what is not inlined, bare code might be given another object's copy.
  */
-inline constexpr Groups changed_by_guest = Group::rip | Group::rsp | Group::rflags | Group::cr0 |
-					   Group::cr3 | Group::cr4 | Group::segments |
-					   Group::tables | Group::interruptibility |
-					   Group::pending_debug | Group::sysenter | Group::pdpte;
+inline constexpr Groups changed_by_guest =
+	Group::rip | Group::rsp | Group::rflags | Group::cr0 | Group::cr3 | Group::cr4 |
+	Group::segments | Group::tables | Group::interruptibility | Group::pending_debug |
+	Group::sysenter | Group::pdpte | Group::segments_in_use;
 void read_groups(ActiveVmcs &vmcs, VcpuState &state, Groups groups);
 void write_groups(ActiveVmcs &vmcs, const VcpuState &state, Groups dirty, const VmxConfig &config);
 void read_more_of_exit(ActiveVmcs &vmcs, Exit &exit, const ExitFields &fields);

@@ -166,6 +166,32 @@ TEST(Exit, string_io_is_read_with_all_that_emulation_needs)
 	EXPECT_TRUE(needs_of(exit.reason()).fields.of_string);
 }
 
+TEST(Exit, nothing_is_mapped_where_a_device_may_be)
+{
+	Exit exit;
+
+	exit.raw_reason = static_cast<u32>(ExitReason::ept_violation);
+	exit.qualification = 0x182;
+	EXPECT_TRUE((emulation_state - exit_state(exit)).empty());
+	for (u64 allowed : {1 << 3, 1 << 4, 1 << 5}) {
+		exit.qualification = 0x182 | allowed;
+		EXPECT_TRUE(exit_state(exit).empty());
+	}
+}
+
+/* What MOV to CR0 and CR4 change is not all that an instruction's operand needs. */
+TEST(Exit, control_registers_are_read_with_all_that_they_change)
+{
+	Exit exit;
+
+	for (ExitReason reason : {ExitReason::control_register_access, ExitReason::mov_dr}) {
+		exit.raw_reason = static_cast<u32>(reason);
+		EXPECT_TRUE((emulation_state - exit_state(exit)).empty());
+		EXPECT_TRUE(exit_state(exit).has(Group::segments));
+		EXPECT_TRUE(exit_state(exit).has(Group::cr4));
+	}
+}
+
 TEST(Exit, debug_exception_may_add_to_those_that_are_pending)
 {
 	Exit exit;

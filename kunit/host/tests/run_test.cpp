@@ -472,6 +472,171 @@ TEST_F(Run, mmio_write_and_read)
 	EXPECT_EQ(regs().rip, 0x1005u);
 }
 
+/* What an exit leaves unread of the guest's state is there for whoever needs it. */
+class MmioInLongMode : public Run
+{
+protected:
+	static constexpr u64 code64 = 0xa09b, code32 = 0xc09b, data = 0xc093, user_data = 0xc0f3;
+
+	MmioInLongMode()
+	{
+		/* 2 MiB of the first: all user's, to be read and written. */
+		put_entry(0x4000, 0x5007);
+		put_entry(0x5000, 0x6007);
+		put_entry(0x6000, 0x87);
+		EXPECT_EQ(set_memory(vm, 0, 0, 0, 0), 0);
+		EXPECT_EQ(set_memory(vm, 0, 0, 0x8000, reinterpret_cast<u64>(ram)), 0);
+		kvm_sregs sregs{};
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_SREGS, sregs), 0);
+		sregs.cr0 = cr0::pg | cr0::ne | cr0::pe;
+		sregs.cr3 = 0x4000;
+		sregs.cr4 = cr4::pae;
+		sregs.efer = efer::lme | efer::lma;
+		sregs.cs.l = sregs.cs.present = sregs.cs.s = sregs.cs.g = 1;
+		sregs.cs.type = 0xb;
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_SREGS, sregs), 0);
+		kvm_regs r = regs();
+		r.rax = 0x1234;
+		r.rbx = 0xc000;
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, r), 0);
+	}
+	void put_entry(u64 at, u64 entry) { std::memcpy(ram + at, &entry, 8); }
+	static void put_segment(Vmcs &vmcs, Seg seg, u64 selector, u64 base, u64 rights)
+	{
+		unsigned i = static_cast<unsigned>(seg);
+
+		vmcs.fields[segment_field(field::guest_es_selector, i)] = selector;
+		vmcs.fields[segment_field(field::guest_es_base, i)] = base;
+		vmcs.fields[segment_field(field::guest_es_limit, i)] = 0xffffffff;
+		vmcs.fields[segment_field(field::guest_es_access_rights, i)] = rights;
+	}
+	/* The guest has loaded its segments, CS with @code, and then meets a device. */
+	static Step touches_from(u64 code, u64 stack, u64 guest_phys, u64 qualification)
+	{
+		return [=](Vmcs &vmcs, u64 *gprs) {
+			put_segment(vmcs, Seg::cs, 0x10, 0, code);
+			put_segment(vmcs, Seg::ss, 0x18, 0, stack);
+			put_segment(vmcs, Seg::ds, 0x20, 0x1000, data);
+			put_segment(vmcs, Seg::es, 0x28, 0x2000, data);
+			put_segment(vmcs, Seg::fs, 0x30, 0x800, data);
+			put_segment(vmcs, Seg::gs, 0x38, 0x1800, data);
+			put_segment(vmcs, Seg::ldtr, 0x40, 0x3000, 0x82);
+			put_segment(vmcs, Seg::tr, 0x48, 0x3100, 0x8b);
+			touches(guest_phys, true)(vmcs, gprs);
+			vmcs.fields[field::exit_qualification.encoding] = qualification;
+			return false;
+		};
+	}
+	void expect_write(u64 address)
+	{
+		EXPECT_EQ(run(), 0);
+		EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_MMIO});
+		EXPECT_TRUE(run_page().mmio.is_write);
+		EXPECT_EQ(run_page().mmio.phys_addr, address);
+	}
+	/* Whatever was read for the instruction. */
+	void expect_all_segments()
+	{
+		kvm_sregs sregs{};
+
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_SREGS, sregs), 0);
+		EXPECT_EQ(sregs.cs.selector, 0x10);
+		EXPECT_EQ(sregs.ss.selector, 0x18);
+		EXPECT_EQ(sregs.ds.base, 0x1000u);
+		EXPECT_EQ(sregs.es.base, 0x2000u);
+		EXPECT_EQ(sregs.es.limit, 0xffffffffu);
+		EXPECT_EQ(sregs.fs.selector, 0x30);
+		EXPECT_EQ(sregs.gs.base, 0x1800u);
+		EXPECT_EQ(sregs.ldt.base, 0x3000u);
+		EXPECT_EQ(sregs.tr.selector, 0x48);
+		EXPECT_EQ(sregs.tr.base, 0x3100u);
+	}
+};
+
+TEST_F(MmioInLongMode, base_of_fs_and_gs)
+{
+	for (u64 qualification : {u64{0x182}, u64{0x18a}}) {
+		kvm_regs r = regs();
+		r.rip = 0x1000;
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, r), 0);
+		std::memcpy(ram + 0x1000, "\x65\x89\x03", 3); /* mov %eax, %gs:(%rbx) */
+		guest({touches_from(code64, data, 0xd800, qualification), halts()});
+		expect_write(0xd800);
+		expect_all_segments();
+		EXPECT_EQ(run(), 0);
+		r.rip = 0x1000;
+		EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, r), 0);
+		std::memcpy(ram + 0x1000, "\x64\x89\x03", 3); /* mov %eax, %fs:(%rbx) */
+		guest({touches_from(code64, data, 0xc800, qualification), halts()});
+		expect_write(0xc800);
+		EXPECT_EQ(run(), 0);
+	}
+}
+
+TEST_F(MmioInLongMode, segments_of_compatibility_mode)
+{
+	std::memcpy(ram + 0x1000, "\x89\x03\x26\x89\x03", 5); /* mov %eax, (%ebx); %es:(%ebx) */
+	guest({touches_from(code32, data, 0xd000, 0x182), touches_from(code32, data, 0xe000, 0x18a),
+	       halts()});
+	expect_write(0xd000);
+	expect_all_segments();
+	expect_write(0xe000);
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(regs().rip, 0x1006u);
+}
+
+TEST_F(MmioInLongMode, privilege_level)
+{
+	/* The last page is the supervisor's. */
+	put_entry(0x6000, 0x7007);
+	put_entry(0x7008, 0x1007);
+	put_entry(0x7060, 0xc003);
+	std::memcpy(ram + 0x1000, "\x89\x43\xff", 3); /* mov %eax, -1(%rbx) */
+	put_entry(0x7058, 0xb007);
+	guest({touches_from(code64, user_data, 0xbfff, 0x182), [](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_EQ(vmcs.fields[field::vm_entry_interruption_info.encoding],
+				 0x80000b0eu);
+		       EXPECT_EQ(vmcs.fields[field::vm_entry_exception_error_code.encoding], 7u);
+		       return halts()(vmcs, gprs);
+	       }});
+	EXPECT_EQ(run(), 0);
+	EXPECT_EQ(run_page().exit_reason, u32{KVM_EXIT_HLT});
+	kvm_regs r = regs();
+	r.rip = 0x1000;
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_REGS, r), 0);
+	guest({touches_from(code64, data, 0xbfff, 0x182), halts()});
+	expect_write(0xbfff);
+	EXPECT_EQ(run(), 0);
+}
+
+/* The CPU has them in its VMCS while PAE paging is on. */
+TEST_F(MmioInLongMode, pdptes)
+{
+	kvm_sregs2 sregs{};
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_SREGS2, sregs), 0);
+	EXPECT_EQ(sregs.flags, 0u);
+	sregs.efer = 0;
+	sregs.cs.l = 0;
+	sregs.cs.db = 1;
+	sregs.cr3 = 0x3000;
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_SREGS2, sregs), 0);
+	std::memcpy(ram + 0x1000, "\x89\x03", 2); /* mov %eax, (%ebx) */
+	guest({[](Vmcs &vmcs, u64 *gprs) {
+		       EXPECT_EQ(vmcs.fields[field::guest_pdpte0.encoding], 0u);
+		       touches_from(code32, data, 0xd000, 0x182)(vmcs, gprs);
+		       vmcs.fields[field::guest_pdpte0.encoding] = 0x6001;
+		       vmcs.fields[field::guest_pdpte3.encoding] = 0x7001;
+		       return false;
+	       },
+	       halts()});
+	expect_write(0xd000);
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_SREGS2, sregs), 0);
+	EXPECT_EQ(sregs.flags, u64{KVM_SREGS2_FLAGS_PDPTRS_VALID});
+	EXPECT_EQ(sregs.pdptrs[0], 0x6001u);
+	EXPECT_EQ(sregs.pdptrs[3], 0x7001u);
+	EXPECT_EQ(run(), 0);
+}
+
 TEST_F(Run, port_in)
 {
 	guest({exits(ExitReason::io_instruction, 0x03f80008, 1), halts()});
