@@ -75,12 +75,20 @@ Owned<MemslotTable> MemslotTable::with_change(u32 removed_id, const Memslot *add
 	return table;
 }
 
-/* Most accesses are to the slot of the last one. */
-[[gnu::always_inline]] inline const Memslot *GuestMemory::slot_of(GuestPhys address) const
+constinit const Memslot GuestMemory::nothing;
+
+[[gnu::noinline]] const Memslot *GuestMemory::find_slot(GuestPhys address) const
 {
-	if (!last_ || !last_->contains(address.frame()))
-		last_ = table_.find_frame(address.frame());
-	return last_;
+	const Memslot *slot = table_.find_frame(address.frame());
+
+	if (slot)
+		last_ = slot;
+	return slot;
+}
+
+inline const Memslot *GuestMemory::slot_of(GuestPhys address) const
+{
+	return last_->contains(address.frame()) ? last_ : find_slot(address);
 }
 
 bool GuestMemory::is_ram(GuestPhys address) const
@@ -113,6 +121,16 @@ Result<> GuestMemory::read_entry(GuestPhys address, u64 &entry, u32 length) cons
 		return Errno::noent;
 	return from_errno(glue_user_read(
 		slot->user_address(address.frame()).value + address.page_offset(), &entry, length));
+}
+
+Result<> GuestMemory::read_16(GuestPhys address, u64 (&to)[2]) const
+{
+	const Memslot *slot = slot_of(address);
+
+	if (!slot)
+		return Errno::noent;
+	return from_errno(glue_user_read_16(
+		slot->user_address(address.frame()).value + address.page_offset(), to));
 }
 
 Result<> GuestMemory::write(GuestPhys address, const void *from, u32 length) const

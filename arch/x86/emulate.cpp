@@ -15,6 +15,7 @@
 
 #include <linux/kvm.h>
 
+#include <cstring>
 #include <utility>
 
 namespace kvmpp
@@ -35,33 +36,43 @@ CodeSize code_size(const VcpuState &s)
 Fault fetch(const VcpuState &s, const GuestMemory &memory, Instruction &instruction)
 {
 	constexpr unsigned longest = 15;
-	u8 bytes[longest];
+	union {
+		u64 at_once[2];
+		u8 bytes[sizeof(at_once)];
+	};
 	unsigned have = 0;
 	CodeSize code = code_size(s);
+	u64 base = code == CodeSize::bits64 ? 0 : s.seg(Seg::cs).base;
 
 	while (have < longest) {
-		u64 base = code == CodeSize::bits64 ? 0 : s.seg(Seg::cs).base;
 		GuestLinear linear = linear_address(s, base + s.rip + have);
 		Translation t = translate(s, memory, linear, {.fetch = true});
 
 		if (t.outcome == Translation::Outcome::page_fault)
 			return {.kind = Fault::Kind::page,
-				.linear = linear,
-				.error_code = t.error_code};
+				.error_code = t.error_code,
+				.linear = linear};
 		if (t.outcome == Translation::Outcome::no_tables)
 			break;
 		u64 rest_of_page = page_size - t.address.page_offset();
-		unsigned length = rest_of_page < longest - have
-					  ? static_cast<unsigned>(rest_of_page)
-					  : longest - have;
-		if (!memory.read(t.address, bytes + have, length))
-			break;
-		have += length;
+		if (have == 0 && rest_of_page >= sizeof(bytes)) {
+			if (!memory.read_16(t.address, at_once))
+				break;
+			have = longest;
+		} else {
+			unsigned length = rest_of_page < longest - have
+						  ? static_cast<unsigned>(rest_of_page)
+						  : longest - have;
+			if (!memory.read(t.address, bytes + have, length))
+				break;
+			have += length;
+		}
 		DecodeOutcome outcome = decode(bytes, have, code, instruction);
 		if (outcome == DecodeOutcome::ok)
 			return {};
 		if (outcome == DecodeOutcome::unknown)
 			break;
+		instruction = {};
 	}
 	return {.kind = Fault::Kind::failed};
 }
@@ -86,13 +97,14 @@ Next show_fragment(VcpuState &s)
 	PendingAccess &p = s.pending;
 	const PendingAccess::Fragment &f = p.fragments[p.fragment_next];
 
-	s.user = {.reason = KVM_EXIT_MMIO,
-		  .mmio = {.phys_addr = f.address.value,
-			   .data = {},
-			   .len = f.length,
-			   .is_write = p.kind == PendingAccess::Kind::mmio_write}};
-	for (unsigned i = 0; s.user.mmio.is_write && i < f.length; i++)
-		s.user.mmio.data[i] = p.data[f.offset + i];
+	bool is_write = p.kind == PendingAccess::Kind::mmio_write;
+	u64 data = is_write ? load_bytes(p.data + f.offset, 8) & low_bits(8 * f.length) : 0;
+
+	s.user.reason = KVM_EXIT_MMIO;
+	s.user.mmio.phys_addr = f.address.value;
+	std::memcpy(s.user.mmio.data, &data, sizeof(data));
+	s.user.mmio.len = f.length;
+	s.user.mmio.is_write = is_write;
 	return Next::user;
 }
 
@@ -116,6 +128,11 @@ private:
 	void compare_and_exchange();
 	void compare_and_exchange_8_bytes();
 	void finish();
+	void set_flags(u64 rflags)
+	{
+		s_.rflags = rflags;
+		s_.mark_dirty(Group::rflags);
+	}
 	Next failed() { return emulation_failed(s_, exit_); }
 
 	VcpuState &s_;
@@ -191,7 +208,7 @@ bool Execution::write(const Place &place, u64 value)
 
 	p.kind = PendingAccess::Kind::none;
 	p.fragment_count = p.fragment_next = 0;
-	store_bytes(p.data, value, 8);
+	std::memcpy(p.data, &value, sizeof(value));
 	for (unsigned n = 0; n < place.count; n++) {
 		const Place::Piece &piece = place.pieces[n];
 
@@ -212,7 +229,7 @@ void Execution::compare_and_exchange()
 	const Operand &d = i_.destination;
 	u64 accumulator = s_.gpr[rax] & low_bits(8 * d.size);
 
-	s_.rflags = alu(Operation::cmp, d.size, accumulator, destination_, s_.rflags).rflags;
+	set_flags(alu(Operation::cmp, d.size, accumulator, destination_, s_.rflags).rflags);
 	/* Memory is written in either case. */
 	if (accumulator == destination_)
 		destination_ = source_;
@@ -225,10 +242,10 @@ void Execution::compare_and_exchange_8_bytes()
 	u64 wanted = s_.gpr[rdx] << 32 | static_cast<u32>(s_.gpr[rax]);
 
 	if (wanted == destination_) {
-		s_.rflags |= rflags::zf;
+		set_flags(s_.rflags | rflags::zf);
 		destination_ = s_.gpr[rcx] << 32 | static_cast<u32>(s_.gpr[rbx]);
 	} else {
-		s_.rflags &= ~rflags::zf;
+		set_flags(s_.rflags & ~rflags::zf);
 		write_register(s_, rax, 4, destination_);
 		write_register(s_, rdx, 4, destination_ >> 32);
 	}
@@ -259,7 +276,7 @@ void Execution::compute()
 
 		write_register(s_, source, destination_);
 		destination_ = r.value;
-		s_.rflags = r.rflags;
+		set_flags(r.rflags);
 		break;
 	}
 	case Operation::cmpxchg:
@@ -272,10 +289,9 @@ void Execution::compute()
 		AluResult r = alu(i_.operation, d.size, destination_, source_, s_.rflags);
 
 		destination_ = r.value;
-		s_.rflags = r.rflags;
+		set_flags(r.rflags);
 	}
 	}
-	s_.mark_dirty(Group::rflags);
 }
 
 /* RIP goes to the next instruction, or stays at a REP that has more to do. */
@@ -297,8 +313,8 @@ void Execution::finish()
 						       (i_.repeat == Repeat::while_equal);
 		}
 	}
-	if (last)
-		s_.rflags &= ~rflags::rf;
+	if (last && (s_.rflags & rflags::rf))
+		set_flags(s_.rflags & ~rflags::rf);
 	s_.skip_instruction(last ? i_.length : 0);
 }
 

@@ -3,8 +3,6 @@
 
 #include "paging.hpp"
 
-#include <cstring>
-
 namespace kvmpp
 {
 
@@ -22,13 +20,14 @@ Fault for_each_page(const VcpuState &s, const GuestMemory &memory, const Transla
 	for (unsigned done = 0; done < size;) {
 		GuestLinear at = linear_address(s, linear.value + done);
 		Translation t = known.covers(at, write)
-					? Translation{Translation::Outcome::ok, known.at(at)}
+					? Translation{.outcome = Translation::Outcome::ok,
+						      .address = known.at(at)}
 					: translate(s, memory, at, {.write = write});
 
 		if (t.outcome == Translation::Outcome::page_fault)
 			return {.kind = Fault::Kind::page,
-				.linear = at,
-				.error_code = t.error_code};
+				.error_code = t.error_code,
+				.linear = at};
 		if (t.outcome == Translation::Outcome::no_tables)
 			return {.kind = Fault::Kind::failed};
 		u64 rest_of_page = page_size - t.address.page_offset();
@@ -42,19 +41,6 @@ Fault for_each_page(const VcpuState &s, const GuestMemory &memory, const Transla
 }
 
 } // namespace
-
-u64 load_bytes(const u8 *from, unsigned size)
-{
-	u64 value = 0;
-
-	std::memcpy(&value, from, size);
-	return value;
-}
-
-void store_bytes(u8 *to, u64 value, unsigned size)
-{
-	std::memcpy(to, &value, size);
-}
 
 u64 read_register(const VcpuState &s, const Operand &reg)
 {
@@ -105,17 +91,23 @@ u64 effective_address(const VcpuState &s, const MemoryOperand &m, u32 length)
 	return address & low_bits(8 * m.address_size);
 }
 
-bool segment_allows(const VcpuState &s, Seg segment, u64 offset, u64 size, bool write)
+namespace
+{
+
+/* What is added to the segment's offsets. */
+u64 segment_base(const VcpuState &s, Seg segment)
+{
+	bool has_base = !s.code64() || segment == Seg::fs || segment == Seg::gs;
+
+	return has_base ? s.seg(segment).base : 0;
+}
+
+/* In other than 64-bit code. */
+bool limit_and_type_allow(const VcpuState &s, Seg segment, u64 offset, u64 last, bool write)
 {
 	constexpr u32 code = 1 << 3, expand_down = 1 << 2, accessible = 1 << 1;
 	const Segment &g = s.seg(segment);
-	u64 last = offset + size - 1;
 
-	if (s.code64()) {
-		u64 base = segment == Seg::fs || segment == Seg::gs ? g.base : 0;
-
-		return is_canonical(base + offset) && is_canonical(base + last);
-	}
 	if (g.access_rights & Segment::unusable)
 		return false;
 	/* Real mode and virtual-8086 mode check limits only. */
@@ -131,14 +123,25 @@ bool segment_allows(const VcpuState &s, Seg segment, u64 offset, u64 size, bool 
 	return last <= g.limit || g.limit == 0xffffffff;
 }
 
+} // namespace
+
+bool segment_allows(const VcpuState &s, Seg segment, u64 offset, u64 size, bool write)
+{
+	u64 last = offset + size - 1;
+
+	if (!s.code64())
+		return limit_and_type_allow(s, segment, offset, last, write);
+	u64 base = segment_base(s, segment);
+	return is_canonical(base + offset) && is_canonical(base + last);
+}
+
 Fault locate(const VcpuState &s, const GuestMemory &memory, const TranslatedPage &known,
 	     const MemoryOperand &m, u32 length, u64 displacement, unsigned size, bool write,
 	     Place &place)
 {
 	u64 offset =
 		(effective_address(s, m, length) + displacement) & low_bits(8 * m.address_size);
-	bool has_base = !s.code64() || m.segment == Seg::fs || m.segment == Seg::gs;
-	u64 linear = offset + (has_base ? s.seg(m.segment).base : 0);
+	u64 linear = offset + segment_base(s, m.segment);
 
 	if (!segment_allows(s, m.segment, offset, size, write))
 		return {.kind = Fault::Kind::protection, .segment = m.segment};

@@ -9,11 +9,18 @@
 #include "instruction.hpp"
 #include "vcpu_state.hpp"
 
+#include <cstring>
+
 namespace kvmpp
 {
 
-u64 load_bytes(const u8 *from, unsigned size);
-void store_bytes(u8 *to, u64 value, unsigned size);
+inline u64 load_bytes(const u8 *from, unsigned size)
+{
+	u64 value = 0;
+
+	std::memcpy(&value, from, size);
+	return value;
+}
 
 u64 read_register(const VcpuState &state, const Operand &reg);
 /* Writes as instructions do: 4 bytes clear the register's upper half. */
@@ -28,7 +35,7 @@ u64 effective_address(const VcpuState &state, const MemoryOperand &operand, u32 
 
 /* How an access to memory ended, when it did not do what was asked. */
 struct Fault {
-	enum class Kind {
+	enum class Kind : u8 {
 		none,
 		protection, /* #SS(0) or #GP(0): the segment, or an address that is not canonical */
 		page,
@@ -37,8 +44,8 @@ struct Fault {
 
 	Kind kind = Kind::none;
 	Seg segment = Seg::ds;
-	GuestLinear linear = {};
 	u32 error_code = 0;
+	GuestLinear linear = {};
 
 	explicit operator bool() const { return kind != Kind::none; }
 };
@@ -51,7 +58,7 @@ struct Place {
 		bool device;
 	};
 
-	Piece pieces[2] = {};
+	Piece pieces[2]; /* the first count */
 	u8 count = 0;
 	bool has_device = false;
 };

@@ -46,7 +46,7 @@ bool allowed(const VcpuState &s, const Passed &passed, PageAccess access, bool u
 	return !access.write || writable || !(s.cr0 & cr0::wp);
 }
 
-/* The entries that a walk has used. */
+/* The entries that a walk has used, from the root on. */
 class Used
 {
 public:
@@ -54,8 +54,8 @@ public:
 
 	void add(GuestPhys address, u64 entry)
 	{
-		entries_[count_].address = address;
-		entries_[count_++].entry = entry;
+		address_[count_] = address.value;
+		entry_[count_++] = entry;
 	}
 	/*
 	 * "Accessed and Dirty Flags", from the root on. Tables that cannot be written are left as they
@@ -64,14 +64,13 @@ public:
 	Result<bool> set_flags(const GuestMemory &memory, bool write) const
 	{
 		for (unsigned i = 0; i < count_; i++) {
-			const Entry &used = entries_[i];
 			bool is_leaf = i + 1 == count_;
 			u64 wanted =
-				used.entry | entry_accessed | (write && is_leaf ? entry_dirty : 0);
+				entry_[i] | entry_accessed | (write && is_leaf ? entry_dirty : 0);
 
-			if (wanted == used.entry)
+			if (wanted == entry_[i])
 				continue;
-			Result<bool> same = memory.compare_exchange(used.address, used.entry,
+			Result<bool> same = memory.compare_exchange({address_[i]}, entry_[i],
 								    wanted, entry_bytes_);
 			if (!same && same.error() != Errno::noent)
 				return same;
@@ -82,14 +81,19 @@ public:
 	}
 
 private:
-	struct Entry {
-		GuestPhys address;
-		u64 entry;
-	};
-	Entry entries_[4]; /* the first count_ */
+	u64 address_[4], entry_[4]; /* the first count_ */
 	unsigned count_ = 0;
 	unsigned entry_bytes_;
 };
+
+Translation page_fault(const VcpuState &s, PageAccess access, u32 error)
+{
+	bool nx = (s.cr4 & cr4::pae) && (s.efer & efer::nx);
+
+	error |= (access.write ? error_write : 0) | (s.cpl() == 3 ? error_user : 0) |
+		 (access.fetch && (nx || (s.cr4 & cr4::smep)) ? error_fetch : 0);
+	return {.outcome = Translation::Outcome::page_fault, .error_code = error};
+}
 
 /* False: an entry changed while it was in use, and all is to be done again. */
 bool walk(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, PageAccess access,
@@ -97,73 +101,73 @@ bool walk(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, Pag
 {
 	using Outcome = Translation::Outcome;
 
-	bool user_mode = s.cpl() == 3;
-	bool nx_enabled = s.efer & efer::nx;
+	constexpr unsigned shift_of_pml4 = 39;
 	bool wide = s.cr4 & cr4::pae;
-	unsigned entry_bytes = wide ? 8 : 4;
+	u64 large = wide || (s.cr4 & cr4::pse) ? entry_large : 0;
+	unsigned entry_shift = wide ? 3 : 2, entry_bytes = 1u << entry_shift;
+	unsigned index_bits = page_shift - entry_shift;
+	/* Of an entry's place in its table. */
+	u64 place_mask = low_bits(page_shift) & ~low_bits(entry_shift);
 	Used used(entry_bytes);
 	Passed passed;
-	unsigned index_bits = wide ? 9 : 10;
-	int level = s.long_mode() ? 4 : 2;
-	u64 table = s.cr3 & (s.long_mode() ? address_field : 0xfffff000);
-	u64 entry = 0;
-	unsigned shift = 0;
-	bool large = false;
-	u32 error =
-		(access.write ? error_write : 0) | (user_mode ? error_user : 0) |
-		(access.fetch && ((wide && nx_enabled) || (s.cr4 & cr4::smep)) ? error_fetch : 0);
+	u64 table, entry;
+	unsigned shift;
 
-	if (!s.long_mode())
+	if (s.long_mode()) {
+		shift = shift_of_pml4;
+		table = s.cr3 & address_field;
+	} else {
+		shift = page_shift + index_bits;
+		table = s.cr3 & 0xfffff000;
 		linear.value = static_cast<u32>(linear.value);
-	if (s.pae_paging()) {
-		u64 pdpte = s.pdpte[linear.value >> 30];
+		if (wide) {
+			u64 pdpte = s.pdpte[linear.value >> 30];
 
-		if (!(pdpte & entry_present)) {
-			result = {Outcome::page_fault, {}, error};
-			return true;
+			if (!(pdpte & entry_present)) {
+				result = page_fault(s, access, 0);
+				return true;
+			}
+			table = pdpte & address_field;
 		}
-		table = pdpte & address_field;
 	}
-	for (;; level--) {
-		shift = page_shift + (level - 1) * index_bits;
-		u64 index = (linear.value >> shift) & low_bits(index_bits);
-		GuestPhys address = {table + index * entry_bytes};
+	for (;; shift -= index_bits) {
+		GuestPhys address = {table +
+				     ((linear.value >> (shift - entry_shift)) & place_mask)};
 
 		if (!memory.read_entry(address, entry, entry_bytes)) {
-			result = {Outcome::no_tables, {}};
+			result = {.outcome = Outcome::no_tables};
 			return true;
 		}
 		if (!(entry & entry_present)) {
-			result = {Outcome::page_fault, {}, error};
+			result = page_fault(s, access, 0);
 			return true;
 		}
 		used.add(address, entry);
 		passed.add(entry);
-		large = level > 1 && level < 4 && (entry & entry_large) &&
-			(wide || (s.cr4 & cr4::pse));
-		if (level == 1 || large)
+		if (shift == page_shift || ((entry & large) && shift != shift_of_pml4))
 			break;
 		table = entry & address_field;
 	}
-	if (!allowed(s, passed, access, user_mode, wide && nx_enabled)) {
-		result = {Outcome::page_fault, {}, error | error_present};
+	if (!allowed(s, passed, access, s.cpl() == 3, wide && (s.efer & efer::nx))) {
+		result = page_fault(s, access, error_present);
 		return true;
 	}
 	if (!(passed.in_all & entry_accessed) || (access.write && !(entry & entry_dirty))) {
 		Result<bool> same = used.set_flags(memory, access.write);
 
 		if (!same) {
-			result = {Outcome::no_tables, {}};
+			result = {.outcome = Outcome::no_tables};
 			return true;
 		}
 		if (!*same)
 			return false;
 	}
-	u64 base = entry & address_field;
+	u64 base = entry & address_field, in_page = (u64{1} << shift) - 1;
 	/* 4 MiB pages: bits 39:32 of the address are in bits 20:13 ("PSE-36"). */
-	if (large && !wide)
+	if (!wide && shift != page_shift)
 		base = (entry & 0xffc00000) | ((entry >> 13) & 0xff) << 32;
-	result = {Outcome::ok, {(base & ~low_bits(shift)) | (linear.value & low_bits(shift))}};
+	result = {.outcome = Outcome::ok,
+		  .address = {(base & ~in_page) | (linear.value & in_page)}};
 	return true;
 }
 
@@ -172,7 +176,8 @@ bool walk(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, Pag
 Translation translate(const VcpuState &s, const GuestMemory &memory, GuestLinear linear,
 		      PageAccess access)
 {
-	Translation result{Translation::Outcome::ok, {static_cast<u32>(linear.value)}};
+	Translation result{.outcome = Translation::Outcome::ok,
+			   .address = {static_cast<u32>(linear.value)}};
 
 	if (!s.paging())
 		return result;

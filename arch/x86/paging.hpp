@@ -14,14 +14,14 @@ struct PageAccess {
 };
 
 struct Translation {
-	enum class Outcome {
+	enum class Outcome : u8 {
 		ok,
 		page_fault, /* for the guest, with error_code */
 		no_tables,  /* the guest's tables are not in RAM, or RAM that the VMM took away */
 	};
 	Outcome outcome;
-	GuestPhys address;
 	u32 error_code = 0;
+	GuestPhys address = {};
 };
 
 /*

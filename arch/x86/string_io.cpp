@@ -87,8 +87,8 @@ Next handle_string_io(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 		if (t.outcome == Translation::Outcome::page_fault)
 			return deliver(s, exit,
 				       {.kind = Fault::Kind::page,
-					.linear = {byte ? at.value & page_mask : at.value},
-					.error_code = t.error_code});
+					.error_code = t.error_code,
+					.linear = {byte ? at.value & page_mask : at.value}});
 		if (t.outcome == Translation::Outcome::no_tables)
 			return emulation_failed(s, exit);
 	}

@@ -14,6 +14,8 @@ int glue_copy_to_user(glue_u64 to, const void *from, glue_size bytes) MAY_SLEEP;
 int glue_copy_to_user_nofault(glue_u64 to, const void *from, glue_size bytes);
 /* An aligned integer of @bytes, 4 or 8, in one access. 0 or -EFAULT. Sleeps. */
 int glue_user_read(glue_u64 address, glue_u64 *value, glue_size bytes) MAY_SLEEP;
+/* 16 bytes, aligned or not, not in one access. 0 or -EFAULT. Sleeps. */
+int glue_user_read_16(glue_u64 address, glue_u64 *to) MAY_SLEEP;
 /*
  * An aligned integer of @bytes, 4 or 8, becomes @desired where it is @expected, as one locked access. 1, 0
  * where it is something else, or -EFAULT. Sleeps.

@@ -47,6 +47,21 @@ int glue_user_read(glue_u64 address, glue_u64 *value, glue_size bytes)
 	return 0;
 }
 
+int glue_user_read_16(glue_u64 address, glue_u64 *to)
+{
+	const u64 __user *from = (const u64 __user *)address;
+
+	if (!user_read_access_begin(from, 2 * sizeof(*from)))
+		return -EFAULT;
+	unsafe_get_user(to[0], &from[0], fault);
+	unsafe_get_user(to[1], &from[1], fault);
+	user_read_access_end();
+	return 0;
+fault:
+	user_read_access_end();
+	return -EFAULT;
+}
+
 int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 desired,
 			       glue_size bytes)
 {

@@ -277,6 +277,11 @@ int glue_user_read(glue_u64, glue_u64 *, glue_size)
 	return -14;
 }
 
+int glue_user_read_16(glue_u64, glue_u64 *)
+{
+	return -14;
+}
+
 int glue_user_compare_exchange(glue_u64, glue_u64, glue_u64, glue_size)
 {
 	return -14;

@@ -175,6 +175,11 @@ int glue_user_read(glue_u64 address, glue_u64 *value, glue_size bytes)
 	return glue_copy_from_user(value, address, bytes);
 }
 
+int glue_user_read_16(glue_u64 address, glue_u64 *to)
+{
+	return glue_copy_from_user(to, address, 16);
+}
+
 int glue_user_compare_exchange(glue_u64 address, glue_u64 expected, glue_u64 desired,
 			       glue_size bytes)
 {
