@@ -14,9 +14,41 @@ namespace
  * Operands, as "Opcode Map" abbreviates them. First letter: e is memory by ModR/M, g a register by
  * ModR/M, i an immediate, a is rAX, o an offset without ModR/M, x is DS:rSI, y is ES:rDI. Second
  * one, the size: b, w, d, q are 1, 2, 4, 8 bytes, v is the operand size, z that but at most 4 bytes
- * encoded, s is v but at most 4 bytes.
+ * encoded, s is v but at most 4 bytes, which is the same for the operand.
  */
-enum class Part : u8 { none, eb, ew, es, eq, ev, gb, gv, ib, iz, ab, av, ob, ov, xb, xv, yb, yv };
+enum class Form : u8 { none, e, g, i, a, o, x, y };
+enum class Size : u8 { b, w, q, v, z };
+
+constexpr u8 part_of(Form form, Size size)
+{
+	return static_cast<u8>(static_cast<unsigned>(form) << 4 | static_cast<unsigned>(size));
+}
+
+enum class Part : u8 {
+	none = 0,
+	eb = part_of(Form::e, Size::b),
+	ew = part_of(Form::e, Size::w),
+	es = part_of(Form::e, Size::z),
+	eq = part_of(Form::e, Size::q),
+	ev = part_of(Form::e, Size::v),
+	gb = part_of(Form::g, Size::b),
+	gv = part_of(Form::g, Size::v),
+	ib = part_of(Form::i, Size::b),
+	iz = part_of(Form::i, Size::z),
+	ab = part_of(Form::a, Size::b),
+	av = part_of(Form::a, Size::v),
+	ob = part_of(Form::o, Size::b),
+	ov = part_of(Form::o, Size::v),
+	xb = part_of(Form::x, Size::b),
+	xv = part_of(Form::x, Size::v),
+	yb = part_of(Form::y, Size::b),
+	yv = part_of(Form::y, Size::v),
+};
+
+constexpr Form form_of(Part part)
+{
+	return static_cast<Form>(static_cast<u8>(part) >> 4);
+}
 
 constexpr u16 escape_0f = 0x100, escape_0f38 = 0x200;
 constexpr s8 no_digit = -1;
@@ -149,11 +181,13 @@ constexpr Row rows[] = {
 	{escape_0f38 | 0xf1, movbe, ev, gv},
 };
 
+constexpr unsigned row_count = sizeof(rows) / sizeof(*rows);
+
 /* Of each opcode the first row, counted from 1; 0: there is none. */
 constexpr auto first_rows = [] {
 	std::array<u8, 0x300> first = {};
 
-	static_assert(sizeof(rows) / sizeof(*rows) < 0xff);
+	static_assert(row_count < 0xff);
 	for (u8 i = 0; const Row &row : rows) {
 		i++;
 		if (first[row.opcode] == 0)
@@ -225,6 +259,9 @@ Prefixes read_prefixes(Stream &in, CodeSize code)
 	for (; in.ok; in.position++) {
 		u8 byte = in.peek();
 
+		/* No prefix is an opcode. */
+		if (first_rows[byte])
+			break;
 		if (code == CodeSize::bits64 && (byte & 0xf0) == 0x40) {
 			p.rex = byte;
 			continue;
@@ -323,46 +360,32 @@ void read_operand32(Stream &in, u8 mod, u8 rm, const Prefixes &p, CodeSize code,
 	m.displacement = mod == 1 ? in.signed_number(1) : mod == 2 ? in.signed_number(4) : 0;
 }
 
+/* Of a part with @size. */
+u8 bytes_of(Size size, u8 operand_size)
+{
+	switch (size) {
+	case Size::b:
+		return 1;
+	case Size::w:
+		return 2;
+	case Size::q:
+		return 8;
+	case Size::v:
+		return operand_size;
+	case Size::z:
+		return operand_size < 4 ? operand_size : 4;
+	}
+	return 0;
+}
+
 /* What the parts of an instruction go by. */
 struct Context {
 	Stream &in;
 	const Prefixes &prefixes;
 	u8 operand_size;
 	u8 address_size;
-	u8 reg = 0;           /* of ModR/M */
-	MemoryOperand memory; /* of ModR/M */
+	u8 reg; /* of ModR/M */
 };
-
-u8 size_of(Part part, u8 operand_size)
-{
-	switch (part) {
-	case none:
-		return 0;
-	case eb:
-	case gb:
-	case ib:
-	case ab:
-	case ob:
-	case xb:
-	case yb:
-		return 1;
-	case ew:
-		return 2;
-	case eq:
-		return 8;
-	case es:
-	case iz:
-		return operand_size < 4 ? operand_size : 4;
-	case ev:
-	case gv:
-	case av:
-	case ov:
-	case xv:
-	case yv:
-		return operand_size;
-	}
-	return 0;
-}
 
 /* Addressed by a register alone, as strings are. */
 MemoryOperand pointed_to(const Context &c, Gpr base, Seg segment)
@@ -370,24 +393,20 @@ MemoryOperand pointed_to(const Context &c, Gpr base, Seg segment)
 	return {.segment = segment, .address_size = c.address_size, .base = static_cast<s8>(base)};
 }
 
-void read_part(Context &c, Part part, Operand &o)
+/* Memory by ModR/M is there already. */
+void read_part(const Context &c, Part part, Operand &o)
 {
 	using Kind = Operand::Kind;
 
-	o.size = size_of(part, c.operand_size);
-	switch (part) {
-	case none:
+	if (part == none)
+		return;
+	o.size = bytes_of(static_cast<Size>(static_cast<u8>(part) & 0xf), c.operand_size);
+	o.kind = Kind::memory;
+	switch (form_of(part)) {
+	case Form::none:
+	case Form::e:
 		break;
-	case eb:
-	case ew:
-	case es:
-	case eq:
-	case ev:
-		o.kind = Kind::memory;
-		o.memory = c.memory;
-		break;
-	case gb:
-	case gv:
+	case Form::g:
 		o.kind = Kind::reg;
 		o.reg = c.reg;
 		/* Without REX, byte registers 4 to 7 are AH, CH, DH, BH. */
@@ -396,50 +415,49 @@ void read_part(Context &c, Part part, Operand &o)
 			o.high_byte = true;
 		}
 		break;
-	case ib:
-	case iz:
+	case Form::i:
 		o.kind = Kind::immediate;
 		o.immediate = static_cast<u64>(c.in.signed_number(o.size));
 		break;
-	case ab:
-	case av:
+	case Form::a:
 		o.kind = Kind::reg;
 		o.reg = rax;
 		break;
-	case ob:
-	case ov:
-		o.kind = Kind::memory;
+	case Form::o:
 		o.memory = {.segment = c.prefixes.segment,
 			    .address_size = c.address_size,
 			    .displacement = static_cast<s64>(c.in.number(c.address_size))};
 		break;
-	case xb:
-	case xv:
-		o.kind = Kind::memory;
+	case Form::x:
 		o.memory = pointed_to(c, rsi, c.prefixes.segment);
 		break;
-	case yb:
-	case yv:
-		o.kind = Kind::memory;
+	case Form::y:
 		o.memory = pointed_to(c, rdi, Seg::es);
 		break;
 	}
 }
 
-template <class... Parts> constexpr bool is_any_of(Part part, Parts... parts)
-{
-	return (1u << static_cast<unsigned>(part)) & ((1u << static_cast<unsigned>(parts)) | ...);
-}
-
 constexpr bool has_modrm(const Row &row)
 {
-	return is_any_of(row.destination, eb, ew, es, eq, ev, gb, gv);
+	return form_of(row.destination) == Form::e || form_of(row.destination) == Form::g;
 }
 
 constexpr bool is_string(const Row &row)
 {
-	return is_any_of(row.destination, xb, xv, yb, yv) || is_any_of(row.source, xb, xv, yb, yv);
+	return form_of(row.destination) >= Form::x || form_of(row.source) >= Form::x;
 }
+
+/* Whether memory by ModR/M is the destination, in all rows of an opcode. */
+constexpr bool changes_memory(const Row &row)
+{
+	return form_of(row.destination) == Form::e;
+}
+static_assert([] {
+	for (const Row &row : rows)
+		if (changes_memory(row) != changes_memory(rows[first_rows[row.opcode] - 1]))
+			return false;
+	return true;
+}());
 
 /* "LOCK" in the instruction set's reference: what may have it. */
 bool lockable(const Instruction &i)
@@ -448,80 +466,81 @@ bool lockable(const Instruction &i)
 	       i.writes_destination();
 }
 
-/* False where ModR/M names a register instead of memory. */
-bool read_modrm(Context &c, CodeSize code, u8 &digit)
+/* False where ModR/M, @modrm, names a register instead of memory. */
+bool read_memory(Stream &in, u8 modrm, const Prefixes &p, CodeSize code, u8 address_size,
+		 MemoryOperand &m)
 {
-	u8 modrm = c.in.byte();
 	u8 mod = modrm >> 6, rm = modrm & 7;
-	MemoryOperand &m = c.memory;
 
-	digit = (modrm >> 3) & 7;
-	c.reg = digit | c.prefixes.r();
 	if (mod == 3)
 		return false;
-	m.address_size = c.address_size;
-	if (m.address_size == 2)
-		read_operand16(c.in, mod, rm, m);
+	m.address_size = address_size;
+	if (address_size == 2)
+		read_operand16(in, mod, rm, m);
 	else
-		read_operand32(c.in, mod, rm, c.prefixes, code, m);
+		read_operand32(in, mod, rm, p, code, m);
 	/* What is addressed by the stack pointer or the frame pointer is on the stack. */
-	if (c.prefixes.has_segment)
-		m.segment = c.prefixes.segment;
+	if (p.has_segment)
+		m.segment = p.segment;
 	else if (m.base == rsp || m.base == rbp)
 		m.segment = Seg::ss;
 	return true;
 }
 
-/* Null where there is none. */
-const Row *find_row(u16 opcode, u8 digit)
+/* From @row on, the first of its opcode. Null where there is none. */
+const Row *find_row(const Row *row, u8 digit)
 {
-	for (unsigned i = first_rows[opcode]; i && i <= sizeof(rows) / sizeof(*rows); i++) {
-		const Row &row = rows[i - 1];
-
-		if (row.opcode != opcode)
+	for (u16 opcode = row->opcode; row->digit != digit; row++) {
+		if (row->digit == no_digit)
 			break;
-		if (row.digit == no_digit || row.digit == digit)
-			return &row;
+		if (row + 1 == rows + row_count || row[1].opcode != opcode)
+			return nullptr;
 	}
-	return nullptr;
+	return row;
 }
 
 bool decode(Stream &in, CodeSize code, Instruction &i)
 {
 	Prefixes p = read_prefixes(in, code);
 	u16 opcode = read_opcode(in);
-	u8 digit = 0;
+	u8 first = first_rows[opcode], modrm = 0;
 
-	if (!first_rows[opcode])
+	if (!first)
 		return false;
+	const Row *row = &rows[first - 1];
 	bool small = code == CodeSize::bits16;
 	u8 operand_size = p.w() ? 8 : (p.operand_size != small) ? 2 : 4;
 	u8 address_size = code == CodeSize::bits64    ? (p.address_size ? 4 : 8)
 			  : (p.address_size != small) ? 2
 						      : 4;
+	if (has_modrm(*row)) {
+		Operand &o = changes_memory(*row) ? i.destination : i.source;
+
+		modrm = in.byte();
+		if (!read_memory(in, modrm, p, code, address_size, o.memory))
+			return false;
+	}
+	u8 digit = (modrm >> 3) & 7;
+	row = find_row(row, digit);
+	if (!row)
+		return false;
+
 	Context c{.in = in,
 		  .prefixes = p,
 		  .operand_size = operand_size,
 		  .address_size = address_size,
-		  .memory = {}};
-	if (has_modrm(rows[first_rows[opcode] - 1]) && !read_modrm(c, code, digit))
-		return false;
-	const Row *row = find_row(opcode, digit);
-	if (!row)
-		return false;
-
-	i = {};
+		  .reg = static_cast<u8>(digit | p.r())};
 	i.operation = row->operation;
-	i.string = is_string(*row);
 	i.address_size = address_size;
 	read_part(c, row->destination, i.destination);
 	read_part(c, row->source, i.source);
 	i.length = static_cast<u8>(in.position);
+	i.string = is_string(*row);
 	if (i.string)
 		i.repeat = p.repeat;
 	if (p.lock && !lockable(i))
 		return false;
-	switch (row->opcode) {
+	switch (opcode) {
 	case 0x63:
 		return code == CodeSize::bits64;
 	case escape_0f | 0xc7:

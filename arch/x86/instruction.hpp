@@ -102,7 +102,7 @@ enum class DecodeOutcome {
 	unknown,   /* not in the table, or no instruction */
 };
 
-/* Decodes @count bytes; reads no byte past them. */
+/* Decodes @count bytes; reads no byte past them. @instruction is an empty one. */
 DecodeOutcome decode(const u8 *bytes, unsigned count, CodeSize code, Instruction &instruction);
 
 } // namespace kvmpp
