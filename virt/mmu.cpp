@@ -132,10 +132,7 @@ Result<FaultOutcome> Mmu::fault(const MemslotTable &table, GuestPhys address, Gu
 			if (mapped[0] && leaf.level == level_4k &&
 			    !is_invalidated(user, static_cast<u64>(got) << page_shift)) {
 				leaf.accessed = false;
-				for (int i = 1; i < got; i++)
-					mapped[i] =
-						ept_.map({address.value + (u64(i) << page_shift)},
-							 {frames[i] << page_shift}, leaf, pages);
+				ept_.map_after(address, frames + 1, got - 1, leaf, mapped + 1);
 			}
 		}
 	}

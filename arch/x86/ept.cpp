@@ -131,6 +131,33 @@ u64 part_of(u64 large, int level, unsigned index, bool pml)
 	return part | mmu_writable;
 }
 
+/* The page @host as @leaf has it. */
+constexpr u64 leaf_entry(HostPhys host, EptLeaf leaf)
+{
+	u64 host_frame = host.frame() & ~(frames_of_level(leaf.level) - 1);
+
+	return host_frame << page_shift | write_back | readable | (leaf.accessed ? accessed : 0) |
+	       (leaf.writable ? writable : 0) | (leaf.writable && leaf.dirty ? dirty : 0) |
+	       (leaf.executable ? executable : 0) | (leaf.host_writable ? may_be_written : 0) |
+	       (leaf.level > level_4k ? large_page : 0);
+}
+
+enum class Put { done, in_the_way, changed };
+
+/* @value, a leaf, in place of @was. */
+Put put(u64 &entry, u64 was, u64 value, EptLeaf leaf)
+{
+	if (is_there(was)) {
+		/* What another vCPU got of the same page meanwhile stays. */
+		if ((was ^ value) & address_field)
+			return Put::in_the_way;
+		if (!leaf.accessed)
+			return Put::done;
+		value |= restored(was);
+	}
+	return replace(entry, was, value) ? Put::done : Put::changed;
+}
+
 void free_tables(u64 *table, int level)
 {
 	for (unsigned i = 0; i < entries; i++)
@@ -287,23 +314,30 @@ bool Ept::map(GuestPhys guest, HostPhys host, EptLeaf leaf, TablePages &pages)
 			add_table(entry, was, level, pages);
 			continue;
 		}
-		u64 host_frame = (host.value >> page_shift) & ~(frames_of_level(level) - 1);
-		u64 value = host_frame << page_shift | write_back | readable |
-			    (leaf.accessed ? accessed : 0) | (leaf.writable ? writable : 0) |
-			    (leaf.writable && leaf.dirty ? dirty : 0) |
-			    (leaf.executable ? executable : 0) |
-			    (leaf.host_writable ? may_be_written : 0) |
-			    (level > level_4k ? large_page : 0);
-		if (is_there(was)) {
-			/* What another vCPU got of the same page meanwhile stays. */
-			if ((was ^ value) & address_field)
-				return false;
-			if (!leaf.accessed)
-				return true;
-			value |= restored(was);
-		}
-		if (replace(entry, was, value))
-			return true;
+		Put outcome = put(entry, was, leaf_entry(host, leaf), leaf);
+		if (outcome != Put::changed)
+			return outcome == Put::done;
+	}
+}
+
+void Ept::map_after(GuestPhys guest, const u64 *host_frames, int count, EptLeaf leaf, bool *mapped)
+{
+	u64 *table = root_.as<u64>();
+
+	if (count == 0)
+		return;
+	for (int level = levels; level > level_4k; level--)
+		table = table_at(load(entry_for(table, level, guest.frame())));
+	u64 *entry = &entry_for(table, level_4k, guest.frame());
+	for (int i = 0; i < count; i++) {
+		u64 value = leaf_entry({host_frames[i] << page_shift}, leaf);
+		Put outcome;
+
+		entry++;
+		do
+			outcome = put(*entry, load(*entry), value, leaf);
+		while (outcome == Put::changed);
+		mapped[i] = outcome == Put::done;
 	}
 }
 

@@ -93,6 +93,13 @@ public:
 	 */
 	[[nodiscard]] bool map(GuestPhys guest, HostPhys host, EptLeaf leaf, TablePages &pages);
 
+	/*
+	 * The @count pages after @guest, each of 4 KiB, as map() would; and for each, whether. @guest has been
+	 * mapped so, all entries are in its table, and nobody has taken anything away since. Beside the same.
+	 */
+	void map_after(GuestPhys guest, const u64 *host_frames, int count, EptLeaf leaf,
+		       bool *mapped);
+
 	enum class Fix {
 		none,          /* the entry does not allow it */
 		done,          /* the access works now, or has worked all the time */

@@ -307,6 +307,36 @@ TEST_F(EptTest, dirty_bit_is_cleared_for_the_cpus_log)
 	EXPECT_EQ(rights(0x1000), 7u);
 }
 
+TEST_F(EptTest, pages_after_one_that_has_been_mapped)
+{
+	constexpr u64 frames[] = {0x91, 0x92, 0x93};
+	EptLeaf leaf{.writable = true, .host_writable = true, .accessed = false};
+	bool mapped[3];
+
+	map_large(0x200000, 0x600000, level_2m);
+	map(0x9000, 0x92000, false);
+	map(0xa000, 0x70000);
+	map(0x7000, 0x90000);
+	ept.map_after({0x7000}, frames, 0, leaf, mapped);
+	EXPECT_EQ(walk(0x8000), 0u);
+	u64 before = whole(0x9000);
+	ept.map_after({0x7000}, frames, 3, leaf, mapped);
+	EXPECT_TRUE(mapped[0]);
+	EXPECT_EQ(whole(0x8000) & ~u64{0xfff} & low_bits(52), 0x91000u);
+	EXPECT_EQ(whole(0x8000) & (7 | ept_accessed), 7u) << "not used yet";
+	EXPECT_TRUE(mapped[1]) << "by another vCPU";
+	EXPECT_EQ(whole(0x9000), before);
+	EXPECT_FALSE(mapped[2]) << "another page is there";
+	EXPECT_EQ(walk(0xa000) & ~u64{0xfff}, 0x70000u);
+	EXPECT_EQ(walk(0xb000), 0u);
+	/* In the table that a large page has been split into. */
+	map(0x203000, 0x603000);
+	constexpr u64 after = 0x604;
+	ept.map_after({0x203000}, &after, 1, leaf, mapped);
+	EXPECT_TRUE(mapped[0]);
+	EXPECT_EQ(walk(0x204000) & ~u64{0xfff}, 0x604000u);
+}
+
 TEST_F(EptTest, parts_of_a_large_page_are_for_the_cpus_log)
 {
 	Ept logged;
