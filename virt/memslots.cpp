@@ -77,18 +77,13 @@ Owned<MemslotTable> MemslotTable::with_change(u32 removed_id, const Memslot *add
 
 constinit const Memslot GuestMemory::nothing;
 
-[[gnu::noinline]] const Memslot *GuestMemory::find_slot(GuestPhys address) const
+const Memslot *GuestMemory::find_slot(GuestPhys address) const
 {
 	const Memslot *slot = table_.find_frame(address.frame());
 
 	if (slot)
 		last_ = slot;
 	return slot;
-}
-
-inline const Memslot *GuestMemory::slot_of(GuestPhys address) const
-{
-	return last_->contains(address.frame()) ? last_ : find_slot(address);
 }
 
 bool GuestMemory::is_ram(GuestPhys address) const
@@ -109,18 +104,7 @@ Result<> GuestMemory::read(GuestPhys address, void *to, u32 length) const
 
 	if (!slot)
 		return Errno::noent;
-	return from_errno(glue_copy_from_user(
-		to, slot->user_address(address.frame()).value + address.page_offset(), length));
-}
-
-Result<> GuestMemory::read_entry(GuestPhys address, u64 &entry, u32 length) const
-{
-	const Memslot *slot = slot_of(address);
-
-	if (!slot)
-		return Errno::noent;
-	return from_errno(glue_user_read(
-		slot->user_address(address.frame()).value + address.page_offset(), &entry, length));
+	return from_errno(glue_copy_from_user(to, user_address(*slot, address), length));
 }
 
 Result<> GuestMemory::read_16(GuestPhys address, u64 (&to)[2]) const
@@ -129,8 +113,7 @@ Result<> GuestMemory::read_16(GuestPhys address, u64 (&to)[2]) const
 
 	if (!slot)
 		return Errno::noent;
-	return from_errno(glue_user_read_16(
-		slot->user_address(address.frame()).value + address.page_offset(), to));
+	return from_errno(glue_user_read_16(user_address(*slot, address), to));
 }
 
 Result<> GuestMemory::write(GuestPhys address, const void *from, u32 length) const
@@ -139,8 +122,8 @@ Result<> GuestMemory::write(GuestPhys address, const void *from, u32 length) con
 
 	if (!slot || slot->read_only)
 		return Errno::noent;
-	Result<> written = from_errno(glue_copy_to_user(
-		slot->user_address(address.frame()).value + address.page_offset(), from, length));
+	Result<> written =
+		from_errno(glue_copy_to_user(user_address(*slot, address), from, length));
 	if (written && slot->log)
 		slot->log->add(address.frame() - slot->first_frame);
 	return written;
@@ -152,8 +135,8 @@ Result<> GuestMemory::write_if_there(GuestPhys address, const void *from, u32 le
 
 	if (!slot || slot->read_only)
 		return Errno::noent;
-	Result<> written = from_errno(glue_copy_to_user_nofault(
-		slot->user_address(address.frame()).value + address.page_offset(), from, length));
+	Result<> written =
+		from_errno(glue_copy_to_user_nofault(user_address(*slot, address), from, length));
 	if (written && slot->log)
 		slot->log->add(address.frame() - slot->first_frame);
 	return written;
@@ -166,9 +149,8 @@ Result<bool> GuestMemory::compare_exchange(GuestPhys address, u64 expected, u64 
 
 	if (!slot || slot->read_only)
 		return Errno::noent;
-	int done = glue_user_compare_exchange(slot->user_address(address.frame()).value +
-						      address.page_offset(),
-					      expected, desired, length);
+	int done =
+		glue_user_compare_exchange(user_address(*slot, address), expected, desired, length);
 	if (done < 0)
 		return Errno::fault;
 	if (done && slot->log)

@@ -15,7 +15,6 @@
 
 #include <linux/kvm.h>
 
-#include <cstring>
 #include <utility>
 
 namespace kvmpp
@@ -98,11 +97,16 @@ Next show_fragment(VcpuState &s)
 	const PendingAccess::Fragment &f = p.fragments[p.fragment_next];
 
 	bool is_write = p.kind == PendingAccess::Kind::mmio_write;
-	u64 data = is_write ? load_bytes(p.data + f.offset, 8) & low_bits(8 * f.length) : 0;
+	u64 data = 0;
+
+	if (is_write) {
+		__builtin_memcpy(&data, p.data + f.offset, sizeof(data));
+		data &= low_bits(8 * f.length);
+	}
 
 	s.user.reason = KVM_EXIT_MMIO;
 	s.user.mmio.phys_addr = f.address.value;
-	std::memcpy(s.user.mmio.data, &data, sizeof(data));
+	__builtin_memcpy(s.user.mmio.data, &data, sizeof(data));
 	s.user.mmio.len = f.length;
 	s.user.mmio.is_write = is_write;
 	return Next::user;
@@ -113,7 +117,7 @@ class Execution
 {
 public:
 	Execution(VcpuState &s, const Exit &exit, const GuestMemory &memory, const Instruction &i)
-		: s_(s), exit_(exit), memory_(memory), i_(i)
+		: s_(s), exit_(exit), memory_(memory), i_(i), known_(translated(exit))
 	{
 	}
 	Next execute();
@@ -123,6 +127,7 @@ private:
 
 	Fault locate_operand(const Operand &o, bool write, Place &place) const;
 	Reading read(const Operand &o, const Place &place, u64 &value);
+	Reading read_memory(const Operand &o, const Place &place, u64 &value);
 	bool write(const Place &place, u64 value);
 	void compute();
 	void compare_and_exchange();
@@ -139,6 +144,7 @@ private:
 	const Exit &exit_;
 	const GuestMemory &memory_;
 	const Instruction &i_;
+	const TranslatedPage known_;
 	/* Of the fragments in PendingAccess, those that this run has come by. */
 	unsigned fragments_ = 0;
 	unsigned fragment_bytes_ = 0;
@@ -157,22 +163,32 @@ Fault Execution::locate_operand(const Operand &o, bool write, Place &place) cons
 
 		displacement = static_cast<u64>(static_cast<s64>(bit) >> 3) & ~u64(o.size - 1);
 	}
-	return locate(s_, memory_, translated(exit_), o.memory, i_.length, displacement, o.size,
-		      write, place);
+	return locate(s_, memory_, known_, o, i_.length, displacement, write, place);
 }
 
 /* The operand's value, unless a device has to be asked first. */
-Execution::Reading Execution::read(const Operand &o, const Place &place, u64 &value)
+inline Execution::Reading Execution::read(const Operand &o, const Place &place, u64 &value)
+{
+	switch (o.kind) {
+	case Operand::Kind::none:
+		break;
+	case Operand::Kind::reg:
+		value = read_register(s_, o);
+		break;
+	case Operand::Kind::immediate:
+		value = o.immediate;
+		break;
+	case Operand::Kind::memory:
+		return read_memory(o, place, value);
+	}
+	return Reading::done;
+}
+
+Execution::Reading Execution::read_memory(const Operand &o, const Place &place, u64 &value)
 {
 	PendingAccess &p = s_.pending;
 	u8 data[8];
 
-	if (o.kind == Operand::Kind::reg)
-		value = read_register(s_, o);
-	else if (o.kind == Operand::Kind::immediate)
-		value = o.immediate;
-	if (!o.is_memory())
-		return Reading::done;
 	for (unsigned n = 0; n < place.count; n++) {
 		const Place::Piece &piece = place.pieces[n];
 
@@ -208,7 +224,7 @@ bool Execution::write(const Place &place, u64 value)
 
 	p.kind = PendingAccess::Kind::none;
 	p.fragment_count = p.fragment_next = 0;
-	std::memcpy(p.data, &value, sizeof(value));
+	__builtin_memcpy(p.data, &value, sizeof(value));
 	for (unsigned n = 0; n < place.count; n++) {
 		const Place::Piece &piece = place.pieces[n];
 

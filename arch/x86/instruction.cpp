@@ -2,7 +2,6 @@
 #include "instruction.hpp"
 
 #include <array>
-#include <cstring>
 
 namespace kvmpp
 {
@@ -48,6 +47,11 @@ enum class Part : u8 {
 constexpr Form form_of(Part part)
 {
 	return static_cast<Form>(static_cast<u8>(part) >> 4);
+}
+
+constexpr Size size_of(Part part)
+{
+	return static_cast<Size>(static_cast<u8>(part) & 0xf);
 }
 
 constexpr u16 escape_0f = 0x100, escape_0f38 = 0x200;
@@ -226,7 +230,21 @@ struct Stream {
 			ok = false;
 			return 0;
 		}
-		std::memcpy(&value, bytes + position, size);
+		/* By the size, as it would be a call else. */
+		switch (size) {
+		case 1:
+			value = bytes[position];
+			break;
+		case 2:
+			__builtin_memcpy(&value, bytes + position, 2);
+			break;
+		case 4:
+			__builtin_memcpy(&value, bytes + position, 4);
+			break;
+		case 8:
+			__builtin_memcpy(&value, bytes + position, 8);
+			break;
+		}
 		position += size;
 		return value;
 	}
@@ -398,12 +416,12 @@ void read_part(const Context &c, Part part, Operand &o)
 {
 	using Kind = Operand::Kind;
 
-	if (part == none)
-		return;
-	o.size = bytes_of(static_cast<Size>(static_cast<u8>(part) & 0xf), c.operand_size);
+	o.size = bytes_of(size_of(part), c.operand_size);
 	o.kind = Kind::memory;
 	switch (form_of(part)) {
 	case Form::none:
+		o.kind = Kind::none;
+		break;
 	case Form::e:
 		break;
 	case Form::g:
@@ -532,8 +550,9 @@ bool decode(Stream &in, CodeSize code, Instruction &i)
 		  .reg = static_cast<u8>(digit | p.r())};
 	i.operation = row->operation;
 	i.address_size = address_size;
-	read_part(c, row->destination, i.destination);
-	read_part(c, row->source, i.source);
+	for (bool source : {false, true})
+		read_part(c, source ? row->source : row->destination,
+			  source ? i.source : i.destination);
 	i.length = static_cast<u8>(in.position);
 	i.string = is_string(*row);
 	if (i.string)

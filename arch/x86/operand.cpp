@@ -42,13 +42,6 @@ Fault for_each_page(const VcpuState &s, const GuestMemory &memory, const Transla
 
 } // namespace
 
-u64 read_register(const VcpuState &s, const Operand &reg)
-{
-	u64 value = s.gpr[reg.reg];
-
-	return (reg.high_byte ? value >> 8 : value) & low_bits(8 * reg.size);
-}
-
 void write_register(VcpuState &s, const Operand &reg, u64 value)
 {
 	u64 &r = s.gpr[reg.reg];
@@ -73,36 +66,6 @@ void write_register(VcpuState &s, u8 reg, unsigned size, u64 value)
 		s.mark_dirty(Group::rsp);
 }
 
-GuestLinear linear_address(const VcpuState &s, u64 value)
-{
-	return {s.code64() ? value : static_cast<u32>(value)};
-}
-
-u64 effective_address(const VcpuState &s, const MemoryOperand &m, u32 length)
-{
-	u64 address = static_cast<u64>(m.displacement);
-
-	if (m.base != MemoryOperand::no_register)
-		address += s.gpr[m.base];
-	if (m.index != MemoryOperand::no_register)
-		address += s.gpr[m.index] * m.scale;
-	if (m.rip_relative)
-		address += s.rip + length;
-	return address & low_bits(8 * m.address_size);
-}
-
-namespace
-{
-
-/* What is added to the segment's offsets. */
-u64 segment_base(const VcpuState &s, Seg segment)
-{
-	bool has_base = !s.code64() || segment == Seg::fs || segment == Seg::gs;
-
-	return has_base ? s.seg(segment).base : 0;
-}
-
-/* In other than 64-bit code. */
 bool limit_and_type_allow(const VcpuState &s, Seg segment, u64 offset, u64 last, bool write)
 {
 	constexpr u32 code = 1 << 3, expand_down = 1 << 2, accessible = 1 << 1;
@@ -123,30 +86,18 @@ bool limit_and_type_allow(const VcpuState &s, Seg segment, u64 offset, u64 last,
 	return last <= g.limit || g.limit == 0xffffffff;
 }
 
-} // namespace
-
-bool segment_allows(const VcpuState &s, Seg segment, u64 offset, u64 size, bool write)
-{
-	u64 last = offset + size - 1;
-
-	if (!s.code64())
-		return limit_and_type_allow(s, segment, offset, last, write);
-	u64 base = segment_base(s, segment);
-	return is_canonical(base + offset) && is_canonical(base + last);
-}
-
 Fault locate(const VcpuState &s, const GuestMemory &memory, const TranslatedPage &known,
-	     const MemoryOperand &m, u32 length, u64 displacement, unsigned size, bool write,
-	     Place &place)
+	     const Operand &o, u32 length, u64 displacement, bool write, Place &place)
 {
+	const MemoryOperand &m = o.memory;
 	u64 offset =
 		(effective_address(s, m, length) + displacement) & low_bits(8 * m.address_size);
 	u64 linear = offset + segment_base(s, m.segment);
 
-	if (!segment_allows(s, m.segment, offset, size, write))
+	if (!segment_allows(s, m.segment, offset, o.size, write))
 		return {.kind = Fault::Kind::protection, .segment = m.segment};
 	return for_each_page(
-		s, memory, known, linear_address(s, linear), size, write,
+		s, memory, known, linear_address(s, linear), o.size, write,
 		[&](GuestPhys address, unsigned done, unsigned length) {
 			bool device =
 				!(write ? memory.takes_writes(address) : memory.is_ram(address));

@@ -22,16 +22,43 @@ inline u64 load_bytes(const u8 *from, unsigned size)
 	return value;
 }
 
-u64 read_register(const VcpuState &state, const Operand &reg);
+inline u64 read_register(const VcpuState &s, const Operand &reg)
+{
+	u64 value = s.gpr[reg.reg];
+
+	return (reg.high_byte ? value >> 8 : value) & low_bits(8 * reg.size);
+}
 /* Writes as instructions do: 4 bytes clear the register's upper half. */
 void write_register(VcpuState &state, const Operand &reg, u64 value);
 void write_register(VcpuState &state, u8 reg, unsigned size, u64 value);
 
 /* Linear addresses have 32 bits but in 64-bit code: what goes past 4 GiB begins anew at 0. */
-GuestLinear linear_address(const VcpuState &state, u64 value);
+inline GuestLinear linear_address(const VcpuState &s, u64 value)
+{
+	return {s.code64() ? value : static_cast<u32>(value)};
+}
 
-/* The address within the segment, cut to the address size. */
-u64 effective_address(const VcpuState &state, const MemoryOperand &operand, u32 length);
+/* The address within the segment, cut to the address size. @length is the instruction's. */
+inline u64 effective_address(const VcpuState &s, const MemoryOperand &m, u32 length)
+{
+	u64 address = static_cast<u64>(m.displacement);
+
+	if (m.base != MemoryOperand::no_register)
+		address += s.gpr[m.base];
+	if (m.index != MemoryOperand::no_register)
+		address += s.gpr[m.index] * m.scale;
+	if (m.rip_relative)
+		address += s.rip + length;
+	return address & low_bits(8 * m.address_size);
+}
+
+/* What is added to the segment's offsets. */
+inline u64 segment_base(const VcpuState &s, Seg segment)
+{
+	bool has_base = !s.code64() || segment == Seg::fs || segment == Seg::gs;
+
+	return has_base ? s.seg(segment).base : 0;
+}
 
 /* How an access to memory ended, when it did not do what was asked. */
 struct Fault {
@@ -80,16 +107,27 @@ struct TranslatedPage {
 	}
 };
 
-/* Whether the segment lets [offset, offset + size) be accessed ("Limit Checking", "Type Checking"). */
-bool segment_allows(const VcpuState &state, Seg segment, u64 offset, u64 size, bool write);
+/* "Limit Checking", "Type Checking", in other than 64-bit code: of @offset to @last. */
+bool limit_and_type_allow(const VcpuState &state, Seg segment, u64 offset, u64 last, bool write);
+
+/* Whether the segment lets [offset, offset + size) be accessed. */
+inline bool segment_allows(const VcpuState &s, Seg segment, u64 offset, u64 size, bool write)
+{
+	u64 last = offset + size - 1;
+
+	if (!s.code64())
+		return limit_and_type_allow(s, segment, offset, last, write);
+	u64 base = segment_base(s, segment);
+	return is_canonical(base + offset) && is_canonical(base + last);
+}
 
 /*
  * Checks all of it, before anything of it is accessed. @length is the instruction's; @known spares a walk of
  * the guest's tables. @place is an empty one.
  */
 [[nodiscard]] Fault locate(const VcpuState &state, const GuestMemory &memory,
-			   const TranslatedPage &known, const MemoryOperand &operand, u32 length,
-			   u64 displacement, unsigned size, bool write, Place &place);
+			   const TranslatedPage &known, const Operand &operand, u32 length,
+			   u64 displacement, bool write, Place &place);
 
 /* Copies between guest memory at @linear and @data, page by page. May sleep. */
 [[nodiscard]] Fault copy_linear(const VcpuState &state, const GuestMemory &memory,

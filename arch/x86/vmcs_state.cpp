@@ -39,17 +39,15 @@ void read_segments(ActiveVmcs &vmcs, VcpuState &s, unsigned count)
 /* As s.code64() and s.cpl() have it, which are right after the first two. */
 void read_segments_in_use(ActiveVmcs &vmcs, VcpuState &s)
 {
-	for (Seg seg : {Seg::cs, Seg::ss})
-		s.seg(seg).access_rights = static_cast<u32>(vmcs.read_encoding(
-			segment_field(field::guest_es_access_rights, static_cast<unsigned>(seg))));
+	s.seg(Seg::cs).access_rights = vmcs.read(field::guest_cs_access_rights);
+	s.seg(Seg::ss).access_rights = vmcs.read(field::guest_ss_access_rights);
 	if (!s.code64()) {
 		/* Neither LDTR nor TR. */
 		read_segments(vmcs, s, segment_count - 2);
 		return;
 	}
-	for (Seg seg : {Seg::fs, Seg::gs})
-		s.seg(seg).base = vmcs.read_encoding(
-			segment_field(field::guest_es_base, static_cast<unsigned>(seg)));
+	s.seg(Seg::fs).base = vmcs.read(field::guest_fs_base);
+	s.seg(Seg::gs).base = vmcs.read(field::guest_gs_base);
 }
 
 void write_segments(ActiveVmcs &vmcs, const VcpuState &s)

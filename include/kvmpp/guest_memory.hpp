@@ -5,13 +5,15 @@
  */
 #pragma once
 
+#include "include/kvmpp/memslot.hpp"
 #include "include/kvmpp/result.hpp"
 #include "include/kvmpp/types.hpp"
+
+#include <linux_glue/memory.h>
 
 namespace kvmpp
 {
 
-struct Memslot;
 class MemslotTable;
 
 class GuestMemory
@@ -29,7 +31,14 @@ public:
 	Result<> read(GuestPhys address, void *to, u32 length) const;
 	Result<> write(GuestPhys address, const void *from, u32 length) const;
 	/* As read(), of the naturally aligned @length bytes, 4 or 8, in one access: nobody's half of a change. */
-	Result<> read_entry(GuestPhys address, u64 &entry, u32 length) const;
+	Result<> read_entry(GuestPhys address, u64 &entry, u32 length) const
+	{
+		const Memslot *slot = slot_of(address);
+
+		if (!slot) [[unlikely]]
+			return Errno::noent;
+		return from_errno(glue_user_read(user_address(*slot, address), &entry, length));
+	}
 	/* As read(), of 16 bytes, and with less ado. */
 	Result<> read_16(GuestPhys address, u64 (&to)[2]) const;
 	/* As write(), but Errno::fault where Linux would first have to find the page. Any context. */
@@ -42,7 +51,14 @@ public:
 				      u32 length) const;
 
 private:
-	const Memslot *slot_of(GuestPhys address) const;
+	const Memslot *slot_of(GuestPhys address) const
+	{
+		return last_->contains(address.frame()) ? last_ : find_slot(address);
+	}
+	static u64 user_address(const Memslot &slot, GuestPhys address)
+	{
+		return slot.user_address(address.frame()).value + address.page_offset();
+	}
 	const Memslot *find_slot(GuestPhys address) const;
 
 	const MemslotTable &table_;
