@@ -378,22 +378,16 @@ void read_operand32(Stream &in, u8 mod, u8 rm, const Prefixes &p, CodeSize code,
 	m.displacement = mod == 1 ? in.signed_number(1) : mod == 2 ? in.signed_number(4) : 0;
 }
 
-/* Of a part with @size. */
+/* Of a part with @size: the most frequent first. */
 u8 bytes_of(Size size, u8 operand_size)
 {
-	switch (size) {
-	case Size::b:
-		return 1;
-	case Size::w:
-		return 2;
-	case Size::q:
-		return 8;
-	case Size::v:
+	if (size == Size::v)
 		return operand_size;
-	case Size::z:
+	if (size == Size::b)
+		return 1;
+	if (size == Size::z)
 		return operand_size < 4 ? operand_size : 4;
-	}
-	return 0;
+	return size == Size::w ? 2 : 8;
 }
 
 /* What the parts of an instruction go by. */
@@ -411,17 +405,13 @@ MemoryOperand pointed_to(const Context &c, Gpr base, Seg segment)
 	return {.segment = segment, .address_size = c.address_size, .base = static_cast<s8>(base)};
 }
 
-/* Memory by ModR/M is there already. */
-void read_part(const Context &c, Part part, Operand &o)
+/* One that is not memory by ModR/M. */
+void read_part_alone(const Context &c, Part part, Operand &o)
 {
 	using Kind = Operand::Kind;
 
-	o.size = bytes_of(size_of(part), c.operand_size);
-	o.kind = Kind::memory;
 	switch (form_of(part)) {
 	case Form::none:
-		o.kind = Kind::none;
-		break;
 	case Form::e:
 		break;
 	case Form::g:
@@ -442,17 +432,32 @@ void read_part(const Context &c, Part part, Operand &o)
 		o.reg = rax;
 		break;
 	case Form::o:
+		o.kind = Kind::memory;
 		o.memory = {.segment = c.prefixes.segment,
 			    .address_size = c.address_size,
 			    .displacement = static_cast<s64>(c.in.number(c.address_size))};
 		break;
 	case Form::x:
+		o.kind = Kind::memory;
 		o.memory = pointed_to(c, rsi, c.prefixes.segment);
 		break;
 	case Form::y:
+		o.kind = Kind::memory;
 		o.memory = pointed_to(c, rdi, Seg::es);
 		break;
 	}
+}
+
+/* Memory by ModR/M is there already. */
+inline void read_part(const Context &c, Part part, Operand &o)
+{
+	if (part == none)
+		return;
+	o.size = bytes_of(size_of(part), c.operand_size);
+	if (form_of(part) == Form::e)
+		o.kind = Operand::Kind::memory;
+	else
+		read_part_alone(c, part, o);
 }
 
 constexpr bool has_modrm(const Row &row)
@@ -550,9 +555,8 @@ bool decode(Stream &in, CodeSize code, Instruction &i)
 		  .reg = static_cast<u8>(digit | p.r())};
 	i.operation = row->operation;
 	i.address_size = address_size;
-	for (bool source : {false, true})
-		read_part(c, source ? row->source : row->destination,
-			  source ? i.source : i.destination);
+	read_part(c, row->destination, i.destination);
+	read_part(c, row->source, i.source);
 	i.length = static_cast<u8>(in.position);
 	i.string = is_string(*row);
 	if (i.string)

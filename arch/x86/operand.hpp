@@ -85,9 +85,14 @@ struct Place {
 		bool device;
 	};
 
-	Piece pieces[2]; /* the first count */
+	/* The first count; not cleared. */
+	union {
+		Piece pieces[2];
+	};
 	u8 count = 0;
 	bool has_device = false;
+
+	Place() {}
 };
 
 /* A page that the CPU has translated for the instruction, with the rights that this takes. */

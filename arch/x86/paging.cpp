@@ -96,8 +96,8 @@ Translation page_fault(const VcpuState &s, PageAccess access, u32 error)
 }
 
 /* False: an entry changed while it was in use, and all is to be done again. */
-bool walk(const VcpuState &s, const GuestMemory &memory, GuestLinear linear, PageAccess access,
-	  Translation &result)
+[[gnu::always_inline]] inline bool walk(const VcpuState &s, const GuestMemory &memory,
+					GuestLinear linear, PageAccess access, Translation &result)
 {
 	using Outcome = Translation::Outcome;
 
