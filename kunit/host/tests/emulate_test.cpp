@@ -522,6 +522,20 @@ TEST_F(Emulate, instruction_split_over_two_pages)
 	EXPECT_EQ(s.rip, 0x202004u);
 }
 
+TEST_F(Emulate, first_page_of_an_instruction_is_not_decoded_as_all_of_it)
+{
+	long_mode(0x201fff);
+	ram.put<u64>(pd + 8, 0x84000 | 7);
+	ram.put<u64>(0x84000 + 8, 0x5000 | 7);
+	ram.put<u64>(0x84000 + 8 * 2, 0x3000 | 7);
+	/* mov %al, 0x40000000: with 0 for ModR/M it would have RAX as its base. */
+	ram.put(0x5fff, {0x88});
+	ram.put(0x3000, {0x04, 0x25, 0, 0, 0, 0x40});
+	s.gpr[rax] = 0x123;
+	expect_mmio(emulate_mmio(s, exit_of(ExitReason::ept_violation), memory), true, device,
+		    {0x23}, 1);
+}
+
 TEST_F(Emulate, second_page_of_an_instruction_is_not_fetched_without_need)
 {
 	long_mode(0x201ffe);
