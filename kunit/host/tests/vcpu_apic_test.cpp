@@ -630,6 +630,26 @@ TEST_F(ApicVm, init_without_a_start_up_waits_for_one)
 	EXPECT_EQ(rip(), 0xfff0u);
 }
 
+/* Which has all of the vCPU's state read, over what user space has set. */
+TEST_F(ApicVm, start_up_that_nobody_waits_for_leaves_the_segments)
+{
+	constexpr u32 stack =
+		segment_field(field::guest_es_access_rights, static_cast<unsigned>(Seg::ss));
+
+	guest({leaves()});
+	expect_exit(KVM_EXIT_IO);
+	kvm_sregs sregs{};
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_GET_SREGS, sregs), 0);
+	sregs.ss.avl = 1;
+	EXPECT_EQ(vcpu_ioctl(vcpu, KVM_SET_SREGS, sregs), 0);
+	EXPECT_TRUE(apic(vcpu).accept({.vector = 1, .delivery = ApicMessage::Delivery::startup}));
+	guest({[=](Vmcs &vmcs, u64 *gprs) {
+		EXPECT_TRUE(vmcs.fields[stack] & Segment::avl);
+		leaves()(vmcs, gprs);
+	}});
+	expect_exit(KVM_EXIT_IO);
+}
+
 TEST_F(ApicVm, init_comes_while_the_guest_runs)
 {
 	EXPECT_EQ(set_mp_state(other, KVM_MP_STATE_RUNNABLE), 0);
