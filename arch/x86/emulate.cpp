@@ -31,10 +31,11 @@ CodeSize code_size(const VcpuState &s)
 	return s.seg(Seg::cs).is_big() ? CodeSize::bits32 : CodeSize::bits16;
 }
 
-/* Decodes the instruction at RIP, fetching no page that it does not reach into. */
-Fault fetch(const VcpuState &s, const GuestMemory &memory, Instruction &instruction)
+/* Puts the instruction at RIP into VcpuState::decoded, fetching no page that it does not reach into. */
+Fault fetch(VcpuState &s, const GuestMemory &memory)
 {
 	constexpr unsigned longest = 15;
+	DecodedInstruction &d = s.decoded;
 	union {
 		u64 at_once[2];
 		u8 bytes[sizeof(at_once)];
@@ -54,9 +55,12 @@ Fault fetch(const VcpuState &s, const GuestMemory &memory, Instruction &instruct
 		if (t.outcome == Translation::Outcome::no_tables)
 			break;
 		u64 rest_of_page = page_size - t.address.page_offset();
-		if (have == 0 && rest_of_page >= sizeof(bytes)) {
+		bool all = have == 0 && rest_of_page >= sizeof(bytes);
+		if (all) {
 			if (!memory.read_16(t.address, at_once))
 				break;
+			if (d.is_of(at_once, code))
+				return {};
 			have = longest;
 		} else {
 			unsigned length = rest_of_page < longest - have
@@ -66,12 +70,19 @@ Fault fetch(const VcpuState &s, const GuestMemory &memory, Instruction &instruct
 				break;
 			have += length;
 		}
-		DecodeOutcome outcome = decode(bytes, have, code, instruction);
-		if (outcome == DecodeOutcome::ok)
+		d = {};
+		DecodeOutcome outcome = decode(bytes, have, code, d.instruction);
+		if (outcome == DecodeOutcome::ok) {
+			if (all) {
+				d.code = code;
+				d.bytes[0] = at_once[0];
+				d.bytes[1] = at_once[1];
+				d.has_bytes = true;
+			}
 			return {};
+		}
 		if (outcome == DecodeOutcome::unknown)
 			break;
-		instruction = {};
 	}
 	return {.kind = Fault::Kind::failed};
 }
@@ -112,12 +123,13 @@ Next show_fragment(VcpuState &s)
 	return Next::user;
 }
 
-/* One run through an instruction. */
+/* One run through the instruction that has been decoded. */
 class Execution
 {
 public:
-	Execution(VcpuState &s, const Exit &exit, const GuestMemory &memory, const Instruction &i)
-		: s_(s), exit_(exit), memory_(memory), i_(i), known_(translated(exit))
+	Execution(VcpuState &s, const Exit &exit, const GuestMemory &memory)
+		: s_(s), exit_(exit), memory_(memory), i_(s.decoded.instruction),
+		  known_(translated(exit))
 	{
 	}
 	Next execute();
@@ -202,7 +214,6 @@ Execution::Reading Execution::read_memory(const Operand &o, const Place &place, 
 		if (fragments_ == p.fragment_next || f.address != piece.address ||
 		    f.length != piece.length) {
 			p.kind = PendingAccess::Kind::mmio_read;
-			p.instruction = i_;
 			p.rip = s_.rip;
 			f = {piece.address, static_cast<u8>(fragment_bytes_), piece.length};
 			p.fragment_next = static_cast<u8>(fragments_);
@@ -393,9 +404,7 @@ Next continue_read(VcpuState &s, const GuestMemory &memory, const u8 (&data)[8])
 
 	for (unsigned i = 0; i < f.length; i++)
 		p.data[f.offset + i] = data[i];
-	/* A copy: PendingAccess changes. */
-	const Instruction instruction = p.instruction;
-	return Execution(s, Exit(), memory, instruction).execute();
+	return Execution(s, Exit(), memory).execute();
 }
 
 } // namespace
@@ -437,8 +446,6 @@ void step_index(VcpuState &s, u8 reg, unsigned size, unsigned address_size, u64 
 
 Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 {
-	Instruction instruction;
-
 	/* The guest's stack or a table of its is no RAM: there is no instruction to emulate. */
 	if (exit.vectoring.valid())
 		return internal_error(s, KVM_INTERNAL_ERROR_DELIVERY_EV, exit.vectoring.raw,
@@ -450,10 +457,10 @@ Next emulate_mmio(VcpuState &s, const Exit &exit, const GuestMemory &memory)
 	if (EptViolation(exit.qualification).page_walk)
 		return internal_error(s, KVM_INTERNAL_ERROR_EMULATION, exit.raw_reason,
 				      exit.guest_phys.value);
-	if (Fault fault = fetch(s, memory, instruction))
+	if (Fault fault = fetch(s, memory))
 		return deliver(s, exit, fault);
 	s.pending.fragment_next = 0;
-	return Execution(s, exit, memory, instruction).execute();
+	return Execution(s, exit, memory).execute();
 }
 
 Next complete_in_registers(VcpuState &s, const u8 (&data)[8])

@@ -222,7 +222,6 @@ struct PendingAccess {
 	u64 rip = 0;
 	/* MMIO: an instruction reads up to two operands, each in up to two pages. */
 	static constexpr unsigned max_fragments = 4;
-	Instruction instruction;
 	u8 data[16] = {};
 	Fragment fragments[max_fragments] = {};
 	u8 fragment_count = 0;
@@ -235,6 +234,22 @@ struct PendingAccess {
 
 	/* Else what is left is for registers, or for user space. */
 	bool needs_memory() const { return kind == Kind::string_in || kind == Kind::mmio_read; }
+};
+
+/*
+ * The instruction that was decoded last, which a pending MMIO access is of; and the bytes that it was decoded
+ * from, as far as they were looked at: the same ones are the same instruction, wherever they are.
+ */
+struct DecodedInstruction {
+	Instruction instruction;
+	CodeSize code = CodeSize::bits16;
+	bool has_bytes = false;
+	u64 bytes[2] = {};
+
+	bool is_of(const u64 (&these)[2], CodeSize in) const
+	{
+		return has_bytes && code == in && bytes[0] == these[0] && bytes[1] == these[1];
+	}
 };
 
 /* "Page-Modification Logging": a page of addresses, from the last entry on down. */
@@ -373,6 +388,7 @@ struct VcpuState : kvmpp_gprs, DueAtEntry {
 	GuestDebug debug;
 
 	PendingAccess pending;
+	DecodedInstruction decoded;
 	UserExit user;
 	/* The data of string I/O. User space has it mapped and may change it at any time. */
 	u8 *port_page = nullptr;

@@ -536,6 +536,44 @@ TEST_F(Emulate, first_page_of_an_instruction_is_not_decoded_as_all_of_it)
 		    {0x23}, 1);
 }
 
+TEST_F(Emulate, same_bytes_are_the_same_instruction_in_code_of_one_size_only)
+{
+	auto again = [&](std::initializer_list<u8> code) {
+		s.rip = 0x1000;
+		return emulate(code);
+	};
+
+	s.gpr[rbx] = device;
+	s.gpr[rax] = 0x44332211;
+	long_mode();
+	expect_mmio(emulate({0x89, 0x03}), true, device, {0x11, 0x22, 0x33, 0x44}, 4);
+	expect_done(complete());
+	expect_mmio(again({0x89, 0x03}), true, device, {0x11, 0x22, 0x33, 0x44}, 4);
+	expect_done(complete());
+	/* It is written anew, the first byte alone and the last one that can be of it. */
+	expect_mmio(again({0x88, 0x03}), true, device, {0x11}, 1);
+	expect_done(complete());
+	expect_mmio(again({0x48, 0xc7, 0x84, 0x23, 1, 0, 0, 0, 0x77, 0, 0, 0, 0, 0, 0, 0}), true,
+		    device + 1, {0x77}, 8);
+	(void)complete();
+	expect_mmio(again({0x48, 0xc7, 0x84, 0x23, 1, 0, 0, 0, 0x77, 0, 0, 1, 0, 0, 0, 0}), true,
+		    device + 1, {0x77, 0, 0, 1}, 8);
+	(void)complete();
+	/* What cannot be decoded leaves nothing behind that it could be taken for. */
+	expect_mmio(again({0x89, 0x03}), true, device, {0x11, 0x22, 0x33, 0x44}, 4);
+	(void)complete();
+	expect_emulation_error(again({0x0f, 0x0b}));
+	expect_emulation_error(again({0x0f, 0x0b}));
+	s.user = {};
+	expect_mmio(again({0x48, 0x89, 0x03}), true, device, {0x11, 0x22, 0x33, 0x44}, 8);
+	(void)complete();
+	protected_mode();
+	EXPECT_NE(again({0x48, 0x89, 0x03}), Next::resume) << "DEC EAX there";
+	EXPECT_EQ(s.user.reason, u32{KVM_EXIT_INTERNAL_ERROR});
+	s.user = {};
+	expect_mmio(again({0x89, 0x03}), true, device, {0x11, 0x22, 0x33, 0x44}, 4);
+}
+
 TEST_F(Emulate, second_page_of_an_instruction_is_not_fetched_without_need)
 {
 	long_mode(0x201ffe);
