@@ -6,7 +6,13 @@
 
 #include "expect.hpp"
 #include "guests.hpp"
+#include "host.hpp"
 #include "ktap.hpp"
+
+#include <atomic>
+#include <thread>
+
+#include <unistd.h>
 
 namespace
 {
@@ -585,6 +591,37 @@ void avx_kept()
 	equal("OSXSAVE, with CR4.OSXSAVE set", identify(machine, 1).rcx >> 27 & 1, 1u);
 }
 
+// What Linux saves of the guest has more than the guest's XCR0: it is not to be restored under that one, which faults.
+void avx_kept_while_not_in_xcr0()
+{
+	LongMachine machine(lm::avx_set_aside);
+	constexpr uint64_t xsave_avx = bit(26) | bit(28);
+	if ((identify(machine, 1).rcx & xsave_avx) != xsave_avx)
+		ktap::skip("the guest has no AVX");
+	for (unsigned i = 0; i < 96; i++)
+		machine.at<uint8_t>(GUEST_SCRATCH + i) = static_cast<uint8_t>(i * 5 + 3);
+	machine.at<uint32_t>(GUEST_RESULTS) = 0;
+	host::pin({host::online_cpus().front()});
+	// On the same CPU: each time that it wakes the vCPU's thread loses the registers.
+	std::thread other([&] {
+		for (unsigned i = 0; i < 10; i++) {
+			asm volatile("vpcmpeqd %%xmm0, %%xmm0, %%xmm0\n"
+				     "vinsertf128 $1, %%xmm0, %%ymm0, %%ymm0\n"
+				     "vmovaps %%ymm0, %%ymm7\n"
+				     "vmovaps %%ymm0, %%ymm15\n"
+				     :
+				     :
+				     : "xmm0", "xmm7", "xmm15");
+			usleep(1000);
+		}
+		std::atomic_ref(machine.at<uint32_t>(GUEST_RESULTS)).store(1);
+	});
+	call(machine, lm::avx_set_aside);
+	other.join();
+	that("YMM registers kept", !std::memcmp(&machine.at<uint8_t>(GUEST_SCRATCH + 512),
+						&machine.at<uint8_t>(GUEST_SCRATCH), 96));
+}
+
 void xsetbv_refuses()
 {
 	LongMachine machine(lm::identify);
@@ -636,6 +673,7 @@ constexpr ktap::Case cases[] = {
 	{"int1_behind_mov_ss_stepped", int1_behind_mov_ss_stepped},
 	{"simd_kept", simd_kept},
 	{"avx_kept", avx_kept},
+	{"avx_kept_while_not_in_xcr0", avx_kept_while_not_in_xcr0},
 	{"xsetbv_refuses", xsetbv_refuses},
 };
 

@@ -428,6 +428,29 @@ entry avx_load
 	xgetbv
 	hlt
 
+/* Loads AVX likewise, and has x87 only in XCR0 until GUEST_RESULTS is set; then to GUEST_SCRATCH + 512. */
+entry avx_set_aside
+	mov %cr4, %rax
+	or $0x40000, %rax
+	mov %rax, %cr4
+	xor %ecx, %ecx
+	xor %edx, %edx
+	mov $7, %eax
+	xsetbv
+	vmovups GUEST_SCRATCH, %ymm0
+	vmovups GUEST_SCRATCH + 32, %ymm7
+	vmovups GUEST_SCRATCH + 64, %ymm15
+	mov $1, %eax
+	xsetbv
+1:	cmpl $0, GUEST_RESULTS
+	je 1b
+	mov $7, %eax
+	xsetbv
+	vmovups %ymm0, GUEST_SCRATCH + 512
+	vmovups %ymm7, GUEST_SCRATCH + 512 + 32
+	vmovups %ymm15, GUEST_SCRATCH + 512 + 64
+	hlt
+
 /* Every register the VMM may care for gets other content. */
 entry clobber
 	fninit
