@@ -575,18 +575,30 @@ void simd_kept()
 	that("XMM registers kept", !std::memcmp(saved + 160, image + 160, 256));
 }
 
+// A guest that loads YMM registers from GUEST_SCRATCH and stores them to GUEST_SCRATCH + 512.
+struct AvxMachine : LongMachine {
+	explicit AvxMachine(uint64_t entry) : LongMachine(entry)
+	{
+		constexpr uint64_t xsave_avx = bit(26) | bit(28);
+		if ((identify(*this, 1).rcx & xsave_avx) != xsave_avx)
+			ktap::skip("the guest has no AVX");
+		for (unsigned i = 0; i < 96; i++)
+			at<uint8_t>(GUEST_SCRATCH + i) = static_cast<uint8_t>(i * 5 + 3);
+	}
+
+	void check_kept() const
+	{
+		that("YMM registers kept", !std::memcmp(&at<uint8_t>(GUEST_SCRATCH + 512),
+							&at<uint8_t>(GUEST_SCRATCH), 96));
+	}
+};
+
 void avx_kept()
 {
-	LongMachine machine(lm::avx_load);
-	constexpr uint64_t xsave_avx = bit(26) | bit(28);
-	if ((identify(machine, 1).rcx & xsave_avx) != xsave_avx)
-		ktap::skip("the guest has no AVX");
-	for (unsigned i = 0; i < 96; i++)
-		machine.at<uint8_t>(GUEST_SCRATCH + i) = static_cast<uint8_t>(i * 5 + 3);
+	AvxMachine machine(lm::avx_load);
 	call(machine, lm::avx_load);
 	machine.vcpu.run_until(KVM_EXIT_HLT);
-	that("YMM registers kept", !std::memcmp(&machine.at<uint8_t>(GUEST_SCRATCH + 512),
-						&machine.at<uint8_t>(GUEST_SCRATCH), 96));
+	machine.check_kept();
 	equal("XCR0", machine.vcpu.regs().rax, 7u);
 	equal("OSXSAVE, with CR4.OSXSAVE set", identify(machine, 1).rcx >> 27 & 1, 1u);
 }
@@ -594,12 +606,7 @@ void avx_kept()
 // What Linux saves of the guest has more than the guest's XCR0: it is not to be restored under that one, which faults.
 void avx_kept_while_not_in_xcr0()
 {
-	LongMachine machine(lm::avx_set_aside);
-	constexpr uint64_t xsave_avx = bit(26) | bit(28);
-	if ((identify(machine, 1).rcx & xsave_avx) != xsave_avx)
-		ktap::skip("the guest has no AVX");
-	for (unsigned i = 0; i < 96; i++)
-		machine.at<uint8_t>(GUEST_SCRATCH + i) = static_cast<uint8_t>(i * 5 + 3);
+	AvxMachine machine(lm::avx_set_aside);
 	machine.at<uint32_t>(GUEST_RESULTS) = 0;
 	host::pin({host::online_cpus().front()});
 	// On the same CPU: each time that it wakes the vCPU's thread loses the registers.
@@ -618,8 +625,7 @@ void avx_kept_while_not_in_xcr0()
 	});
 	call(machine, lm::avx_set_aside);
 	other.join();
-	that("YMM registers kept", !std::memcmp(&machine.at<uint8_t>(GUEST_SCRATCH + 512),
-						&machine.at<uint8_t>(GUEST_SCRATCH), 96));
+	machine.check_kept();
 }
 
 void xsetbv_refuses()

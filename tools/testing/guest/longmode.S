@@ -409,7 +409,7 @@ entry simd_save
 	hlt
 
 /* The same for AVX, the upper halves by name. OSXSAVE and XCR0 are for the guest to set. */
-entry avx_load
+.macro load_avx
 	mov %cr4, %rax
 	or $0x40000, %rax
 	mov %rax, %cr4
@@ -420,35 +420,30 @@ entry avx_load
 	vmovups GUEST_SCRATCH, %ymm0
 	vmovups GUEST_SCRATCH + 32, %ymm7
 	vmovups GUEST_SCRATCH + 64, %ymm15
-	hlt
+.endm
+.macro save_avx
 	vmovups %ymm0, GUEST_SCRATCH + 512
 	vmovups %ymm7, GUEST_SCRATCH + 512 + 32
 	vmovups %ymm15, GUEST_SCRATCH + 512 + 64
+.endm
+entry avx_load
+	load_avx
+	hlt
+	save_avx
 	xor %ecx, %ecx
 	xgetbv
 	hlt
 
-/* Loads AVX likewise, and has x87 only in XCR0 until GUEST_RESULTS is set; then to GUEST_SCRATCH + 512. */
+/* In between it has x87 only in XCR0, until GUEST_RESULTS is set. */
 entry avx_set_aside
-	mov %cr4, %rax
-	or $0x40000, %rax
-	mov %rax, %cr4
-	xor %ecx, %ecx
-	xor %edx, %edx
-	mov $7, %eax
-	xsetbv
-	vmovups GUEST_SCRATCH, %ymm0
-	vmovups GUEST_SCRATCH + 32, %ymm7
-	vmovups GUEST_SCRATCH + 64, %ymm15
+	load_avx
 	mov $1, %eax
 	xsetbv
 1:	cmpl $0, GUEST_RESULTS
 	je 1b
 	mov $7, %eax
 	xsetbv
-	vmovups %ymm0, GUEST_SCRATCH + 512
-	vmovups %ymm7, GUEST_SCRATCH + 512 + 32
-	vmovups %ymm15, GUEST_SCRATCH + 512 + 64
+	save_avx
 	hlt
 
 /* Every register the VMM may care for gets other content. */
